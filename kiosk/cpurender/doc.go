@@ -1,0 +1,2 @@
+// Package cpurender paints Gio operation lists in plain Go.
+package cpurender
