@@ -161,7 +161,7 @@ const (
 
 // Row is one labelled value. Value is personal: it prints as [redacted] everywhere but on the screen.
 type Row struct {
-	Label   string // text id; for elements the product does not know, "" and LabelText holds the element's name
+	Label string // text id; for elements the product does not know, "" and LabelText holds the element's name
 	LabelText,
 	Value redact.String
 	ValueID string
