@@ -1,0 +1,75 @@
+# KTR-AdV: every command of the README. Each installs what it needs (Debian 12, root or sudo); Go must be there.
+SHELL := /bin/bash
+GO ?= go
+# Every Go module of the tree. `go test ./...` in the root does not reach a nested module; a test keeps this list whole.
+MODULES := . kiosk/cpurender
+
+# The terminal's card path needs cgo for libpcsclite; everything else builds without.
+TAGS := pcsc
+export GOFLAGS := -buildvcs=false
+export GOAMD64 := v1
+BIN := out/bin
+
+.PHONY: help run demo test trace bench bench-render gallery fuzz lint build test-oracle test-display deps deps-display deps-oracle clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+deps:
+	@tests/setup.sh base
+
+deps-display:
+	@tests/setup.sh base display
+
+deps-oracle:
+	@tests/setup.sh base oracle
+
+build: deps ## the production binaries, in out/bin
+	@mkdir -p $(BIN)
+	CGO_ENABLED=1 $(GO) build -trimpath -ldflags='-s -w' -tags '$(TAGS)' -o $(BIN)/adv-kiosk ./kiosk/cmd/adv-kiosk
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o $(BIN)/adv-server ./server/cmd/adv-server
+
+run: deps ## terminal, reader, card, server and control panel on this machine
+	@$(GO) run ./tests/demo/cmd/demo run
+
+demo: deps ## play one visit, screen shots and steps under out/demo
+	@$(GO) run ./tests/demo/cmd/demo play -out out/demo
+
+test: deps ## every test; ends with the number of skips and why
+	@rm -rf out/trace && mkdir -p out/trace
+	@set -o pipefail; for m in $(MODULES); do \
+	  (cd $$m && REQ_TRACE=$(CURDIR)/out/trace CGO_ENABLED=1 $(GO) test -count=1 -timeout 9m -tags '$(TAGS)' -json ./...) || true; \
+	done | $(GO) run ./tests/cmd/testreport $(if $(wildcard ../shared/testdata),-shared)
+	@for m in $(MODULES); do (cd $$m && $(GO) vet -tags '$(TAGS)' ./...) || exit 1; done
+	@$(GO) run ./tests/cmd/trace -summary
+
+trace: ## the requirement catalogue with what is covered (out/trace.json)
+	@[ -d out/trace ] || $(MAKE) test
+	@$(GO) run ./tests/cmd/trace
+
+bench: deps ## the product's figures (out/bench.json)
+	@mkdir -p out && $(GO) run -tags '$(TAGS)' ./tests/cmd/bench -o out/bench.json
+
+bench-render: deps-oracle deps-display ## the renderer's figures (out/bench-render.json)
+	@mkdir -p out && rm -f out/bench-render.json
+	cd kiosk/cpurender && $(GO) run -tags oracle ./cmd/bench-render -o $(CURDIR)/out/bench-render.json
+	$(GO) test -count=1 -timeout 20m -tags vm ./tests/display -run TestFigures -bench-out $(CURDIR)/out/bench-render.json
+
+gallery: ## every screen in every look, size and language (out/gallery/index.html)
+	$(GO) run ./kiosk/cmd/gallery -o out/gallery
+
+test-oracle: deps-oracle ## the renderer against Gio's own on llvmpipe
+	cd kiosk/cpurender && $(GO) test -count=1 -tags oracle -run Oracle ./...
+
+test-display: deps-display ## the renderer on DRM and evdev in QEMU
+	$(GO) test -count=1 -timeout 20m -v -tags vm ./tests/display
+
+fuzz: ## every fuzz test for FUZZTIME each (default 10s)
+	@tests/fuzz.sh $(or $(FUZZTIME),10s) $(MODULES)
+
+lint: ## formatting and vet over every module
+	@test -z "$$(gofmt -l . | tee /dev/stderr)"
+	@for m in $(MODULES); do (cd $$m && $(GO) vet ./... && $(GO) vet -tags '$(TAGS) demo' ./...) || exit 1; done
+
+clean:
+	rm -rf out
