@@ -1,0 +1,502 @@
+// Package session runs one insured person's visit, from the card's insertion to its removal, without a screen.
+//
+// A [Session] is the state machine of TAB_ADV_303 and TAB_ADV_304 (gemSpec_KTR-AdV 6.1.1). It is fed with events (card
+// in, card out, the result at the pad, a choice on the screen, time) and publishes one [view.View] after the other.
+// [Session.Run] serves exactly one person and returns; the process ends with it, so that nothing of the person remains
+// (AdV-A_2409).
+//
+//	                   | card present                      | card absent
+//	-------------------+-----------------------------------+------------------------------
+//	before the session | ask to take the card of before    | neutral screen, wait
+//	reading            | type, generation, authenticity    | explain, end
+//	PIN                | the reader's pad asks             | explain, end
+//	session            | menu, use cases, idle watch       | end at once (AdV-A_2448)
+//	ending             | finish a write, reset, close, ask | done
+//
+// The session talks to the card and the server through small interfaces and never to a screen. It holds personal data
+// in types that cannot be printed, and hands them only to the view.
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"ktradv/hw/apdu"
+	"ktradv/hw/cvc"
+	"ktradv/hw/egk"
+	"ktradv/hw/reader"
+	"ktradv/internal/advlog"
+	"ktradv/internal/redact"
+	"ktradv/kiosk/serverlink"
+	"ktradv/kiosk/view"
+)
+
+// Slot is the reader as the session sees it: one slot that holds a card or not.
+type Slot interface {
+	// WaitReader blocks until the reader is plugged in and its service answers.
+	WaitReader(ctx context.Context) error
+	// WaitCard returns when a card is (or is no longer) in the slot. An error that wraps apdu.ErrReaderGone means
+	// that the reader went away.
+	WaitCard(ctx context.Context, present bool) error
+	// Connect powers the card.
+	Connect(ctx context.Context) (reader.Card, error)
+}
+
+// Server is the conversation with the AdV-Server for one session (kiosk/serverlink).
+type Server interface {
+	Unlock(ctx context.Context, s serverlink.Start, run serverlink.Run) (serverlink.Actor, error)
+	CheckCertificate(ctx context.Context, autn []byte) (serverlink.Validity, error)
+	Close() error
+}
+
+// Config holds everything a session needs from outside.
+type Config struct {
+	Slot Slot
+	// Dial opens the conversation with the AdV-Server.
+	Dial func(ctx context.Context) (Server, error)
+	// Roots are the pinned roots of the card CVCs.
+	Roots cvc.Roots
+	// TerminalID are eight octets that name this terminal inside the authentication token of the card.
+	TerminalID [8]byte
+	// Publish shows a view. It must return quickly.
+	Publish func(view.View)
+	// Log is where operations are recorded; nil records nothing.
+	Log *advlog.Log
+	// Version of the app, told to the server.
+	Version string
+
+	// IdleEnd ends the session after this time without activity: zero and everything above mean 5 minutes
+	// (AdV-A_2410, configurable downwards only).
+	IdleEnd time.Duration
+	// IdleWarn shows the countdown after this time without activity: zero and everything above mean 4 minutes
+	// (AdV-A_2568). It is kept below IdleEnd.
+	IdleWarn time.Duration
+	// Blank hides personal data after this time without a touch: zero and everything above mean 60 s.
+	Blank time.Duration
+	// PINTimeout is how long the pad waits for a person. Zero means 45 s.
+	PINTimeout time.Duration
+
+	// Rand is the source of randomness; nil means crypto/rand.
+	Rand io.Reader
+	// Now is the wall clock for log entries and validity; nil means time.Now.
+	Now func() time.Time
+}
+
+// Limits of AdV-A_2410 and design/ui.md; a configuration may lower them, never raise them.
+const (
+	maxIdleEnd  = 5 * time.Minute
+	maxIdleWarn = 4 * time.Minute
+	maxBlank    = 60 * time.Second
+)
+
+// Why a session ended, as the cause of its context.
+var (
+	errEnd     = errors.New("ended by the insured person")
+	errIdle    = errors.New("ended after five idle minutes")
+	errStopped = errors.New("terminal is being stopped")
+)
+
+// Session serves one person. Create it with [New], call [Session.Run] once, and send it what the person does with
+// [Session.Handle].
+type Session struct {
+	cfg    Config
+	events chan view.Event
+
+	mu       sync.Mutex
+	base     view.View // what the flow shows
+	overlay  view.Screen
+	deadline time.Time // of the idle countdown
+	active   time.Time // of the last activity
+	started  bool      // a card is being served: the idle watch runs
+	bump     chan struct{}
+
+	cancel context.CancelCauseFunc // ends the flow; nil before it runs
+	id     string
+	op     view.Operation
+
+	card   reader.Card
+	info   *egk.Info
+	server Server
+	actor  serverlink.Actor
+	valid  view.Validity
+	hca    bool // health application active
+	pinOK  bool // PIN.CH was verified in this session
+}
+
+// New prepares a session. It touches neither card nor network.
+func New(cfg Config) (*Session, error) {
+	if cfg.Slot == nil || cfg.Dial == nil || cfg.Publish == nil {
+		return nil, errors.New("session: slot, server and publisher are needed")
+	}
+	bound := func(d *time.Duration, most time.Duration) {
+		if *d <= 0 || *d > most {
+			*d = most
+		}
+	}
+	bound(&cfg.IdleEnd, maxIdleEnd)
+	bound(&cfg.IdleWarn, maxIdleWarn)
+	bound(&cfg.Blank, maxBlank)
+	if cfg.IdleWarn >= cfg.IdleEnd {
+		cfg.IdleWarn = cfg.IdleEnd * 4 / 5
+	}
+	if cfg.PINTimeout <= 0 {
+		cfg.PINTimeout = 45 * time.Second
+	}
+	if cfg.Rand == nil {
+		cfg.Rand = rand.Reader
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Session{cfg: cfg, events: make(chan view.Event, 16), bump: make(chan struct{}, 1)}, nil
+}
+
+// Outcome tells the process how the visit ended.
+type Outcome struct {
+	// Served tells that a card was read: this process must end now.
+	Served bool
+	// Err is nil when the visit ended in order, else why not (also logged).
+	Err error
+}
+
+// Run waits for a card and serves its holder once. It returns when the session is over, the card is reset and the
+// server connection closed, or when ctx ends.
+func (s *Session) Run(ctx context.Context) Outcome {
+	if err := s.waitForVisitor(ctx); err != nil {
+		return Outcome{Err: err}
+	}
+	id, err := advlog.NewOperation(s.cfg.Rand)
+	if err != nil {
+		return Outcome{Err: fmt.Errorf("session id: %w", err)}
+	}
+	s.id = id
+	flow, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s.mu.Lock()
+	s.cancel, s.started, s.active = cancel, true, time.Now()
+	s.mu.Unlock()
+
+	var watch sync.WaitGroup
+	watch.Go(func() { s.watchIdle(flow) })
+	watch.Go(func() { s.watchCard(flow) })
+
+	err = s.serve(flow)
+	if cause := context.Cause(flow); cause != nil {
+		err = cause // why the flow was cut short counts, not where
+	}
+	s.mu.Lock()
+	s.started, s.overlay = false, ""
+	s.mu.Unlock()
+	cancel(errEnd)
+	watch.Wait()
+	s.finish(context.WithoutCancel(ctx), err)
+	return Outcome{Served: true, Err: err}
+}
+
+// waitForVisitor shows the neutral screen until a card is put in. A card that is still there belongs to the visit
+// before: its holder is asked to take it, and nothing of it is read.
+func (s *Session) waitForVisitor(ctx context.Context) error {
+	for logged := false; ; {
+		err := s.visitor(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		code := codeOf(err, "READER-GONE")
+		if !logged {
+			s.logError(ctx, code, err, false)
+			logged = true
+		}
+		if code == codeReaderHung {
+			return err // only replacing the card service helps: the supervisor does it and starts a new process
+		}
+		s.show(view.View{Screen: view.OutOfOrder, Problem: problemInfo(code, nil)})
+		if err := s.cfg.Slot.WaitReader(ctx); err != nil {
+			return err
+		}
+		logged = false
+	}
+}
+
+func (s *Session) visitor(ctx context.Context) error {
+	// Whether a card is there is asked with a wait for its absence that may not take long.
+	quick, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	err := s.cfg.Slot.WaitCard(quick, false)
+	late := quick.Err() != nil
+	cancel()
+	if err != nil && late && ctx.Err() == nil {
+		s.show(view.View{Screen: view.TakeCard})
+		err = s.cfg.Slot.WaitCard(ctx, false)
+	}
+	if err != nil {
+		return err
+	}
+	s.show(view.View{Screen: view.Neutral})
+	return s.cfg.Slot.WaitCard(ctx, true)
+}
+
+// Handle takes what the person did. It never blocks.
+func (s *Session) Handle(ev view.Event) {
+	s.mu.Lock()
+	if !s.started {
+		s.mu.Unlock()
+		s.offer(ev)
+		return
+	}
+	overlay := s.overlay
+	// A touch is activity, but it does not answer the countdown: that takes the one large button.
+	if overlay != view.Idle || ev.Kind == view.Choose {
+		s.active = time.Now()
+		s.overlay = ""
+	}
+	cancel := s.cancel
+	changed := overlay != s.overlay
+	s.mu.Unlock()
+	if ev.Kind == view.Choose && ev.Choice == view.ChoiceEnd {
+		cancel(errEnd)
+		return
+	}
+	if changed {
+		s.republish()
+	}
+	s.poke()
+	if overlay == "" && ev.Kind == view.Choose {
+		s.offer(ev)
+	}
+}
+
+func (s *Session) offer(ev view.Event) {
+	select {
+	case s.events <- ev:
+	default: // sixteen unanswered presses: the seventeenth says nothing new
+	}
+}
+
+// poke wakes the idle watch.
+func (s *Session) poke() {
+	select {
+	case s.bump <- struct{}{}:
+	default:
+	}
+}
+
+// show makes v what the person sees, below a countdown or blanking that may lie over it.
+func (s *Session) show(v view.View) {
+	v.Session, v.Operation = s.id, s.op
+	if v.Screen != view.PIN && v.Screen != view.PINWrong {
+		v.TriesLeft = -1
+	}
+	s.mu.Lock()
+	s.base = v
+	s.mu.Unlock()
+	s.republish()
+	s.poke()
+}
+
+func (s *Session) republish() {
+	s.mu.Lock()
+	v := s.base
+	switch s.overlay {
+	case view.Idle:
+		v = view.View{Screen: view.Idle, Deadline: s.deadline, Session: s.id, Operation: s.op, CanEnd: true, TriesLeft: -1}
+	case view.Blanked:
+		v = view.View{Screen: view.Blanked, Session: s.id, Operation: s.op, CanEnd: true, TriesLeft: -1}
+	}
+	s.mu.Unlock()
+	s.cfg.Publish(v)
+}
+
+// activity restarts the idle time for something the person did away from the screen, at the pad.
+func (s *Session) activity() {
+	s.mu.Lock()
+	s.active = time.Now()
+	changed := s.overlay != ""
+	s.overlay = ""
+	s.mu.Unlock()
+	if changed {
+		s.republish()
+	}
+	s.poke()
+}
+
+// ask shows v and returns the person's choice among the given ones.
+func (s *Session) ask(ctx context.Context, v view.View, choices ...string) (string, error) {
+	for drained := false; !drained; { // presses on the screen before do not answer this one
+		select {
+		case <-s.events:
+		default:
+			drained = true
+		}
+	}
+	s.show(v)
+	for {
+		select {
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		case ev := <-s.events:
+			for _, c := range choices {
+				if ev.Kind == view.Choose && ev.Choice == c {
+					return c, nil
+				}
+			}
+		}
+	}
+}
+
+// watchIdle shows the countdown, blanks personal data and ends the session, each after its time without activity
+// (AdV-A_2410, AdV-A_2568).
+func (s *Session) watchIdle(ctx context.Context) {
+	for {
+		s.mu.Lock()
+		last, personal := s.active, s.base.Personal
+		s.mu.Unlock()
+		idle := time.Since(last)
+		next := s.cfg.IdleEnd
+		want := view.Screen("")
+		switch {
+		case idle >= s.cfg.IdleEnd:
+			s.cancel(errIdle)
+			return
+		case idle >= s.cfg.IdleWarn:
+			want = view.Idle
+		default:
+			next = s.cfg.IdleWarn
+			if personal {
+				if idle >= s.cfg.Blank {
+					want = view.Blanked
+				} else if s.cfg.Blank < next {
+					next = s.cfg.Blank
+				}
+			}
+		}
+		s.mu.Lock()
+		changed := s.active.Equal(last) && s.overlay != want
+		if changed {
+			s.overlay, s.deadline = want, last.Add(s.cfg.IdleEnd)
+		}
+		s.mu.Unlock()
+		if changed {
+			s.republish()
+		}
+		timer := time.NewTimer(next - idle)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-s.bump:
+			timer.Stop()
+		case <-timer.C:
+		}
+	}
+}
+
+// watchCard ends the session when the card is pulled (AdV-A_2448) or the reader goes away.
+func (s *Session) watchCard(ctx context.Context) {
+	err := s.cfg.Slot.WaitCard(ctx, false)
+	switch {
+	case ctx.Err() != nil:
+	case err == nil:
+		s.cancel(fmt.Errorf("watch card: %w", apdu.ErrCardRemoved))
+	default:
+		s.cancel(fmt.Errorf("watch card: %w", err))
+	}
+}
+
+// finish ends the session in order (AdV-A_2449): reset the card, close the connection, forget everything, and say what
+// the person has to know. A use case that was writing has finished by now: writes do not run under the flow's context.
+func (s *Session) finish(ctx context.Context, err error) {
+	start := s.cfg.Now()
+	code := problemOf(err)
+	removed := errors.Is(err, apdu.ErrCardRemoved)
+	if code == "" && !removed {
+		s.show(view.View{Screen: view.Ending, Steps: steps(1, "step.finish", "step.reset", "step.disconnect")})
+	}
+	if err != nil && code != "" {
+		s.logError(ctx, code, err, cardRelated(err))
+	}
+	var resetErr error
+	if s.card != nil {
+		if !removed {
+			rctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+			resetErr = egk.Reset(rctx, s.card)
+			if resetErr != nil {
+				resetErr = s.card.Reset(rctx) // a card that no longer understands is reset by its contacts
+			}
+			cancel()
+		}
+		s.card.Disconnect()
+	}
+	if s.server != nil {
+		s.server.Close()
+	}
+	s.forget()
+	s.logFlow(ctx, "session.end", start, err, resetErr)
+
+	switch {
+	case code != "":
+		s.explain(ctx, err, code)
+	case !removed:
+		s.show(view.View{Screen: view.TakeCard})
+	}
+	s.id, s.op = "", view.Operation{}
+}
+
+// explain shows what happened until the card is taken, the person says so, or a minute has passed.
+func (s *Session) explain(ctx context.Context, err error, code string) {
+	v := view.View{Screen: view.Problem, Problem: problemInfo(code, err), CanEnd: true}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if !errors.Is(err, apdu.ErrCardRemoved) && !errors.Is(err, apdu.ErrReaderGone) {
+		go func() {
+			if s.cfg.Slot.WaitCard(ctx, false) == nil {
+				cancel()
+			}
+		}()
+	} else {
+		go func() { // the next person must not have to read this
+			select {
+			case <-ctx.Done():
+			case <-time.After(12 * time.Second):
+				cancel()
+			}
+		}()
+	}
+	_, _ = s.ask(ctx, v, view.ChoiceEnd)
+}
+
+// forget drops everything that belongs to the person. The process ends soon after; this keeps the time short.
+func (s *Session) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.base, s.info, s.card, s.server = view.View{}, nil, nil, nil
+	s.actor, s.valid = serverlink.Actor{}, view.Validity{}
+}
+
+func steps(active int, ids ...string) []view.Step {
+	out := make([]view.Step, len(ids))
+	for i, id := range ids {
+		out[i].ID = id
+		switch {
+		case i+1 < active:
+			out[i].State = view.Done
+		case i+1 == active:
+			out[i].State = view.Active
+		}
+	}
+	return out
+}
+
+// iccsn is the number of the card being served, for card-related error entries only (AdV-A_2424).
+func (s *Session) iccsn() redact.ICCSN {
+	if s.info == nil {
+		return redact.ICCSN{}
+	}
+	return s.info.ICCSN
+}

@@ -1,0 +1,426 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"ktradv/hw/apdu"
+	"ktradv/hw/cos"
+	"ktradv/hw/egk"
+	"ktradv/hw/reader"
+	"ktradv/internal/advlog"
+	"ktradv/internal/x509ti"
+	"ktradv/kiosk/filter"
+	"ktradv/kiosk/serverlink"
+	"ktradv/kiosk/view"
+	"ktradv/server/api"
+)
+
+// activity is one row of TAB_ADV_304. It returns what comes next; nil ends the flow in order.
+type activity func(s *Session, ctx context.Context) (activity, error)
+
+// serve walks the activities of TAB_ADV_304 and then the menu.
+func (s *Session) serve(ctx context.Context) error {
+	for next := activity((*Session).readCard); next != nil; {
+		var err error
+		if next, err = next(s, ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// begin opens an operation: all log entries from here to the OCSP request carry its id (AdV-A_2440, AdV-A_2441).
+func (s *Session) begin(name string) (time.Time, error) {
+	id, err := advlog.NewOperation(s.cfg.Rand)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("operation id: %w", err)
+	}
+	s.mu.Lock()
+	s.op = view.Operation{ID: id, Name: name}
+	s.mu.Unlock()
+	return s.cfg.Now(), nil
+}
+
+// readCard is "Einlesen der Karte": type eGK, generation G2 or newer, genuine; otherwise the session ends. A card with
+// a blocked PIN.CH goes on with unblocking.
+func (s *Session) readCard(ctx context.Context) (next activity, err error) {
+	s.mu.Lock()
+	s.op = view.Operation{ID: s.id, Name: "session.start"}
+	s.mu.Unlock()
+	start := s.cfg.Now()
+	defer func() { s.logFlow(ctx, "card.read", start, err) }()
+	reading := view.View{Screen: view.Reading, CanEnd: true, Steps: steps(1, "step.read", "step.authentic")}
+	s.show(reading)
+
+	if s.card, err = s.cfg.Slot.Connect(ctx); err != nil {
+		return nil, fail("CARD-MUTE", err)
+	}
+	if s.info, err = egk.ReadInfo(ctx, s.card); err != nil {
+		return nil, fail("CARD-READ-ERROR", err)
+	}
+	reading.Steps = steps(2, "step.read", "step.authentic")
+	s.show(reading)
+	if err = egk.ProveAuthentic(ctx, s.card, s.info, s.cfg.Roots, s.cfg.TerminalID, s.cfg.Rand, s.cfg.Now()); err != nil {
+		return nil, fail("CARD-NOT-AUTHENTIC", err)
+	}
+	switch pin := s.info.PIN(egk.PINCH); pin.State {
+	case cos.PINVerified:
+		return (*Session).unlock, nil // the activity may be left out when the PIN was entered already
+	case cos.PINBlocked:
+		return (*Session).askPUK, nil
+	case cos.PINTransport:
+		return nil, &Failure{Code: codeTransport}
+	default:
+		return askPIN(pin.Left, nil), nil
+	}
+}
+
+// askPIN is "Einverständnis des Versicherten einholen": PIN.CH at the reader's pad. A wrong PIN may be tried again; a
+// blocked one goes on with unblocking; everything else ends the session.
+func askPIN(left int, notices []view.Notice) activity {
+	return func(s *Session, ctx context.Context) (activity, error) {
+		start := s.cfg.Now()
+		prompt, _ := reader.PromptFor("PIN.CH", reader.ActionVerify)
+		s.show(view.View{
+			Screen: view.PIN, Prompt: prompt.ID, ReaderShowsPrompt: s.freeText(), PadStage: "pin", TriesLeft: left,
+			Notices: notices, CanEnd: true,
+		})
+		resp, res, err := s.enterSecret(ctx, reader.ActionVerify, cos.VerifyTemplate(cos.RefPINCH))
+		s.activity()
+		if err == nil {
+			err = cos.Check(cos.VerifyTemplate(cos.RefPINCH), resp.SW)
+		}
+		s.logPrompt(ctx, res)
+		s.logFlow(ctx, "pin.verify", start, err)
+		var sw *cos.StatusError
+		switch {
+		case err == nil:
+			s.pinOK = true
+			return (*Session).unlock, nil
+		case errors.As(err, &sw) && sw.Result == cos.ResultWrongSecretWarning:
+			s.logError(ctx, string(sw.Result), err, true)
+			return s.retryPIN(ctx, sw.Left, view.PINWrong, "WrongSecretWarning", err)
+		case errors.As(err, &sw) && sw.Result == cos.ResultPasswordBlocked:
+			s.logError(ctx, string(sw.Result), err, true)
+			return (*Session).askPUK, nil
+		case retryAtPad(err):
+			return s.retryPIN(ctx, left, view.PINWrong, codeOf(err, "PIN-CANCELLED"), err)
+		}
+		return nil, fail("ErrorUserVerification", err)
+	}
+}
+
+// retryAtPad tells whether the entry ended at the reader without the card having seen a PIN, so that trying again costs
+// nothing.
+func retryAtPad(err error) bool {
+	for _, e := range []error{reader.ErrPINCancelled, reader.ErrPINTimeout, reader.ErrPINMismatch, reader.ErrPINLength} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// retryPIN explains why the entry failed and lets the person choose: again, or end.
+func (s *Session) retryPIN(ctx context.Context, left int, screen view.Screen, code string, err error) (activity, error) {
+	p := problemInfo(code, err)
+	p.CanRetry = true
+	if _, err := s.ask(ctx, view.View{Screen: screen, TriesLeft: left, Problem: p, CanEnd: true}, view.ChoiceRetry); err != nil {
+		return nil, err
+	}
+	return askPIN(left, nil), nil
+}
+
+// askPUK is "Versicherten-PIN entsperren" (TAB_ADV_353, TAB_ADV_354): the person is asked first whether the PUK is
+// known (AdV-A_2466).
+func (s *Session) askPUK(ctx context.Context) (activity, error) {
+	choice, err := s.ask(ctx, view.View{Screen: view.PINBlocked, CanEnd: true, Problem: problemInfo("PasswordBlocked", nil)},
+		view.ChoicePUKKnown, view.ChoicePUKUnknown)
+	if err != nil {
+		return nil, err
+	}
+	if choice == view.ChoicePUKUnknown {
+		return nil, &Failure{Code: codePUKUnknown}
+	}
+	return (*Session).unblock, nil
+}
+
+// unblock takes PUK and new PIN at the pad. After success the PIN is asked for; anything else ends the session
+// (AdV-A_2467), except an entry that never reached the card.
+func (s *Session) unblock(ctx context.Context) (activity, error) {
+	start := s.cfg.Now()
+	prompt, _ := reader.PromptFor("PIN.CH", reader.ActionUnblock)
+	s.show(view.View{
+		Screen: view.PUK, Prompt: prompt.ID, ReaderShowsPrompt: s.freeText(), PadStage: "puk", TriesLeft: -1,
+		KeepCard: true, CanEnd: true,
+	})
+	cmd := cos.UnblockTemplate(cos.RefPINCH)
+	resp, res, err := s.enterSecret(ctx, reader.ActionUnblock, cmd)
+	s.activity()
+	if err == nil {
+		err = cos.Check(cmd, resp.SW)
+	}
+	s.logPrompt(ctx, res)
+	s.logFlow(ctx, "pin.unblock", start, err)
+	var sw *cos.StatusError
+	switch {
+	case err == nil:
+		return askPIN(-1, []view.Notice{{ID: "notice.pin_unblocked", Severity: view.Info}}), nil
+	case errors.As(err, &sw) && sw.Result == cos.ResultPasswordBlocked:
+		return nil, &Failure{Code: codePUKUsedUp, Err: err}
+	case retryAtPad(err):
+		p := problemInfo(codeOf(err, "PIN-CANCELLED"), err)
+		p.CanRetry = true
+		if _, err := s.ask(ctx, view.View{Screen: view.PINWrong, TriesLeft: -1, Problem: p, CanEnd: true}, view.ChoiceRetry); err != nil {
+			return nil, err
+		}
+		return (*Session).unblock, nil
+	}
+	return nil, fail("ErrorUserVerification", err)
+}
+
+// enterSecret is ENV_TUC_SECRET_INPUT for PIN.CH. The command holds placeholders; the reader's pad fills them. An entry
+// cannot be called off from here: when the session ends meanwhile, the screen says to press cancel at the reader, and
+// this call waits for it or for the reader's own time limit.
+func (s *Session) enterSecret(ctx context.Context, action string, cmd apdu.Command) (apdu.Response, reader.PINResult, error) {
+	type result struct {
+		resp apdu.Response
+		res  reader.PINResult
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		resp, res, err := reader.EnterSecret(context.WithoutCancel(ctx), s.card, reader.SecretInput{
+			Identifier: "PIN.CH", Action: action, MinLength: cos.MinPIN, MaxLength: cos.MaxPIN, CommandAPDUPart: cmd, Timeout: s.cfg.PINTimeout,
+		})
+		done <- result{resp, res, err}
+	}()
+	select {
+	case r := <-done:
+		return r.resp, r.res, r.err
+	case <-ctx.Done():
+	}
+	cause := context.Cause(ctx)
+	if !errors.Is(cause, apdu.ErrCardRemoved) && !errors.Is(cause, apdu.ErrReaderGone) {
+		s.show(view.View{Screen: view.Ending, PadStage: "cancel", Steps: steps(1, "step.finish", "step.reset", "step.disconnect")})
+	}
+	r := <-done
+	return r.resp, r.res, cause
+}
+
+func (s *Session) freeText() bool {
+	f, ok := s.cfg.Slot.(interface{ Features() reader.Features })
+	return ok && f.Features().FreeText
+}
+
+// unlock is "Verbindungsaufbau zum AdV-Server und Freischaltung eGK" (5.1.3). Any failure ends the session (A_15116).
+func (s *Session) unlock(ctx context.Context) (next activity, err error) {
+	start := s.cfg.Now()
+	defer func() { s.logFlow(ctx, "session.unlock", start, err) }()
+	s.connecting(1)
+	cert, err := egk.ReadCertificate(ctx, s.card, s.info, egk.CertAUT)
+	if err != nil {
+		return nil, fail("CARD-READ-ERROR", err)
+	}
+	aut, err := x509ti.Parse(cert)
+	if err != nil {
+		return nil, fail("CARD-READ-ERROR", fmt.Errorf("read C.CH.AUT: %w", err))
+	}
+	ik, err := aut.IK()
+	if err != nil {
+		return nil, fail("CARD-READ-ERROR", fmt.Errorf("read C.CH.AUT: %w", err))
+	}
+	if s.server, err = s.cfg.Dial(ctx); err != nil {
+		return nil, fail("SERVER-UNREACHABLE", err)
+	}
+	s.connecting(2)
+	start2 := serverlink.Start{
+		OperationID: s.op.ID, IK: ik, AppVersion: s.cfg.Version,
+		AUTCVC: s.info.AUTCVC, CACVC: s.info.CACVC, G2: s.info.Generation == egk.G2,
+	}
+	if s.actor, err = s.server.Unlock(ctx, start2, s.runner()); err != nil {
+		return nil, fail("ErrorAuthentication", err)
+	}
+	return (*Session).protocolEntry, nil
+}
+
+// runner passes the server's commands through the session's filter to the card (A_15113, A_15117).
+func (s *Session) runner() serverlink.Run {
+	f := filter.New()
+	return func(ctx context.Context, batch []serverlink.Command) ([]apdu.Response, error) {
+		var out []apdu.Response
+		for _, c := range batch {
+			if err := f.Check(c.APDU); err != nil {
+				return nil, err
+			}
+			r, err := s.card.Transmit(ctx, c.APDU)
+			if err != nil {
+				return nil, err
+			}
+			f.Observe(r)
+			out = append(out, r)
+			if !c.Expects(r) {
+				break
+			}
+		}
+		return out, nil
+	}
+}
+
+// protocolEntry is "Protokollieren des eGK-Zugriffs": exactly one entry v/Z on an eGK G2, none on newer ones, where
+// the use cases write their own. The card must stay in while it is written (AdV-A_2446), and a session that ends
+// meanwhile waits for it (AdV-A_2449).
+func (s *Session) protocolEntry(ctx context.Context) (next activity, err error) {
+	if s.info.Generation != egk.G2 {
+		return (*Session).validity, nil
+	}
+	start := s.cfg.Now()
+	defer func() { s.logFlow(ctx, "card.log", start, err) }()
+	s.connecting(3)
+	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	err = egk.AppendLog(wctx, s.card, egk.LogEntry{
+		Time: s.cfg.Now(), DataType: 'v', Access: 'Z', ActorID: s.actor.ICCSN, ActorName: s.actor.Name,
+	})
+	if cos.IsWarning(err) { // written, after the card tried more than once
+		s.logError(ctx, codeOf(err, codeLogEntry), err, true)
+		err = nil
+	}
+	if err != nil {
+		return nil, fail(codeLogEntry, err)
+	}
+	return (*Session).validity, nil
+}
+
+// validity is "Online-Gültigkeitsprüfung der eGK" (PL_TUC_EGK_STATUS): the state of the health application on the card,
+// and C.CH.AUTN through the server. An invalid certificate does not end the session; the person is told. Failing to
+// find out the state of the health application does.
+func (s *Session) validity(ctx context.Context) (next activity, err error) {
+	start := s.cfg.Now()
+	defer func() { s.logFlow(ctx, "card.validity", start, err) }()
+	s.connecting(4)
+	autn, err := egk.ReadCertificate(ctx, s.card, s.info, egk.CertAUTN)
+	if err != nil {
+		return nil, fail("CARD-READ-ERROR", err)
+	}
+	v, err := s.server.CheckCertificate(ctx, autn)
+	if err != nil {
+		return nil, fail("SERVER-LOST", err)
+	}
+	s.valid = view.Validity{MathValid: v.MathValid, TimeValid: v.TimeValid, Online: map[api.OnlineStatus]string{
+		api.OnlineStatus_ONLINE_STATUS_GOOD: "good", api.OnlineStatus_ONLINE_STATUS_REVOKED: "revoked",
+	}[v.Online]}
+	if s.valid.Online == "" {
+		s.valid.Online = "unknown"
+	}
+	switch s.info.App(egk.HCA) {
+	case egk.Available:
+		s.hca = true
+	case egk.Hidden:
+		s.hca = false
+	default:
+		return nil, &Failure{Code: codeHCACheck}
+	}
+	s.logFlow(ctx, "session.start", start)
+	return (*Session).mainMenu, nil
+}
+
+func (s *Session) connecting(step int) {
+	ids := []string{"step.connect", "step.unlock"}
+	if s.info.Generation == egk.G2 {
+		ids = append(ids, "step.log")
+	} else if step > 3 {
+		step--
+	}
+	ids = append(ids, "step.validity")
+	s.show(view.View{Screen: view.Connecting, Steps: steps(step, ids...), KeepCard: true, CanEnd: true})
+}
+
+// conditions are K1 to K6 of TAB_ADV_384 for the use cases around PIN.CH.
+func (s *Session) conditions() Conditions {
+	c := Conditions{Genuine: "nein", HCA: "nicht aktiv", InTime: "FALSE", Online: "UNKOWN", App: "AVAILABLE", PIN: "OK"}
+	if s.valid.MathValid {
+		c.Genuine = "ja" // the card itself was proved genuine before the PIN
+	}
+	if s.hca {
+		c.HCA = "aktiv"
+	} else {
+		c.App = "HIDDEN"
+	}
+	if s.valid.TimeValid {
+		c.InTime = "TRUE"
+	}
+	switch s.valid.Online {
+	case "good":
+		c.Online = "OK"
+	case "revoked":
+		c.Online = "REVOKED"
+	}
+	return c
+}
+
+// notices tells what the checks gave, in the order of their weight.
+func (s *Session) notices() []view.Notice {
+	var out []view.Notice
+	add := func(when bool, id string, sev view.Severity) {
+		if when {
+			out = append(out, view.Notice{ID: id, Severity: sev})
+		}
+	}
+	add(!s.valid.MathValid, "notice.cert_invalid", view.Alert)
+	add(s.valid.MathValid && s.valid.Online == "revoked", "notice.cert_revoked", view.Alert)
+	add(!s.valid.TimeValid, "notice.cert_expired", view.Warning)
+	add(s.valid.Online == "unknown", "notice.online_unknown", view.Warning)
+	add(!s.hca, "notice.hca_inactive", view.Warning)
+	return out
+}
+
+var appNames = []struct {
+	app egk.App
+	id  string
+}{{egk.HCA, "hca"}, {egk.NFD, "nfd"}, {egk.DPE, "dpe"}, {egk.AMTS, "amts"}}
+
+// mainMenu is "Verfügbare Anwendungen anzeigen" and what follows: the person chooses until the session ends.
+func (s *Session) mainMenu(ctx context.Context) (activity, error) {
+	t, err := loadTable(admissibilityCSV)
+	if err != nil {
+		return nil, err
+	}
+	items := t.menu(s.conditions())
+	valid := s.valid
+	v := view.View{Screen: view.Menu, Menu: items, Notices: s.notices(), Validity: &valid, CanEnd: true}
+	for _, a := range appNames {
+		v.Apps = append(v.Apps, view.AppStatus{App: a.id, State: s.info.App(a.app).String()})
+	}
+	var choices []string
+	for _, i := range items {
+		choices = append(choices, i.UseCase)
+	}
+	choice, err := s.ask(ctx, v, choices...)
+	if err != nil {
+		return nil, atRest(err)
+	}
+	switch choice {
+	case "vsd.show":
+		return (*Session).showVSD, nil
+	}
+	return nil, fmt.Errorf("menu: no use case %q", choice)
+}
+
+// atRest marks that the card was pulled while nothing was running.
+func atRest(err error) error {
+	if errors.Is(err, apdu.ErrCardRemoved) {
+		return fmt.Errorf("%w: %w", errPulledAtRest, err)
+	}
+	return err
+}
+
+func (s *Session) logPrompt(ctx context.Context, res reader.PINResult) {
+	if s.cfg.Log == nil {
+		return
+	}
+	s.cfg.Log.Debug(s.withOp(ctx), advlog.DebugEvent{Name: "pin.prompt", Code: advlog.Code(res.PromptShown.String())})
+}
