@@ -1,0 +1,61 @@
+package control
+
+import (
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+)
+
+func TestExchange(t *testing.T) {
+	t.Parallel()
+	a, b := net.Pipe()
+	left, right := New(a), New(b)
+	want := []Message{{Kind: Ready}, {Kind: Alive}, {Kind: Ended, Reason: CardServiceHung}}
+	go func() {
+		for _, m := range want {
+			if err := left.Send(m); err != nil {
+				t.Error(err)
+			}
+		}
+		left.Close()
+	}()
+	for _, w := range want {
+		if got, err := right.Receive(); err != nil || got != w {
+			t.Errorf("Receive = %+v, %v; want %+v", got, err, w)
+		}
+	}
+	if _, err := right.Receive(); !errors.Is(err, io.EOF) {
+		t.Errorf("after the last message: %v; want EOF", err)
+	}
+}
+
+type readOnly struct{ io.Reader }
+
+func (readOnly) Write(p []byte) (int, error) { return len(p), nil }
+func (readOnly) Close() error                { return nil }
+
+func TestRefuses(t *testing.T) {
+	t.Parallel()
+	for _, line := range []string{
+		"\n", "{}\n", "no json\n", `{"kind":"shell"}` + "\n", `{"kind":"ended","reason":"?"}` + "\n",
+		`{"kind":"ready","reason":"served"}` + "\n", `{"kind":"` + strings.Repeat("a", 2*maxLine) + `"}` + "\n",
+	} {
+		if m, err := New(readOnly{strings.NewReader(line)}).Receive(); !errors.Is(err, ErrProtocol) {
+			t.Errorf("Receive(%.40q) = %+v, %v; want a protocol error", line, m, err)
+		}
+	}
+}
+
+func FuzzReceive(f *testing.F) {
+	f.Add([]byte(`{"kind":"alive"}` + "\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c := New(readOnly{strings.NewReader(string(b))})
+		for range 10 {
+			if _, err := c.Receive(); err != nil {
+				return
+			}
+		}
+	})
+}
