@@ -2,7 +2,7 @@
 // messages, one per line, over a socket that the session process inherits.
 //
 // The supervisor keeps one session process waiting and tells it when its turn has come ([Activate]). The session process
-// says when it is ready, that it is alive, and how the visit ended. The supervisor trusts none of it further than that:
+// says when it is ready and how the visit ended; that it is alive shows at the display it shares with the supervisor. The supervisor trusts none of it further than that:
 // lines are bounded, unknown kinds end the conversation.
 package control
 
@@ -23,8 +23,6 @@ const (
 	Ready Kind = "ready"
 	// Activate: its turn has come (supervisor to session).
 	Activate Kind = "activate"
-	// Alive: the drawing loop turns (session to supervisor, every few seconds).
-	Alive Kind = "alive"
 	// Ended: the visit is over; Reason says how. The process exits next (session to supervisor).
 	Ended Kind = "ended"
 )
@@ -91,7 +89,7 @@ func (c *Conn) Receive() (Message, error) {
 		return Message{}, fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
 	switch m.Kind {
-	case Ready, Activate, Alive:
+	case Ready, Activate:
 		if m.Reason != "" {
 			return Message{}, fmt.Errorf("%w: %s with a reason", ErrProtocol, m.Kind)
 		}

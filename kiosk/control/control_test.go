@@ -12,7 +12,7 @@ func TestExchange(t *testing.T) {
 	t.Parallel()
 	a, b := net.Pipe()
 	left, right := New(a), New(b)
-	want := []Message{{Kind: Ready}, {Kind: Alive}, {Kind: Ended, Reason: CardServiceHung}}
+	want := []Message{{Kind: Ready}, {Kind: Activate}, {Kind: Ended, Reason: CardServiceHung}}
 	go func() {
 		for _, m := range want {
 			if err := left.Send(m); err != nil {
@@ -49,7 +49,7 @@ func TestRefuses(t *testing.T) {
 }
 
 func FuzzReceive(f *testing.F) {
-	f.Add([]byte(`{"kind":"alive"}` + "\n"))
+	f.Add([]byte(`{"kind":"ready"}` + "\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c := New(readOnly{strings.NewReader(string(b))})
 		for range 10 {

@@ -1,0 +1,382 @@
+// Package supervise is the kiosk's supervisor process: it owns the display and the card service, and runs one session
+// process for each insured person.
+//
+// The next session process always waits, set up and with the neutral screen drawn, so that the change between two
+// people takes no longer than showing another picture. The process that served somebody ends with the session; what it
+// held in memory goes back to the kernel (AdV-A_2409). The supervisor itself never sees card, PIN or personal data, only
+// pixels on their way to the display.
+//
+//	session process   what the supervisor does
+//	----------------  -------------------------------------------------------------
+//	started           waits until it is ready and has drawn
+//	waiting           nothing; another is kept only if this one is gone
+//	active            shows it, gives it the input, watches that it lives
+//	ended: served     shows the next one
+//	ended: hung       replaces the card service, then shows the next one
+//	dead or silent    kills it, notes it, shows the next one
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"ktradv/internal/advlog"
+	"ktradv/kiosk/control"
+	"ktradv/kiosk/platform/remote"
+)
+
+// CardService is the card service that the supervisor started (hw/reader/pcscd).
+type CardService interface {
+	// Ping asks for a sign of life.
+	Ping(ctx context.Context) error
+	// Restart kills what runs and starts it anew.
+	Restart(ctx context.Context) error
+	// Exited is closed when the present process is gone.
+	Exited() <-chan struct{}
+}
+
+// The descriptors that a session process inherits.
+const (
+	DisplayFD = 3 // its end of remote.Pair
+	ControlFD = 4 // its end of the control conversation
+)
+
+// Config holds everything a supervisor needs from outside.
+type Config struct {
+	// Command prepares the command of a session process; the supervisor adds the descriptors.
+	Command func() *exec.Cmd
+	// Host shows the pictures of the session processes.
+	Host *remote.Host
+	// Cards is the card service to watch and replace, nil where the system runs it.
+	Cards CardService
+	// Log records what the supervisor does; nil records nothing.
+	Log *advlog.Log
+
+	// ReadyIn is how long a session process may take to set itself up. Zero means 30 s.
+	ReadyIn time.Duration
+	// SilentFor is how long the active session process may give no sign of life. Zero means 10 s.
+	SilentFor time.Duration
+	// Notify is called when the first session is shown and then at every turn of the watch: the place for readiness and
+	// watchdog messages to the init system. Nil is allowed.
+	Notify func(ready bool)
+}
+
+// Codes of the supervisor's error log.
+var (
+	codeSessionFailed = advlog.NewCode(11001, "SESSION-PROCESS-FAILED")
+	codeSessionSilent = advlog.NewCode(11002, "SESSION-PROCESS-SILENT")
+	codeCardsReplaced = advlog.NewCode(11003, "CARD-SERVICE-REPLACED")
+	codeCardsBroken   = advlog.NewCode(11004, "CARD-SERVICE-NOT-REPLACED")
+)
+
+// Supervisor runs session processes.
+type Supervisor struct{ cfg Config }
+
+// New prepares a supervisor.
+func New(cfg Config) (*Supervisor, error) {
+	if cfg.Command == nil || cfg.Host == nil {
+		return nil, errors.New("supervise: command and display are needed")
+	}
+	if cfg.ReadyIn <= 0 {
+		cfg.ReadyIn = 30 * time.Second
+	}
+	if cfg.SilentFor <= 0 {
+		cfg.SilentFor = 10 * time.Second
+	}
+	return &Supervisor{cfg}, nil
+}
+
+// process is one session process.
+type process struct {
+	cmd     *exec.Cmd
+	display *remote.Session
+	control *control.Conn
+	ready   chan struct{}       // closed when it is set up
+	ended   chan control.Reason // one value, when it says so
+	exited  chan struct{}       // closed when it is gone
+	once    sync.Once
+}
+
+// Run shows one session after the other until ctx ends.
+func (s *Supervisor) Run(ctx context.Context) error {
+	var waiting *process
+	defer func() { waiting.kill() }()
+	var failures int
+	for ctx.Err() == nil {
+		active := waiting
+		waiting = nil
+		if active == nil {
+			var err error
+			if active, err = s.start(ctx); err != nil {
+				failures++
+				s.failed(ctx, codeSessionFailed)
+				if !pause(ctx, failures) {
+					break
+				}
+				continue
+			}
+		}
+		if err := s.cfg.Host.Activate(active.display); err != nil {
+			active.kill()
+			failures++
+			s.failed(ctx, codeSessionFailed)
+			if !pause(ctx, failures) {
+				break
+			}
+			continue
+		}
+		if err := active.control.Send(control.Message{Kind: control.Activate}); err != nil {
+			active.kill()
+			failures++
+			continue
+		}
+		if s.cfg.Notify != nil {
+			s.cfg.Notify(true)
+		}
+		// The next one is set up while this one serves.
+		next := make(chan *process, 1)
+		nctx, stop := context.WithCancel(ctx)
+		go func() {
+			p, err := s.start(nctx)
+			if err != nil {
+				p = nil
+			}
+			next <- p
+		}()
+		reason, ok := s.watch(ctx, active)
+		if ok && reason != control.Broken {
+			failures = 0
+		} else {
+			failures++
+		}
+		if reason == control.CardServiceHung {
+			s.replaceCards(ctx)
+		}
+		// Leave the picture of the session that ends until the next one can be shown.
+		select {
+		case waiting = <-next:
+		case <-time.After(s.cfg.ReadyIn):
+			stop()
+			waiting = <-next
+		}
+		stop()
+		if waiting != nil {
+			if err := s.cfg.Host.Activate(waiting.display); err != nil {
+				waiting.kill()
+				waiting = nil
+			}
+		} else {
+			s.cfg.Host.Activate(nil) // better a dark screen than the picture of the person before
+		}
+		active.kill()
+		if failures > 0 && ctx.Err() == nil && !pause(ctx, failures) {
+			break
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// watch returns when the active process has ended: how, and whether it said so itself.
+func (s *Supervisor) watch(ctx context.Context, p *process) (control.Reason, bool) {
+	tick := time.NewTicker(s.cfg.SilentFor / 5)
+	defer tick.Stop()
+	cards := s.cardsExited()
+	since := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return control.Broken, true
+		case reason := <-p.ended:
+			return reason, true
+		case <-p.exited:
+			select {
+			case reason := <-p.ended:
+				return reason, true
+			default:
+			}
+			s.failed(ctx, codeSessionFailed)
+			return control.Broken, false
+		case <-cards:
+			// The card service died by itself: a new one before the next card.
+			s.replaceCards(ctx)
+			cards = s.cardsExited()
+		case <-tick.C:
+			last := p.display.Alive()
+			if last.Before(since) {
+				last = since
+			}
+			if time.Since(last) > s.cfg.SilentFor {
+				s.failed(ctx, codeSessionSilent)
+				return control.Broken, false
+			}
+			if s.cfg.Notify != nil {
+				s.cfg.Notify(false)
+			}
+		}
+	}
+}
+
+func (s *Supervisor) cardsExited() <-chan struct{} {
+	if s.cfg.Cards == nil {
+		return nil
+	}
+	return s.cfg.Cards.Exited()
+}
+
+// replaceCards kills a card service that hangs and starts another (at most 10 s).
+func (s *Supervisor) replaceCards(ctx context.Context) {
+	if s.cfg.Cards == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	span := s.cfg.Log.Begin(ctx, advlog.L("cards.replace"))
+	if err := s.cfg.Cards.Restart(ctx); err != nil {
+		span.End(advlog.ResultFailed, codeCardsBroken)
+		s.failed(ctx, codeCardsBroken)
+		return
+	}
+	span.End(advlog.ResultOK, codeCardsReplaced)
+}
+
+func (s *Supervisor) failed(ctx context.Context, code advlog.Code) {
+	s.cfg.Log.Error(ctx, advlog.ErrorEvent{Code: code, Severity: advlog.Error, Name: advlog.L("session.process"), Result: advlog.ResultFailed})
+}
+
+// pause waits a little longer after every failure in a row, and tells whether to go on.
+func pause(ctx context.Context, failures int) bool {
+	d := min(100*time.Millisecond<<min(failures, 6), 5*time.Second)
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// start runs a session process and returns when it is set up and has drawn.
+func (s *Supervisor) start(ctx context.Context) (_ *process, err error) {
+	hostEnd, sessionEnd, err := remote.Pair()
+	if err != nil {
+		return nil, fmt.Errorf("start session process: %w", err)
+	}
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		hostEnd.Close()
+		sessionEnd.Close()
+		return nil, fmt.Errorf("start session process: socket pair: %w", err)
+	}
+	mine, theirs := os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control")
+	conn, err := net.FileConn(mine)
+	mine.Close()
+	if err != nil {
+		hostEnd.Close()
+		sessionEnd.Close()
+		theirs.Close()
+		return nil, fmt.Errorf("start session process: %w", err)
+	}
+	cmd := s.cfg.Command()
+	cmd.ExtraFiles = []*os.File{sessionEnd, theirs} // DisplayFD, ControlFD
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL // no session outlives its supervisor
+	startErr := startLocked(cmd)
+	sessionEnd.Close()
+	theirs.Close()
+	if startErr != nil {
+		hostEnd.Close()
+		conn.Close()
+		return nil, fmt.Errorf("start session process: %w", startErr)
+	}
+	p := &process{cmd: cmd, control: control.New(conn), ready: make(chan struct{}), ended: make(chan control.Reason, 1), exited: make(chan struct{})}
+	go func() { cmd.Wait(); close(p.exited) }()
+	if p.display, err = s.cfg.Host.Attach(hostEnd); err != nil {
+		p.kill()
+		return nil, fmt.Errorf("start session process: %w", err)
+	}
+	go p.listen()
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.ReadyIn)
+	defer cancel()
+	select {
+	case <-p.ready:
+	case <-p.exited:
+		p.kill()
+		return nil, errors.New("start session process: it ended before it was ready")
+	case <-ctx.Done():
+		p.kill()
+		return nil, fmt.Errorf("start session process: not ready: %w", context.Cause(ctx))
+	}
+	if err := p.display.Drawn(ctx); err != nil {
+		p.kill()
+		return nil, fmt.Errorf("start session process: nothing drawn: %w", err)
+	}
+	return p, nil
+}
+
+// starter is the thread that starts session processes: the kernel ends a child with Pdeathsig when the thread that
+// started it ends, so that thread has to live as long as the supervisor.
+var starter = sync.OnceValue(func() chan func() {
+	ch := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for f := range ch {
+			f()
+		}
+	}()
+	return ch
+})
+
+func startLocked(cmd *exec.Cmd) error {
+	done := make(chan error, 1)
+	starter() <- func() { done <- cmd.Start() }
+	return <-done
+}
+
+// listen takes what the process says until it ends or breaks the protocol.
+func (p *process) listen() {
+	for {
+		m, err := p.control.Receive()
+		if err != nil {
+			return
+		}
+		switch m.Kind {
+		case control.Ready:
+			p.once.Do(func() { close(p.ready) })
+		case control.Ended:
+			select {
+			case p.ended <- m.Reason:
+			default:
+			}
+			return
+		default:
+			p.kill()
+			return
+		}
+	}
+}
+
+// kill ends the process and everything that belongs to it. A process that is gone is left alone.
+func (p *process) kill() {
+	if p == nil {
+		return
+	}
+	select {
+	case <-p.exited:
+	default:
+		p.cmd.Process.Kill()
+		<-p.exited
+	}
+	if p.display != nil {
+		p.display.Close()
+	}
+	p.control.Close()
+}
