@@ -1,0 +1,389 @@
+//go:build pcsc
+
+package pcsc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ebfe/scard"
+
+	"ktradv/hw/reader"
+)
+
+// Config of a reader.
+type Config struct {
+	// Name is a part of the name of the wanted reader, compared without regard to case; "" takes the first one that is
+	// listed. Once found, it is this reader until Close.
+	Name string
+	// Shared lets other programs use the card at the same time; the default is a card for us alone.
+	Shared bool
+	// CallTimeout is the deadline of a call that does not wait for a person; 0 is 5 s. The longest command of an eGK takes
+	// less than 2 s.
+	CallTimeout time.Duration
+	// CheckInterval is how often the service is asked for a sign of life while nothing happens; 0 is 2 s. A daemon that
+	// hangs is noticed after CheckInterval and CallTimeout at the latest.
+	CheckInterval time.Duration
+	// Models is the table of models; nil is reader.Models.
+	Models []reader.Model
+}
+
+// slot is what the watcher last saw.
+type slot struct {
+	err     error // why nothing is known: ErrReaderGone, ErrNoService, ErrHung; nil when the reader is there
+	present bool
+	name    string // of the reader, "" until it was found once
+}
+
+// Reader is a reader under pcscd.
+type Reader struct {
+	cfg  Config
+	ctx  context.Context // ends with Close
+	stop context.CancelFunc
+	done chan struct{} // closed when the watcher has ended
+
+	stuck chan struct{} // closed when a status call that was left behind has returned; nil if there is none; the watcher's
+
+	detecting sync.Mutex // held while the features are asked for
+
+	mu      sync.Mutex
+	slot    slot
+	changed chan struct{} // closed at every change of slot or asked, then replaced
+	broken  chan struct{} // closed while the service hangs or is gone, fresh otherwise
+	pad     *reader.Pad
+	asked   bool // the reader was asked for its features since it came, with whatever result
+}
+
+var _ reader.Reader = (*Reader)(nil)
+
+// ErrOpen: there is a Reader in this process already. The wrapper's status call keeps one buffer per reader name for the
+// whole process, so that a second watcher could take it away from the first.
+var ErrOpen = errors.New("a PC/SC reader is open in this process already")
+
+// watching is held by the one Reader of the process.
+var watching sync.Mutex
+
+// Open starts watching for a reader. It does not wait for one: see Reader.WaitReader. The error is ErrOpen.
+func Open(cfg Config) (*Reader, error) {
+	if !watching.TryLock() {
+		return nil, ErrOpen
+	}
+	if cfg.CallTimeout == 0 {
+		cfg.CallTimeout = 5 * time.Second
+	}
+	if cfg.CheckInterval == 0 {
+		cfg.CheckInterval = 2 * time.Second
+	}
+	if cfg.Models == nil {
+		cfg.Models = reader.Models
+	}
+	r := &Reader{
+		cfg: cfg, done: make(chan struct{}), changed: make(chan struct{}), broken: make(chan struct{}),
+		slot: slot{err: reader.ErrReaderGone},
+	}
+	r.ctx, r.stop = context.WithCancel(context.Background())
+	go r.watch()
+	return r, nil
+}
+
+// Close ends the watcher and everything that waits. While a call of the watcher hangs in the library, no other Reader can
+// be opened.
+func (r *Reader) Close() error {
+	r.stop()
+	<-r.done
+	return nil
+}
+
+// Name is the PC/SC name, or the configured part of it until the reader was found.
+func (r *Reader) Name() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.slot.name != "" {
+		return r.slot.name
+	}
+	return r.cfg.Name
+}
+
+// Features are known as soon as the reader was reached once; the zero value stands before.
+func (r *Reader) Features() reader.Features {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pad == nil {
+		return reader.Features{}
+	}
+	return r.pad.Features()
+}
+
+// WaitReader blocks until the reader is there and was asked for its features. The features stay unknown until Connect
+// when another program has the card for itself.
+func (r *Reader) WaitReader(ctx context.Context) error {
+	return r.wait(ctx, func(s slot) (bool, error) { return s.err == nil && r.asked, nil })
+}
+
+// WaitCard blocks until the slot is as wanted, or the reader is not there.
+func (r *Reader) WaitCard(ctx context.Context, present bool) error {
+	return r.wait(ctx, func(s slot) (bool, error) { return s.present == present, s.err })
+}
+
+// wait blocks until ok, which is called with r.mu held.
+func (r *Reader) wait(ctx context.Context, ok func(slot) (bool, error)) error {
+	for {
+		r.mu.Lock()
+		s, c := r.slot, r.changed
+		is, err := ok(s)
+		r.mu.Unlock()
+		if err != nil {
+			return fmt.Errorf("wait at reader %s: %w", r.Name(), err)
+		}
+		if is {
+			return nil
+		}
+		select {
+		case <-c:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-r.ctx.Done():
+			return fmt.Errorf("wait: reader closed: %w", reader.ErrReaderGone)
+		}
+	}
+}
+
+// publish makes s known. A service that hangs or is gone ends the calls that are under way.
+func (r *Reader) publish(s slot) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s.name == "" {
+		s.name = r.slot.name
+	}
+	dead := errors.Is(s.err, reader.ErrHung) || errors.Is(s.err, reader.ErrNoService)
+	select {
+	case <-r.broken:
+		if !dead {
+			r.broken = make(chan struct{})
+		}
+	default:
+		if dead {
+			close(r.broken)
+		}
+	}
+	same := s.present == r.slot.present && s.name == r.slot.name && (s.err == nil) == (r.slot.err == nil) &&
+		errors.Is(s.err, reader.ErrHung) == errors.Is(r.slot.err, reader.ErrHung)
+	r.slot = s
+	if s.err != nil {
+		r.asked = false
+	}
+	if !same {
+		close(r.changed)
+		r.changed = make(chan struct{})
+	}
+}
+
+func (r *Reader) current() (s slot, broken <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.slot, r.broken
+}
+
+// cause says why broken was closed.
+func (r *Reader) cause() error {
+	s, _ := r.current()
+	if s.err == nil { // repaired meanwhile
+		return reader.ErrNoService
+	}
+	return s.err
+}
+
+// establish opens a context to the daemon.
+func (r *Reader) establish(ctx context.Context) (*scard.Context, error) {
+	sc, err := call(ctx, r.cfg.CallTimeout, nil, nil, scard.EstablishContext, func(sc *scard.Context, err error) {
+		if err == nil {
+			release(sc)
+		}
+	})
+	return sc, translate("reach pcscd", err)
+}
+
+// release gives a context back without waiting for it.
+func release(sc *scard.Context) {
+	go sc.Release()
+}
+
+// watch is the watcher: the only goroutine that calls GetStatusChange, because the wrapper keeps one buffer per reader
+// name for the whole process.
+func (r *Reader) watch() {
+	defer close(r.done)
+	defer func() {
+		if r.stuck == nil {
+			watching.Unlock()
+			return
+		}
+		go func() { <-r.stuck; watching.Unlock() }()
+	}()
+	const pause = 100 * time.Millisecond
+	for r.ctx.Err() == nil {
+		sc, err := r.establish(r.ctx)
+		if err == nil {
+			err = r.follow(sc)
+			release(sc)
+		}
+		if r.ctx.Err() != nil {
+			return
+		}
+		if !errors.Is(err, reader.ErrHung) && !errors.Is(err, reader.ErrReaderGone) {
+			err = fmt.Errorf("%w: %w", reader.ErrNoService, err)
+		}
+		r.publish(slot{err: err})
+		select {
+		case <-time.After(pause):
+		case <-r.ctx.Done():
+		}
+		if r.stuck != nil { // one status call at a time, see ErrOpen; it ends when the daemon is replaced
+			select {
+			case <-r.stuck:
+				r.stuck = nil
+			case <-r.ctx.Done():
+			}
+		}
+	}
+}
+
+// pnp is the pseudo reader whose state changes when a reader comes or goes.
+const pnp = `\\?PnP?\Notification`
+
+// follow keeps the slot up to date until the service fails.
+func (r *Reader) follow(sc *scard.Context) error {
+	state := scard.ReaderState{}
+	notify := scard.ReaderState{Reader: pnp}
+	for r.ctx.Err() == nil {
+		if state.Reader == "" {
+			name, err := r.find(sc)
+			if err != nil {
+				return err
+			}
+			if name == "" {
+				r.publish(slot{err: reader.ErrReaderGone})
+			} else {
+				state = scard.ReaderState{Reader: name}
+			}
+		}
+		states := []scard.ReaderState{notify}
+		timeout := r.cfg.CheckInterval
+		if state.Reader != "" {
+			states = append(states, state)
+			if state.CurrentState == scard.StateUnaware {
+				timeout = 0 // answers at once with the present state
+			}
+		}
+		returned := make(chan struct{})
+		_, err := call(r.ctx, timeout+r.cfg.CallTimeout, nil, nil, func() (struct{}, error) {
+			defer close(returned)
+			return struct{}{}, sc.GetStatusChange(states, timeout)
+		}, nil)
+		select {
+		case <-returned:
+		default:
+			r.stuck = returned
+			if r.ctx.Err() != nil {
+				go sc.Cancel()
+			}
+		}
+		switch {
+		case errors.Is(err, scard.ErrTimeout):
+			continue
+		case errors.Is(err, scard.ErrUnknownReader), errors.Is(err, scard.ErrReaderUnavailable):
+			state = scard.ReaderState{}
+			r.publish(slot{err: reader.ErrReaderGone})
+			continue
+		case err != nil:
+			return translate("watch reader", err)
+		}
+		// The state is handed back without CHANGED but with the counter in its upper half, so that a change that happens
+		// between two calls is reported by the next.
+		notify.CurrentState = states[0].EventState &^ scard.StateChanged
+		if state.Reader == "" {
+			continue
+		}
+		now := states[1].EventState
+		if now&(scard.StateUnknown|scard.StateUnavailable|scard.StateIgnore) != 0 {
+			r.publish(slot{err: reader.ErrReaderGone})
+			if now&scard.StateUnknown != 0 {
+				state = scard.ReaderState{} // not listed any more; look for it anew
+				continue
+			}
+		} else {
+			r.publish(slot{present: now&scard.StatePresent != 0, name: state.Reader})
+			go r.ask(state.Reader)
+		}
+		state.CurrentState = now &^ scard.StateChanged
+	}
+	return r.ctx.Err()
+}
+
+// ask asks the reader for its features over a connection without card, once.
+func (r *Reader) ask(name string) {
+	if !r.detecting.TryLock() {
+		return
+	}
+	defer r.detecting.Unlock()
+	r.mu.Lock()
+	known := r.pad != nil
+	r.mu.Unlock()
+	if !known {
+		// Nothing can be done about an error here: Connect asks again, and reports it.
+		_ = r.direct(name)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.slot.err == nil && !r.asked {
+		r.asked = true
+		close(r.changed)
+		r.changed = make(chan struct{})
+	}
+}
+
+func (r *Reader) direct(name string) error {
+	sc, err := r.establish(r.ctx)
+	if err != nil {
+		return err
+	}
+	h, err := r.handle(r.ctx, sc, name, scard.ShareDirect, scard.ProtocolUndefined)
+	if err != nil {
+		release(sc)
+		return err
+	}
+	c := &card{r: r, sc: sc, h: h}
+	_, err = c.detect(r.ctx)
+	return errors.Join(err, c.disconnect(scard.LeaveCard))
+}
+
+// handle connects to the reader.
+func (r *Reader) handle(ctx context.Context, sc *scard.Context, name string, mode scard.ShareMode, protocol scard.Protocol) (*scard.Card, error) {
+	_, broken := r.current()
+	h, err := call(ctx, r.cfg.CallTimeout, broken, r.cause, func() (*scard.Card, error) {
+		return sc.Connect(name, mode, protocol)
+	}, func(h *scard.Card, err error) {
+		if err == nil {
+			go h.Disconnect(scard.UnpowerCard)
+		}
+	})
+	return h, translate("connect to "+name, err)
+}
+
+// find looks for the wanted reader among those listed; "" if it is not there.
+func (r *Reader) find(sc *scard.Context) (string, error) {
+	names, err := call(r.ctx, r.cfg.CallTimeout, nil, nil, sc.ListReaders, nil)
+	if err != nil && !errors.Is(err, scard.ErrNoReadersAvailable) {
+		return "", translate("list readers", err)
+	}
+	s, _ := r.current()
+	for _, n := range names {
+		if s.name != "" && n == s.name || s.name == "" && strings.Contains(strings.ToLower(n), strings.ToLower(r.cfg.Name)) {
+			return n, nil
+		}
+	}
+	return "", nil
+}
