@@ -62,12 +62,6 @@ func (e *Forbidden) Error() string {
 	return fmt.Sprintf("card command %X of the server refused in phase %s: %s", e.Header[:], e.Phase, e.Reason)
 }
 
-// Flag lists of the end-entity certificates that the phases accept (gemSpec_PKI Tab_PKI_919: CHAT.0 and CHAT.1).
-var (
-	flagsCHAT0 = []byte{0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00}
-	flagsCHAT1 = []byte{0x00, 0xAE, 0x1A, 0xCD, 0xC1, 0xDC, 0x00}
-)
-
 // shape is what a command must look like to be considered at all.
 type shape struct {
 	name   string
@@ -82,7 +76,7 @@ type shape struct {
 }
 
 // certificate shapes occur in both import phases and differ only in the access profile.
-func imports(flags []byte) []shape {
+func imports(flags cvc.Flags) []shape {
 	return []shape{
 		{name: "SELECT MF", header: [4]byte{0x00, 0xA4, 0x04, 0x0C}, ne: []int{0}},
 		{name: "LIST PUBLIC KEY", header: [4]byte{0x80, 0xCA, 0x01, 0x00}, ne: []int{256, 65536}},
@@ -93,7 +87,7 @@ func imports(flags []byte) []shape {
 
 // rules is the allow-list: what the server may send in each phase.
 var rules = map[Phase][]shape{
-	TrustedChannel: append(imports(flagsCHAT0),
+	TrustedChannel: append(imports(cvc.FlagsNone),
 		shape{name: "MSE SET PrK.eGK.AUT_CVC elcSessionkey4SM", header: [4]byte{0x00, 0x22, 0x41, 0xA4}, ne: []int{0},
 			data: exactly([]byte{0x84, 0x01, 0x09, 0x80, 0x01, 0x54})},
 		shape{name: "GENERAL AUTHENTICATE step 1", header: [4]byte{0x10, 0x86, 0x00, 0x00}, ne: []int{256, 65536},
@@ -107,7 +101,7 @@ var rules = map[Phase][]shape{
 		{name: "GET PIN STATUS secured", header: [4]byte{0x8C, 0x20, 0x00, 0x01}, ne: []int{256}, data: onlyMAC,
 			advance: true, next: RoleAuthentication},
 	},
-	RoleAuthentication: append(imports(flagsCHAT1),
+	RoleAuthentication: append(imports(cvc.FlagsKTRAdV),
 		shape{name: "MSE SET external authentication", header: [4]byte{0x00, 0x22, 0x81, 0xA4}, ne: []int{0},
 			data: keyReference([]byte{0x83, 0x0C}, []byte{0x80, 0x01, 0x00})},
 		shape{name: "GET CHALLENGE", header: [4]byte{0x00, 0x84, 0x00, 0x00}, ne: []int{16}},
@@ -245,20 +239,20 @@ func keyReference(prefix, suffix []byte) func(*Filter, []byte) error {
 
 // certificate permits a CA or link certificate, and an end-entity certificate with exactly the given flag list. The
 // access profile is part of what the issuer signed: when the card accepts the certificate, the flags are the real ones.
-func certificate(flags []byte) func(*Filter, []byte) error {
+func certificate(flags cvc.Flags) func(*Filter, []byte) error {
 	return func(f *Filter, d []byte) error {
 		c, err := cvc.ParseContent(d)
 		if err != nil {
 			return fmt.Errorf("certificate cannot be read: %w", err)
 		}
-		if !c.CHAT.IsTI() {
-			return fmt.Errorf("certificate of another flag list type")
+		if c.List != cvc.ListTI {
+			return fmt.Errorf("certificate with rights of another kind")
 		}
-		if !c.IsEndEntity() {
+		if c.Level != cvc.EndEntity {
 			return nil
 		}
-		if !bytes.Equal(c.CHAT.Flags[:], flags) {
-			return fmt.Errorf("access profile %X is not the one of this phase", c.CHAT.Flags[:])
+		if c.Flags != flags {
+			return fmt.Errorf("access profile %v is not the one of this phase", c.Flags)
 		}
 		f.pendingCHR = append([]byte(nil), c.CHR...)
 		return nil
