@@ -500,3 +500,10 @@ func (c CHAT) String() string {
 	}
 	return name + ":" + hex.EncodeToString(c.Flags[:])
 }
+
+// Find returns the condition of the rule set for a command header; Never when
+// the command is not listed.
+func (r RuleSet) Find(i Interface, state LifeCycle, se int, header [4]byte) Cond {
+	c, _ := r.find(i, state, se, header[0], header[1], header[2], header[3])
+	return c
+}
