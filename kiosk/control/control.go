@@ -23,6 +23,9 @@ const (
 	Ready Kind = "ready"
 	// Activate: its turn has come (supervisor to session).
 	Activate Kind = "activate"
+	// Hung: the card service did not answer in its time and must be replaced (session to supervisor). The session goes on
+	// to tell the person.
+	Hung Kind = "hung"
 	// Ended: the visit is over; Reason says how. The process exits next (session to supervisor).
 	Ended Kind = "ended"
 )
@@ -33,8 +36,6 @@ type Reason string
 const (
 	// Served: a person was served, to whatever end.
 	Served Reason = "served"
-	// CardServiceHung: the card service did not answer in its time; it must be replaced.
-	CardServiceHung Reason = "card_service_hung"
 	// Broken: the process cannot go on; its log says why.
 	Broken Reason = "broken"
 )
@@ -89,13 +90,13 @@ func (c *Conn) Receive() (Message, error) {
 		return Message{}, fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
 	switch m.Kind {
-	case Ready, Activate:
+	case Ready, Activate, Hung:
 		if m.Reason != "" {
 			return Message{}, fmt.Errorf("%w: %s with a reason", ErrProtocol, m.Kind)
 		}
 	case Ended:
 		switch m.Reason {
-		case Served, CardServiceHung, Broken:
+		case Served, Broken:
 		default:
 			return Message{}, fmt.Errorf("%w: unknown reason", ErrProtocol)
 		}

@@ -12,7 +12,7 @@ func TestExchange(t *testing.T) {
 	t.Parallel()
 	a, b := net.Pipe()
 	left, right := New(a), New(b)
-	want := []Message{{Kind: Ready}, {Kind: Activate}, {Kind: Ended, Reason: CardServiceHung}}
+	want := []Message{{Kind: Ready}, {Kind: Activate}, {Kind: Hung}, {Kind: Ended, Reason: Served}}
 	go func() {
 		for _, m := range want {
 			if err := left.Send(m); err != nil {

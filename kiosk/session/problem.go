@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
 
 	"ktradv/hw/apdu"
 	"ktradv/hw/cos"
@@ -13,9 +12,9 @@ import (
 	"ktradv/hw/reader"
 	"ktradv/hw/vsd"
 	"ktradv/internal/advlog"
-	"ktradv/internal/redact"
 	"ktradv/kiosk/filter"
 	"ktradv/kiosk/serverlink"
+	"ktradv/kiosk/text"
 	"ktradv/kiosk/view"
 	"ktradv/server/api"
 )
@@ -99,17 +98,8 @@ var refusals = map[api.FailureCode]string{
 	api.FailureCode_FAILURE_CODE_INTERNAL:             "SERVER-REFUSED",
 }
 
-// prescribed are the result names for which the specification prescribes a text (TAB_ADV_318).
-var prescribed = map[string]bool{
-	"CardTerminated": true, "CorruptDataWarning": true, "DataTooBig": true, "ErrorAuthentication": true,
-	"ErrorImportCVC": true, "ErrorUserVerification": true, "FileNotFound": true, "MemoryFailure": true,
-	"NotEnoughtMemorySpace": true, "ObjectNotFound": true, "ObjectTerminated": true, "OffsetTooBig": true,
-	"PasswordBlocked": true, "PasswordDisabled": true, "SecurityStatusNotSatisfied": true, "UpdateRetryWarning": true,
-	"WrongSecretWarning": true, "WrongEndEntityCVC": true,
-}
-
 // ours are the result names without a prescribed text and the problems that stand for them.
-var ours = map[string]string{"PasswordProtected": codeTransport, "WrongLength": "PIN-LENGTH"}
+var ours = map[cos.Result]string{cos.ResultPasswordProtected: codeTransport, cos.ResultWrongLength: "PIN-LENGTH"}
 
 // codeOf returns the code of the problem behind err, or fallback when nothing more exact is known.
 func codeOf(err error, fallback string) string {
@@ -135,10 +125,11 @@ func codeOf(err error, fallback string) string {
 	}
 	var sw *cos.StatusError
 	if errors.As(err, &sw) {
-		if r := string(sw.Result); prescribed[r] {
-			return r
-		} else if code, ok := ours[r]; ok {
+		if code, ok := ours[sw.Result]; ok {
 			return code
+		}
+		if p, ok := text.Problems[string(sw.Result)]; ok {
+			return p.Code
 		}
 	}
 	return fallback
@@ -159,18 +150,21 @@ func problemOf(err error) string {
 // errPulledAtRest: the card was taken while a menu or data were shown, the ordinary way to leave.
 var errPulledAtRest = errors.New("card taken at rest")
 
-// problemInfo names the texts of a problem: the prescribed one where there is one, and always one in plain words with
+// problemInfo names a registered problem: the prescribed text where there is one, and always one in plain words with
 // what to do next (AdV-A_2444).
 func problemInfo(code string, err error) *view.ProblemInfo {
-	p := &view.ProblemInfo{Code: code, Text: "problem." + code + ".text", Next: "problem." + code + ".next"}
-	if prescribed[code] {
-		p.Prescribed = "TAB_ADV_318." + code
-	}
+	t := text.ProblemFor(code)
+	p := &view.ProblemInfo{Code: t.Code, Prescribed: t.Prescribed, Text: t.Text, Next: t.Next}
 	var sw *cos.StatusError
-	if errors.As(err, &sw) && sw.Left >= 0 {
+	if errors.As(err, &sw) && sw.Result == cos.ResultWrongSecretWarning {
 		p.Args = map[string]string{"x": strconv.Itoa(sw.Left)}
 	}
 	return p
+}
+
+// OutOfOrder is the view of a terminal that cannot serve anyone for the given reason.
+func OutOfOrder(code string) view.View {
+	return view.View{Screen: view.OutOfOrder, Problem: problemInfo(code, nil), TriesLeft: -1}
 }
 
 // cardRelated tells whether an error concerns the eGK, so that its number belongs into the error log (AdV-A_2424).
@@ -187,47 +181,95 @@ func cardRelated(err error) bool {
 	return false
 }
 
+// logCodes gives every problem its number in the error log (vendor codes, GS-A_4858) with the code as its text. A test
+// keeps the table complete.
+var logCodes = map[string]advlog.Code{
+	codeInternal:                 advlog.NewCode(10001, "INTERNAL"),
+	"CARD-NOT-EGK":               advlog.NewCode(10101, "CARD-NOT-EGK"),
+	"CARD-TOO-OLD":               advlog.NewCode(10102, "CARD-TOO-OLD"),
+	"CARD-NOT-AUTHENTIC":         advlog.NewCode(10103, "CARD-NOT-AUTHENTIC"),
+	"CARD-MUTE":                  advlog.NewCode(10104, "CARD-MUTE"),
+	"CARD-REMOVED":               advlog.NewCode(10105, "CARD-REMOVED"),
+	"CARD-READ-ERROR":            advlog.NewCode(10106, "CARD-READ-ERROR"),
+	codeHCACheck:                 advlog.NewCode(10107, "HCA-CHECK-FAILED"),
+	codeLogEntry:                 advlog.NewCode(10108, "LOG-ENTRY-FAILED"),
+	"VSD-3001":                   advlog.NewCode(10111, "VSD-3001"),
+	"VSD-3011":                   advlog.NewCode(10112, "VSD-3011"),
+	codeTransport:                advlog.NewCode(10201, "PIN-TRANSPORT"),
+	"PIN-LENGTH":                 advlog.NewCode(10202, "PIN-LENGTH"),
+	"PIN-CANCELLED":              advlog.NewCode(10203, "PIN-CANCELLED"),
+	"PIN-TIMEOUT":                advlog.NewCode(10204, "PIN-TIMEOUT"),
+	"PIN-MISMATCH":               advlog.NewCode(10205, "PIN-MISMATCH"),
+	"PIN-READER-LEAK":            advlog.NewCode(10206, "PIN-READER-LEAK"),
+	codePUKUnknown:               advlog.NewCode(10207, "PUK-UNKNOWN"),
+	codePUKUsedUp:                advlog.NewCode(10208, "PUK-USED-UP"),
+	"PIN-STATUS-NOT-SET":         advlog.NewCode(10209, "PIN-STATUS-NOT-SET"),
+	"READER-GONE":                advlog.NewCode(10301, "READER-GONE"),
+	codeReaderHung:               advlog.NewCode(10302, "READER-HUNG"),
+	"READER-NO-PAD":              advlog.NewCode(10303, "READER-NO-PAD"),
+	"SERVER-UNREACHABLE":         advlog.NewCode(10401, "SERVER-UNREACHABLE"),
+	"SERVER-NOT-TRUSTED":         advlog.NewCode(10402, "SERVER-NOT-TRUSTED"),
+	"SERVER-REFUSED":             advlog.NewCode(10403, "SERVER-REFUSED"),
+	"SERVER-LOST":                advlog.NewCode(10404, "SERVER-LOST"),
+	"SERVER-FORBIDDEN-COMMAND":   advlog.NewCode(10405, "SERVER-FORBIDDEN-COMMAND"),
+	"NO-INSURER-IDENTITY":        advlog.NewCode(10406, "NO-INSURER-IDENTITY"),
+	"IDLE-TIMEOUT":               advlog.NewCode(10501, "IDLE-TIMEOUT"),
+	"CardTerminated":             advlog.NewCode(10601, "CardTerminated"),
+	"CorruptDataWarning":         advlog.NewCode(10602, "CorruptDataWarning"),
+	"DataTooBig":                 advlog.NewCode(10603, "DataTooBig"),
+	"ErrorAuthentication":        advlog.NewCode(10604, "ErrorAuthentication"),
+	"ErrorImportCVC":             advlog.NewCode(10605, "ErrorImportCVC"),
+	"ErrorUserVerification":      advlog.NewCode(10606, "ErrorUserVerification"),
+	"FileNotFound":               advlog.NewCode(10607, "FileNotFound"),
+	"MemoryFailure":              advlog.NewCode(10608, "MemoryFailure"),
+	"NotEnoughtMemorySpace":      advlog.NewCode(10609, "NotEnoughtMemorySpace"),
+	"ObjectNotFound":             advlog.NewCode(10610, "ObjectNotFound"),
+	"ObjectTerminated":           advlog.NewCode(10611, "ObjectTerminated"),
+	"OffsetTooBig":               advlog.NewCode(10612, "OffsetTooBig"),
+	"PasswordBlocked":            advlog.NewCode(10613, "PasswordBlocked"),
+	"PasswordDisabled":           advlog.NewCode(10614, "PasswordDisabled"),
+	"SecurityStatusNotSatisfied": advlog.NewCode(10615, "SecurityStatusNotSatisfied"),
+	"UpdateRetryWarning":         advlog.NewCode(10616, "UpdateRetryWarning"),
+	"WrongSecretWarning":         advlog.NewCode(10617, "WrongSecretWarning"),
+	"WrongEndEntityCVC":          advlog.NewCode(10618, "WrongEndEntityCVC"),
+}
+
+// logError records a failure; the number of the card stands with card-related ones only (AdV-A_2423, AdV-A_2424).
 func (s *Session) logError(ctx context.Context, code string, err error, card bool) {
-	if s.cfg.Log == nil {
-		return
-	}
-	ev := advlog.ErrorEvent{Code: advlog.Code(code), Operation: advlog.Name(s.op.Name), Severity: advlog.Error}
+	ctx = s.logContext(ctx)
+	ev := advlog.ErrorEvent{Code: logCodes[code], Severity: advlog.Error, Name: s.opName, Result: advlog.ResultFailed}
 	var sw *cos.StatusError
 	if errors.As(err, &sw) {
 		ev.SW = sw.SW
 	}
 	if card {
 		ev.ICCSN = s.iccsn()
-	} else {
-		ev.ICCSN = redact.ICCSN{}
 	}
-	s.cfg.Log.Error(s.withOp(ctx), ev)
+	var refused *serverlink.Refused
+	if errors.As(err, &refused) {
+		ev.Remote, ev.SW = true, refused.SW
+	}
+	s.cfg.Log.Error(ctx, ev)
 	var forbidden *filter.Forbidden
-	if errors.As(err, &forbidden) || errors.Is(err, serverlink.ErrNotTrusted) {
-		s.cfg.Log.Security(s.withOp(ctx), advlog.SecurityEvent{Code: advlog.Code(code)})
+	if errors.As(err, &forbidden) || errors.Is(err, serverlink.ErrNotTrusted) || errors.Is(err, reader.ErrPINDisclosed) {
+		s.cfg.Log.Security(ctx, advlog.SecurityEvent{Name: s.opName, Severity: advlog.Error, Code: logCodes[code], Result: advlog.ResultRefused})
 	}
 }
 
-// logFlow records one executed operation with begin, end and result (AdV-A_2429) and its duration (AdV-A_2431).
-func (s *Session) logFlow(ctx context.Context, name string, start time.Time, errs ...error) {
-	if s.cfg.Log == nil {
-		return
-	}
-	result := "OK"
-	if err := errors.Join(errs...); err != nil {
-		if result = problemOf(err); result == "" {
-			result = "OK"
+// span starts the entry of one executed activity in flow and performance log (AdV-A_2429, AdV-A_2431).
+func (s *Session) span(ctx context.Context, name advlog.Label) func(error) {
+	sp := s.cfg.Log.Begin(s.logContext(ctx), name)
+	return func(err error) {
+		if code := problemOf(err); code != "" {
+			sp.End(advlog.ResultFailed, logCodes[code])
+		} else if err != nil {
+			sp.End(advlog.ResultAborted, advlog.Code{})
+		} else {
+			sp.End(advlog.ResultOK, advlog.Code{})
 		}
 	}
-	end := s.cfg.Now()
-	ctx = s.withOp(ctx)
-	s.cfg.Log.Flow(ctx, advlog.FlowEvent{Name: advlog.Name(name), Start: start, End: end, Result: advlog.Code(result)})
-	s.cfg.Log.Perf(ctx, advlog.PerfEvent{Name: advlog.Name(name), Duration: end.Sub(start)})
 }
 
-func (s *Session) withOp(ctx context.Context) context.Context {
-	if s.op.ID == "" {
-		return ctx
-	}
-	return advlog.WithOperation(ctx, s.op.ID)
+func (s *Session) logContext(ctx context.Context) context.Context {
+	return advlog.WithSession(advlog.WithOperation(ctx, s.opID), s.sid)
 }

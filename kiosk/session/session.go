@@ -65,6 +65,9 @@ type Config struct {
 	TerminalID [8]byte
 	// Publish shows a view. It must return quickly.
 	Publish func(view.View)
+	// CardServiceHung is called when the card service did not answer in its time; whoever started it replaces it. Nil is
+	// allowed.
+	CardServiceHung func()
 	// Log is where operations are recorded; nil records nothing.
 	Log *advlog.Log
 	// Version of the app, told to the server.
@@ -116,8 +119,9 @@ type Session struct {
 	bump     chan struct{}
 
 	cancel context.CancelCauseFunc // ends the flow; nil before it runs
-	id     string
-	op     view.Operation
+	sid    advlog.Session
+	opID   advlog.Operation
+	opName advlog.Label
 
 	card   reader.Card
 	info   *egk.Info
@@ -170,11 +174,8 @@ func (s *Session) Run(ctx context.Context) Outcome {
 	if err := s.waitForVisitor(ctx); err != nil {
 		return Outcome{Err: err}
 	}
-	id, err := advlog.NewOperation(s.cfg.Rand)
-	if err != nil {
-		return Outcome{Err: fmt.Errorf("session id: %w", err)}
-	}
-	s.id = id
+	s.begin(advlog.L("session.start"))
+	s.sid = advlog.NewSession(s.cfg.Rand)
 	flow, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s.mu.Lock()
@@ -185,8 +186,8 @@ func (s *Session) Run(ctx context.Context) Outcome {
 	watch.Go(func() { s.watchIdle(flow) })
 	watch.Go(func() { s.watchCard(flow) })
 
-	err = s.serve(flow)
-	if cause := context.Cause(flow); cause != nil {
+	err := s.serve(flow)
+	if cause := context.Cause(flow); cause != nil && !errors.Is(err, cause) {
 		err = cause // why the flow was cut short counts, not where
 	}
 	s.mu.Lock()
@@ -215,9 +216,9 @@ func (s *Session) waitForVisitor(ctx context.Context) error {
 			logged = true
 		}
 		if code == codeReaderHung {
-			return err // only replacing the card service helps: the supervisor does it and starts a new process
+			s.hung()
 		}
-		s.show(view.View{Screen: view.OutOfOrder, Problem: problemInfo(code, nil)})
+		s.show(OutOfOrder(code))
 		if err := s.cfg.Slot.WaitReader(ctx); err != nil {
 			return err
 		}
@@ -226,9 +227,18 @@ func (s *Session) waitForVisitor(ctx context.Context) error {
 }
 
 func (s *Session) visitor(ctx context.Context) error {
+	soon, cancel := context.WithTimeout(ctx, time.Second)
+	err := s.cfg.Slot.WaitReader(soon)
+	cancel()
+	if err != nil {
+		if ctx.Err() == nil && soon.Err() != nil {
+			err = fmt.Errorf("wait for the reader: %w", apdu.ErrReaderGone)
+		}
+		return err
+	}
 	// Whether a card is there is asked with a wait for its absence that may not take long.
 	quick, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
-	err := s.cfg.Slot.WaitCard(quick, false)
+	err = s.cfg.Slot.WaitCard(quick, false)
 	late := quick.Err() != nil
 	cancel()
 	if err != nil && late && ctx.Err() == nil {
@@ -289,7 +299,9 @@ func (s *Session) poke() {
 
 // show makes v what the person sees, below a countdown or blanking that may lie over it.
 func (s *Session) show(v view.View) {
-	v.Session, v.Operation = s.id, s.op
+	s.mu.Lock()
+	v.Session, v.Operation = s.public()
+	s.mu.Unlock()
 	if v.Screen != view.PIN && v.Screen != view.PINWrong {
 		v.TriesLeft = -1
 	}
@@ -305,9 +317,11 @@ func (s *Session) republish() {
 	v := s.base
 	switch s.overlay {
 	case view.Idle:
-		v = view.View{Screen: view.Idle, Deadline: s.deadline, Session: s.id, Operation: s.op, CanEnd: true, TriesLeft: -1}
+		v = view.View{Screen: view.Idle, Deadline: s.deadline, CanEnd: true, TriesLeft: -1}
+		v.Session, v.Operation = s.public()
 	case view.Blanked:
-		v = view.View{Screen: view.Blanked, Session: s.id, Operation: s.op, CanEnd: true, TriesLeft: -1}
+		v = view.View{Screen: view.Blanked, CanEnd: true, TriesLeft: -1}
+		v.Session, v.Operation = s.public()
 	}
 	s.mu.Unlock()
 	s.cfg.Publish(v)
@@ -412,10 +426,16 @@ func (s *Session) watchCard(ctx context.Context) {
 // finish ends the session in order (AdV-A_2449): reset the card, close the connection, forget everything, and say what
 // the person has to know. A use case that was writing has finished by now: writes do not run under the flow's context.
 func (s *Session) finish(ctx context.Context, err error) {
-	start := s.cfg.Now()
+	ended := s.span(ctx, advlog.L("session.end"))
 	code := problemOf(err)
-	removed := errors.Is(err, apdu.ErrCardRemoved)
-	if code == "" && !removed {
+	gone := false // nothing can be said to the card any more
+	for _, e := range []error{apdu.ErrCardRemoved, apdu.ErrReaderGone, reader.ErrHung} {
+		gone = gone || errors.Is(err, e)
+	}
+	if errors.Is(err, reader.ErrHung) {
+		s.hung()
+	}
+	if code == "" && !gone {
 		s.show(view.View{Screen: view.Ending, Steps: steps(1, "step.finish", "step.reset", "step.disconnect")})
 	}
 	if err != nil && code != "" {
@@ -423,7 +443,7 @@ func (s *Session) finish(ctx context.Context, err error) {
 	}
 	var resetErr error
 	if s.card != nil {
-		if !removed {
+		if !gone {
 			rctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 			resetErr = egk.Reset(rctx, s.card)
 			if resetErr != nil {
@@ -437,15 +457,35 @@ func (s *Session) finish(ctx context.Context, err error) {
 		s.server.Close()
 	}
 	s.forget()
-	s.logFlow(ctx, "session.end", start, err, resetErr)
+	ended(resetErr)
 
 	switch {
 	case code != "":
 		s.explain(ctx, err, code)
-	case !removed:
+	case !gone:
 		s.show(view.View{Screen: view.TakeCard})
 	}
-	s.id, s.op = "", view.Operation{}
+}
+
+// begin opens an operation: all log entries from here to the OCSP request carry its id (AdV-A_2440, AdV-A_2441).
+func (s *Session) begin(name advlog.Label) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opID, s.opName = advlog.NewOperation(s.cfg.Rand), name
+}
+
+// public gives session and operation as the view shows them; s.mu is held.
+func (s *Session) public() (string, view.Operation) {
+	if s.sid.IsZero() {
+		return "", view.Operation{}
+	}
+	return s.sid.String(), view.Operation{ID: s.opID.String(), Name: s.opName.String()}
+}
+
+func (s *Session) hung() {
+	if s.cfg.CardServiceHung != nil {
+		s.cfg.CardServiceHung()
+	}
 }
 
 // explain shows what happened until the card is taken, the person says so, or a minute has passed.
@@ -453,7 +493,7 @@ func (s *Session) explain(ctx context.Context, err error, code string) {
 	v := view.View{Screen: view.Problem, Problem: problemInfo(code, err), CanEnd: true}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	if !errors.Is(err, apdu.ErrCardRemoved) && !errors.Is(err, apdu.ErrReaderGone) {
+	if !errors.Is(err, apdu.ErrCardRemoved) && !errors.Is(err, apdu.ErrReaderGone) && !errors.Is(err, reader.ErrHung) {
 		go func() {
 			if s.cfg.Slot.WaitCard(ctx, false) == nil {
 				cancel()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"ktradv/hw/apdu"
@@ -11,6 +12,7 @@ import (
 	"ktradv/hw/egk"
 	"ktradv/hw/reader"
 	"ktradv/internal/advlog"
+	"ktradv/internal/redact"
 	"ktradv/internal/x509ti"
 	"ktradv/kiosk/filter"
 	"ktradv/kiosk/serverlink"
@@ -32,26 +34,11 @@ func (s *Session) serve(ctx context.Context) error {
 	return nil
 }
 
-// begin opens an operation: all log entries from here to the OCSP request carry its id (AdV-A_2440, AdV-A_2441).
-func (s *Session) begin(name string) (time.Time, error) {
-	id, err := advlog.NewOperation(s.cfg.Rand)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("operation id: %w", err)
-	}
-	s.mu.Lock()
-	s.op = view.Operation{ID: id, Name: name}
-	s.mu.Unlock()
-	return s.cfg.Now(), nil
-}
-
 // readCard is "Einlesen der Karte": type eGK, generation G2 or newer, genuine; otherwise the session ends. A card with
 // a blocked PIN.CH goes on with unblocking.
 func (s *Session) readCard(ctx context.Context) (next activity, err error) {
-	s.mu.Lock()
-	s.op = view.Operation{ID: s.id, Name: "session.start"}
-	s.mu.Unlock()
-	start := s.cfg.Now()
-	defer func() { s.logFlow(ctx, "card.read", start, err) }()
+	done := s.span(ctx, advlog.L("card.read"))
+	defer func() { done(err) }()
 	reading := view.View{Screen: view.Reading, CanEnd: true, Steps: steps(1, "step.read", "step.authentic")}
 	s.show(reading)
 
@@ -66,12 +53,12 @@ func (s *Session) readCard(ctx context.Context) (next activity, err error) {
 	if err = egk.ProveAuthentic(ctx, s.card, s.info, s.cfg.Roots, s.cfg.TerminalID, s.cfg.Rand, s.cfg.Now()); err != nil {
 		return nil, fail("CARD-NOT-AUTHENTIC", err)
 	}
-	switch pin := s.info.PIN(egk.PINCH); pin.State {
+	switch pin := s.info.PINs[egk.PINCH]; pin.State {
 	case cos.PINVerified:
 		return (*Session).unlock, nil // the activity may be left out when the PIN was entered already
 	case cos.PINBlocked:
 		return (*Session).askPUK, nil
-	case cos.PINTransport:
+	case cos.PINTransport, cos.PINEmpty:
 		return nil, &Failure{Code: codeTransport}
 	default:
 		return askPIN(pin.Left, nil), nil
@@ -82,19 +69,20 @@ func (s *Session) readCard(ctx context.Context) (next activity, err error) {
 // blocked one goes on with unblocking; everything else ends the session.
 func askPIN(left int, notices []view.Notice) activity {
 	return func(s *Session, ctx context.Context) (activity, error) {
-		start := s.cfg.Now()
+		done := s.span(ctx, advlog.L("pin.verify"))
 		prompt, _ := reader.PromptFor("PIN.CH", reader.ActionVerify)
 		s.show(view.View{
 			Screen: view.PIN, Prompt: prompt.ID, ReaderShowsPrompt: s.freeText(), PadStage: "pin", TriesLeft: left,
 			Notices: notices, CanEnd: true,
 		})
-		resp, res, err := s.enterSecret(ctx, reader.ActionVerify, cos.VerifyTemplate(cos.RefPINCH))
+		cmd := cos.VerifyTemplate(s.refPINCH())
+		resp, res, err := s.enterSecret(ctx, reader.ActionVerify, cmd)
 		s.activity()
 		if err == nil {
-			err = cos.Check(cos.VerifyTemplate(cos.RefPINCH), resp.SW)
+			err = cos.Check(cmd, resp.SW)
 		}
 		s.logPrompt(ctx, res)
-		s.logFlow(ctx, "pin.verify", start, err)
+		done(err)
 		var sw *cos.StatusError
 		switch {
 		case err == nil:
@@ -151,20 +139,20 @@ func (s *Session) askPUK(ctx context.Context) (activity, error) {
 // unblock takes PUK and new PIN at the pad. After success the PIN is asked for; anything else ends the session
 // (AdV-A_2467), except an entry that never reached the card.
 func (s *Session) unblock(ctx context.Context) (activity, error) {
-	start := s.cfg.Now()
+	done := s.span(ctx, advlog.L("pin.unblock"))
 	prompt, _ := reader.PromptFor("PIN.CH", reader.ActionUnblock)
 	s.show(view.View{
 		Screen: view.PUK, Prompt: prompt.ID, ReaderShowsPrompt: s.freeText(), PadStage: "puk", TriesLeft: -1,
 		KeepCard: true, CanEnd: true,
 	})
-	cmd := cos.UnblockTemplate(cos.RefPINCH)
+	cmd := cos.UnblockTemplate(s.refPINCH())
 	resp, res, err := s.enterSecret(ctx, reader.ActionUnblock, cmd)
 	s.activity()
 	if err == nil {
 		err = cos.Check(cmd, resp.SW)
 	}
 	s.logPrompt(ctx, res)
-	s.logFlow(ctx, "pin.unblock", start, err)
+	done(err)
 	var sw *cos.StatusError
 	switch {
 	case err == nil:
@@ -194,7 +182,7 @@ func (s *Session) enterSecret(ctx context.Context, action string, cmd apdu.Comma
 	done := make(chan result, 1)
 	go func() {
 		resp, res, err := reader.EnterSecret(context.WithoutCancel(ctx), s.card, reader.SecretInput{
-			Identifier: "PIN.CH", Action: action, MinLength: cos.MinPIN, MaxLength: cos.MaxPIN, CommandAPDUPart: cmd, Timeout: s.cfg.PINTimeout,
+			Identifier: "PIN.CH", Action: action, MinLength: egk.PINMinDigits, MaxLength: egk.PINMaxDigits, CommandAPDUPart: cmd, Timeout: s.cfg.PINTimeout,
 		})
 		done <- result{resp, res, err}
 	}()
@@ -211,6 +199,12 @@ func (s *Session) enterSecret(ctx context.Context, action string, cmd apdu.Comma
 	return r.resp, r.res, cause
 }
 
+// refPINCH is the reference of PIN.CH in the object system of the card.
+func (s *Session) refPINCH() cos.PasswordRef {
+	p, _ := s.info.Objects().Password(egk.PINCH) // both generations have it (object system tables)
+	return p.Ref
+}
+
 func (s *Session) freeText() bool {
 	f, ok := s.cfg.Slot.(interface{ Features() reader.Features })
 	return ok && f.Features().FreeText
@@ -218,10 +212,10 @@ func (s *Session) freeText() bool {
 
 // unlock is "Verbindungsaufbau zum AdV-Server und Freischaltung eGK" (5.1.3). Any failure ends the session (A_15116).
 func (s *Session) unlock(ctx context.Context) (next activity, err error) {
-	start := s.cfg.Now()
-	defer func() { s.logFlow(ctx, "session.unlock", start, err) }()
+	done := s.span(ctx, advlog.L("session.unlock"))
+	defer func() { done(err) }()
 	s.connecting(1)
-	cert, err := egk.ReadCertificate(ctx, s.card, s.info, egk.CertAUT)
+	cert, err := egk.ReadCertificate(ctx, s.card, s.info.Generation, egk.CertAUT)
 	if err != nil {
 		return nil, fail("CARD-READ-ERROR", err)
 	}
@@ -237,11 +231,11 @@ func (s *Session) unlock(ctx context.Context) (next activity, err error) {
 		return nil, fail("SERVER-UNREACHABLE", err)
 	}
 	s.connecting(2)
-	start2 := serverlink.Start{
-		OperationID: s.op.ID, IK: ik, AppVersion: s.cfg.Version,
-		AUTCVC: s.info.AUTCVC, CACVC: s.info.CACVC, G2: s.info.Generation == egk.G2,
+	start := serverlink.Start{
+		OperationID: s.opID.String(), IK: ik, AppVersion: s.cfg.Version,
+		AUTCVC: s.info.AUTCVC, CACVC: s.info.AUTCACVC, G2: s.info.Generation == egk.G2,
 	}
-	if s.actor, err = s.server.Unlock(ctx, start2, s.runner()); err != nil {
+	if s.actor, err = s.server.Unlock(ctx, start, s.runner()); err != nil {
 		return nil, fail("ErrorAuthentication", err)
 	}
 	return (*Session).protocolEntry, nil
@@ -277,13 +271,14 @@ func (s *Session) protocolEntry(ctx context.Context) (next activity, err error) 
 	if s.info.Generation != egk.G2 {
 		return (*Session).validity, nil
 	}
-	start := s.cfg.Now()
-	defer func() { s.logFlow(ctx, "card.log", start, err) }()
+	done := s.span(ctx, advlog.L("card.log"))
+	defer func() { done(err) }()
 	s.connecting(3)
 	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	err = egk.AppendLog(wctx, s.card, egk.LogEntry{
-		Time: s.cfg.Now(), DataType: 'v', Access: 'Z', ActorID: s.actor.ICCSN, ActorName: s.actor.Name,
+		Time: s.cfg.Now(), Data: egk.LogDataAdV, Access: egk.LogAccessGeneral,
+		ActorICCSN: s.actor.ICCSN, ActorName: redact.NewString(s.actor.Name),
 	})
 	if cos.IsWarning(err) { // written, after the card tried more than once
 		s.logError(ctx, codeOf(err, codeLogEntry), err, true)
@@ -299,10 +294,10 @@ func (s *Session) protocolEntry(ctx context.Context) (next activity, err error) 
 // and C.CH.AUTN through the server. An invalid certificate does not end the session; the person is told. Failing to
 // find out the state of the health application does.
 func (s *Session) validity(ctx context.Context) (next activity, err error) {
-	start := s.cfg.Now()
-	defer func() { s.logFlow(ctx, "card.validity", start, err) }()
+	done := s.span(ctx, advlog.L("card.validity"))
+	defer func() { done(err) }()
 	s.connecting(4)
-	autn, err := egk.ReadCertificate(ctx, s.card, s.info, egk.CertAUTN)
+	autn, err := egk.ReadCertificate(ctx, s.card, s.info.Generation, egk.CertAUTN)
 	if err != nil {
 		return nil, fail("CARD-READ-ERROR", err)
 	}
@@ -316,15 +311,14 @@ func (s *Session) validity(ctx context.Context) (next activity, err error) {
 	if s.valid.Online == "" {
 		s.valid.Online = "unknown"
 	}
-	switch s.info.App(egk.HCA) {
-	case egk.Available:
+	switch s.info.Apps[egk.HCA] {
+	case egk.AppAvailable:
 		s.hca = true
-	case egk.Hidden:
+	case egk.AppHidden:
 		s.hca = false
 	default:
 		return nil, &Failure{Code: codeHCACheck}
 	}
-	s.logFlow(ctx, "session.start", start)
 	return (*Session).mainMenu, nil
 }
 
@@ -393,7 +387,7 @@ func (s *Session) mainMenu(ctx context.Context) (activity, error) {
 	valid := s.valid
 	v := view.View{Screen: view.Menu, Menu: items, Notices: s.notices(), Validity: &valid, CanEnd: true}
 	for _, a := range appNames {
-		v.Apps = append(v.Apps, view.AppStatus{App: a.id, State: s.info.App(a.app).String()})
+		v.Apps = append(v.Apps, view.AppStatus{App: a.id, State: strings.ToLower(s.info.Apps[a.app].String())})
 	}
 	var choices []string
 	for _, i := range items {
@@ -418,9 +412,10 @@ func atRest(err error) error {
 	return err
 }
 
+// logPrompt records by which way the prompt reached the person at the reader.
 func (s *Session) logPrompt(ctx context.Context, res reader.PINResult) {
-	if s.cfg.Log == nil {
-		return
-	}
-	s.cfg.Log.Debug(s.withOp(ctx), advlog.DebugEvent{Name: "pin.prompt", Code: advlog.Code(res.PromptShown.String())})
+	way := advlog.OneOf(res.PromptShown.String(), "free_text", "reader_text", "none")
+	s.cfg.Log.Perf(s.logContext(ctx), advlog.PerfEvent{
+		Name: advlog.L("pin.prompt"), Start: s.cfg.Now(), Values: []advlog.Value{advlog.Word("shown", way), advlog.Flag("cut", res.PromptCut)},
+	})
 }

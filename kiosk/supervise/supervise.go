@@ -11,8 +11,8 @@
 //	started           waits until it is ready and has drawn
 //	waiting           nothing; another is kept only if this one is gone
 //	active            shows it, gives it the input, watches that it lives
-//	ended: served     shows the next one
-//	ended: hung       replaces the card service, then shows the next one
+//	says: hung        replaces the card service; the process goes on
+//	ended             shows the next one
 //	dead or silent    kills it, notes it, shows the next one
 package supervise
 
@@ -100,6 +100,7 @@ type process struct {
 	display *remote.Session
 	control *control.Conn
 	ready   chan struct{}       // closed when it is set up
+	hung    chan struct{}       // a value when it says that the card service hangs
 	ended   chan control.Reason // one value, when it says so
 	exited  chan struct{}       // closed when it is gone
 	once    sync.Once
@@ -157,9 +158,6 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		} else {
 			failures++
 		}
-		if reason == control.CardServiceHung {
-			s.replaceCards(ctx)
-		}
 		// Leave the picture of the session that ends until the next one can be shown.
 		select {
 		case waiting = <-next:
@@ -190,6 +188,7 @@ func (s *Supervisor) watch(ctx context.Context, p *process) (control.Reason, boo
 	defer tick.Stop()
 	cards := s.cardsExited()
 	since := time.Now()
+	pinged, pinging := make(chan bool, 1), false
 	for {
 		select {
 		case <-ctx.Done():
@@ -204,6 +203,15 @@ func (s *Supervisor) watch(ctx context.Context, p *process) (control.Reason, boo
 			}
 			s.failed(ctx, codeSessionFailed)
 			return control.Broken, false
+		case <-p.hung:
+			s.replaceCards(ctx)
+			cards = s.cardsExited()
+		case ok := <-pinged:
+			pinging = false
+			if !ok {
+				s.replaceCards(ctx)
+				cards = s.cardsExited()
+			}
 		case <-cards:
 			// The card service died by itself: a new one before the next card.
 			s.replaceCards(ctx)
@@ -219,6 +227,10 @@ func (s *Supervisor) watch(ctx context.Context, p *process) (control.Reason, boo
 			}
 			if s.cfg.Notify != nil {
 				s.cfg.Notify(false)
+			}
+			if s.cfg.Cards != nil && !pinging {
+				pinging = true
+				go func() { pinged <- s.cfg.Cards.Ping(ctx) == nil || ctx.Err() != nil }()
 			}
 		}
 	}
@@ -297,7 +309,7 @@ func (s *Supervisor) start(ctx context.Context) (_ *process, err error) {
 		conn.Close()
 		return nil, fmt.Errorf("start session process: %w", startErr)
 	}
-	p := &process{cmd: cmd, control: control.New(conn), ready: make(chan struct{}), ended: make(chan control.Reason, 1), exited: make(chan struct{})}
+	p := &process{cmd: cmd, control: control.New(conn), ready: make(chan struct{}), hung: make(chan struct{}, 1), ended: make(chan control.Reason, 1), exited: make(chan struct{})}
 	go func() { cmd.Wait(); close(p.exited) }()
 	if p.display, err = s.cfg.Host.Attach(hostEnd); err != nil {
 		p.kill()
@@ -351,6 +363,11 @@ func (p *process) listen() {
 		switch m.Kind {
 		case control.Ready:
 			p.once.Do(func() { close(p.ready) })
+		case control.Hung:
+			select {
+			case p.hung <- struct{}{}:
+			default: // it was said already and is being done
+			}
 		case control.Ended:
 			select {
 			case p.ended <- m.Reason:

@@ -1,0 +1,293 @@
+// Package app puts a session process of the kiosk together: display, screens, session, reader and server.
+//
+// Start with [Run]. A session process sets itself up, says that it is ready, draws the neutral screen into its own
+// memory and waits for its turn; then it serves one insured person and returns, and the process ends.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"gioui.org/layout"
+
+	"ktradv/hw/apdu"
+	"ktradv/hw/cvc"
+	"ktradv/hw/reader"
+	"ktradv/internal/advlog"
+	"ktradv/internal/tlspolicy"
+	"ktradv/kiosk/config"
+	"ktradv/kiosk/control"
+	"ktradv/kiosk/design"
+	"ktradv/kiosk/fonts"
+	"ktradv/kiosk/loop"
+	"ktradv/kiosk/platform"
+	"ktradv/kiosk/serverlink"
+	"ktradv/kiosk/session"
+	"ktradv/kiosk/text"
+	"ktradv/kiosk/ui"
+	"ktradv/kiosk/view"
+)
+
+// Version of the app, told to the server and to the technician.
+const Version = "0.1.0"
+
+// Config holds what a session process gets from outside.
+type Config struct {
+	// Kiosk is the configuration file, with absolute paths.
+	Kiosk config.Config
+	// Platform is the display, shared with the supervisor.
+	Platform platform.Platform
+	// Renderer draws operation lists.
+	Renderer loop.Renderer
+	// OpenReader opens the card reader; called when it is this process's turn.
+	OpenReader func() (reader.Reader, error)
+	// Control is the conversation with the supervisor.
+	Control *control.Conn
+	// Alive is called in every turn of the drawing loop.
+	Alive func()
+	// Watch sees the loop before it runs and every view that is shown: the demo's door. Nil in production.
+	Watch Watch
+}
+
+// Watch looks at a session process from outside.
+type Watch interface {
+	SetLoop(*loop.Loop)
+	SetView(view.View)
+	// Turn is called when it is this process's turn.
+	Turn(ctx context.Context)
+}
+
+// Run serves one insured person. It returns when the visit is over.
+func Run(ctx context.Context, cfg Config) error {
+	reason := control.Broken
+	err := run(ctx, cfg, &reason)
+	if sendErr := cfg.Control.Send(control.Message{Kind: control.Ended, Reason: reason}); sendErr != nil && err == nil {
+		err = sendErr
+	}
+	return err
+}
+
+func run(ctx context.Context, cfg Config, reason *control.Reason) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	k := cfg.Kiosk
+	log, err := advlog.Open(advlog.Config{Dir: k.Log.Dir, Component: advlog.App, Enabled: k.Log.Enabled, TestMode: k.Log.Test})
+	if err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	defer log.Close()
+	roots, err := cvc.ReadRoots(os.DirFS(k.CardRoots), ".")
+	if err != nil {
+		return fmt.Errorf("card roots: %w", err)
+	}
+	store, err := tlspolicy.LoadTrustStore(k.Server.TrustStore, "")
+	if err != nil {
+		return fmt.Errorf("trust store: %w", err)
+	}
+	host, _, err := net.SplitHostPort(k.Server.Address)
+	if err != nil {
+		return fmt.Errorf("server address: %w", err)
+	}
+	tls, err := tlspolicy.ClientConfig(store, host, nil)
+	if err != nil {
+		return fmt.Errorf("tls policy: %w", err)
+	}
+	terminal, err := k.Terminal()
+	if err != nil {
+		return err
+	}
+
+	screens, err := newUI(k)
+	if err != nil {
+		return err
+	}
+	s := &screen{ui: screens, watch: cfg.Watch}
+	lp, err := loop.New(loop.Config{
+		Platform: cfg.Platform, Renderer: cfg.Renderer, Layout: s.layout, Alive: cfg.Alive, AliveEvery: 2 * time.Second,
+	})
+	if err != nil {
+		return fmt.Errorf("drawing loop: %w", err)
+	}
+	s.loop = lp
+	if cfg.Watch != nil {
+		cfg.Watch.SetLoop(lp)
+	}
+	s.publish(view.View{Screen: view.Neutral})
+
+	loopDone := make(chan error, 1)
+	go func() { loopDone <- lp.Run(ctx) }()
+	go func() {
+		if err := <-loopDone; ctx.Err() == nil {
+			cancel(fmt.Errorf("drawing loop ended: %w", errOr(err, platform.ErrClosed)))
+		}
+	}()
+
+	if err := cfg.Control.Send(control.Message{Kind: control.Ready}); err != nil {
+		return err
+	}
+	if err := waitTurn(ctx, cfg.Control); err != nil {
+		return err
+	}
+	if cfg.Watch != nil {
+		cfg.Watch.Turn(ctx)
+	}
+	rd, err := openReader(ctx, cfg.OpenReader, s)
+	if err != nil {
+		return err
+	}
+	defer rd.Close()
+
+	end, warn, blank := k.Idle.Durations()
+	visit, err := session.New(session.Config{
+		Slot: rd, Roots: roots, TerminalID: terminal, Publish: s.publish, Log: log, Version: Version,
+		Dial: func(ctx context.Context) (session.Server, error) {
+			return serverlink.Dial(ctx, serverlink.Config{Address: k.Server.Address, TLS: tls})
+		},
+		CardServiceHung: func() {
+			if err := cfg.Control.Send(control.Message{Kind: control.Hung}); err != nil {
+				cancel(err)
+			}
+		},
+		IdleEnd: end, IdleWarn: warn, Blank: blank,
+	})
+	if err != nil {
+		return err
+	}
+	s.handle(visit.Handle)
+	out := visit.Run(ctx)
+	if !out.Served {
+		return out.Err
+	}
+	*reason = control.Served
+	// What the person saw last stays until the next process is shown; it holds nothing personal.
+	fctx, stop := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer stop()
+	if err := lp.Settle(fctx); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("last frame: %w", err)
+	}
+	return log.Flush(fctx)
+}
+
+func errOr(err, other error) error {
+	if err != nil {
+		return err
+	}
+	return other
+}
+
+// waitTurn waits for the supervisor's word; a supervisor that is gone ends the process.
+func waitTurn(ctx context.Context, c *control.Conn) error {
+	got := make(chan error, 1)
+	go func() {
+		m, err := c.Receive()
+		if err == nil && m.Kind != control.Activate {
+			err = fmt.Errorf("%w: %s instead of %s", control.ErrProtocol, m.Kind, control.Activate)
+		}
+		got <- err
+	}()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case err := <-got:
+		if err != nil {
+			return fmt.Errorf("wait for the turn: %w", err)
+		}
+		return nil
+	}
+}
+
+// openReader opens the reader; while it cannot be reached the terminal says that it is out of order.
+func openReader(ctx context.Context, open func() (reader.Reader, error), s *screen) (reader.Reader, error) {
+	for {
+		rd, err := open()
+		if err == nil {
+			return rd, nil
+		}
+		if !errors.Is(err, apdu.ErrReaderGone) {
+			return nil, fmt.Errorf("open reader: %w", err)
+		}
+		s.publish(session.OutOfOrder("READER-GONE"))
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// newUI makes the screens with the insurer's overlay over them.
+func newUI(k config.Config) (*ui.UI, error) {
+	tokens := design.Default()
+	if k.Overlay != "" {
+		var err error
+		if tokens, err = design.LoadOverlay(os.DirFS(k.Overlay)); err != nil {
+			return nil, fmt.Errorf("overlay %s: %w", k.Overlay, err)
+		}
+	}
+	catalog, err := text.New(tokens.Texts)
+	if err != nil {
+		return nil, fmt.Errorf("texts: %w", err)
+	}
+	return ui.New(ui.Config{
+		Shaper: fonts.Default().Shaper(), Catalog: catalog, Tokens: tokens,
+		Panel: ui.Panel{Diagonal: float64(k.Display.DiagonalMM) / 25.4, Pixels: image.Pt(k.Display.Width, k.Display.Height)},
+	}), nil
+}
+
+// screen connects the session, which publishes from its own goroutine, with the UI, which belongs to the loop.
+type screen struct {
+	ui    *ui.UI
+	loop  *loop.Loop
+	watch Watch
+
+	mu      sync.Mutex
+	pending *view.View
+	give    func(view.Event)
+}
+
+func (s *screen) publish(v view.View) {
+	s.mu.Lock()
+	s.pending = &v
+	s.mu.Unlock()
+	if s.watch != nil {
+		s.watch.SetView(v)
+	}
+	s.loop.Invalidate()
+}
+
+func (s *screen) handle(give func(view.Event)) { s.mu.Lock(); s.give = give; s.mu.Unlock() }
+
+func (s *screen) layout(gtx layout.Context) {
+	s.mu.Lock()
+	if s.pending != nil {
+		s.ui.SetView(*s.pending)
+		s.pending = nil
+	}
+	give := s.give
+	s.mu.Unlock()
+	s.ui.Layout(gtx)
+	for _, ev := range s.ui.Events() {
+		if give != nil {
+			give(ev)
+		}
+	}
+}
+
+// Check reads everything that the configuration names, so that a mistake shows when the terminal is put into service
+// and not in front of a person. The error says what to mend.
+func Check(k config.Config) error {
+	if _, err := cvc.ReadRoots(os.DirFS(k.CardRoots), "."); err != nil {
+		return fmt.Errorf("card roots: %w\n  next: put the published CVC roots into %s", err, k.CardRoots)
+	}
+	if _, err := tlspolicy.LoadTrustStore(k.Server.TrustStore, ""); err != nil {
+		return fmt.Errorf("trust store: %w\n  next: put the AdV-Server's TLS certificate (PEM) into %s", err, k.Server.TrustStore)
+	}
+	_, err := newUI(k)
+	return err
+}

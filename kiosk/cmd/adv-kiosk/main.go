@@ -1,0 +1,175 @@
+// Command adv-kiosk is the AdV-App of a KTR-AdV terminal: full screen, one visit after the other.
+//
+// Started with a configuration file it is the supervisor: it opens the display, starts the card service when it is told
+// to, and runs one session process (itself, with the hidden argument "session") for each insured person.
+//
+//	adv-kiosk -config /etc/adv-kiosk/config.json
+//	adv-kiosk -config config.json -check    only read the configuration and everything it names
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"syscall"
+
+	"gioui.org/cpurender"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"ktradv/hw/reader/pcscd"
+	"ktradv/internal/advlog"
+	"ktradv/kiosk/app"
+	"ktradv/kiosk/config"
+	"ktradv/kiosk/control"
+	"ktradv/kiosk/platform"
+	"ktradv/kiosk/platform/remote"
+	"ktradv/kiosk/supervise"
+)
+
+// sessionArg makes this program a session process. It is not for people.
+const sessionArg = "session"
+
+// newWatch is set in builds with the tag demo: the door for the control panel.
+var newWatch func(cfg config.Config, p platform.Platform) (platform.Platform, app.Watch)
+
+func main() {
+	path := flag.String("config", "/etc/adv-kiosk/config.json", "configuration `file`")
+	check := flag.Bool("check", false, "only check the configuration and what it names")
+	version := flag.Bool("version", false, "print the version")
+	flag.Parse()
+	if *version {
+		fmt.Println("adv-kiosk", app.Version)
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, *path, flag.Arg(0), *check)
+	if err != nil && ctx.Err() == nil {
+		fmt.Fprintln(os.Stderr, "adv-kiosk:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, path, arg string, check bool) error {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	cfg, err := config.Load(path)
+	if err != nil {
+		return fmt.Errorf("%w\n  next: mend the file; README.md, \"Field technicians\", explains every field", err)
+	}
+	absolute(&cfg, filepath.Dir(path))
+	if cfg.Door != "" && newWatch == nil {
+		return errors.New("configuration names a door, but this is a production build: it has none")
+	}
+	switch {
+	case check:
+		return app.Check(cfg)
+	case arg == sessionArg:
+		return session(ctx, cfg)
+	case arg != "":
+		return fmt.Errorf("unknown argument %q", arg)
+	}
+	return supervisor(ctx, cfg, path)
+}
+
+// absolute makes paths relative to the configuration file absolute.
+func absolute(c *config.Config, dir string) {
+	for _, p := range []*string{&c.CardRoots, &c.Server.TrustStore, &c.Log.Dir, &c.Overlay, &c.Reader.Socket, &c.Reader.PCSCDConfig, &c.Door} {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+}
+
+func supervisor(ctx context.Context, cfg config.Config, path string) error {
+	if err := app.Check(cfg); err != nil {
+		return err
+	}
+	log, err := advlog.Open(advlog.Config{Dir: cfg.Log.Dir, Component: advlog.Supervisor, Enabled: cfg.Log.Enabled, TestMode: cfg.Log.Test})
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	var cards supervise.CardService
+	if cfg.Reader.PCSCDConfig != "" {
+		d, err := pcscd.Start(ctx, pcscd.Config{ConfigDir: cfg.Reader.PCSCDConfig, Socket: cfg.Reader.Socket, Isolation: pcscd.Private})
+		if err != nil {
+			return fmt.Errorf("card service: %w", err)
+		}
+		defer d.Close()
+		cards = d
+	}
+	display, err := openDisplay(cfg.Display)
+	if err != nil {
+		return fmt.Errorf("display: %w", err)
+	}
+	defer display.Close()
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	host := remote.NewHost(display, nil)
+	sup, err := supervise.New(supervise.Config{
+		Host: host, Cards: cards, Log: log,
+		Command: func() *exec.Cmd {
+			cmd := exec.Command(self, "-config", path, sessionArg)
+			cmd.Stderr = os.Stderr
+			cmd.Env = append(os.Environ(), "GOTRACEBACK=none") // no memory of a person in a crash report
+			if cfg.Reader.Socket != "" {
+				cmd.Env = append(cmd.Env, "PCSCLITE_CSOCK_NAME="+cfg.Reader.Socket)
+			}
+			return cmd
+		},
+		Notify: func(ready bool) {
+			state := daemon.SdNotifyWatchdog
+			if ready {
+				state = daemon.SdNotifyReady
+			}
+			daemon.SdNotify(false, state) // without an init system that asks for it this does nothing
+		},
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() { cancel(fmt.Errorf("display ended: %w", host.Run(ctx))) }()
+	return runMain(ctx, display, func() error { return sup.Run(ctx) })
+}
+
+func session(ctx context.Context, cfg config.Config) error {
+	// A session process lives for one visit and holds personal data: the less garbage lies around, the better.
+	debug.SetGCPercent(50)
+	if err := undumpable(); err != nil {
+		return err
+	}
+	client, err := remote.NewClient(os.NewFile(supervise.DisplayFD, "display"), nil)
+	if err != nil {
+		return fmt.Errorf("session process: not started by the supervisor: %w", err)
+	}
+	defer client.Close()
+	conn, err := fileConn(supervise.ControlFD, "control")
+	if err != nil {
+		return fmt.Errorf("session process: not started by the supervisor: %w", err)
+	}
+	defer conn.Close()
+	var shown platform.Platform = client
+	var watch app.Watch
+	if cfg.Door != "" {
+		shown, watch = newWatch(cfg, shown)
+	}
+	r := cpurender.New(cpurender.Options{})
+	return app.Run(ctx, app.Config{
+		Kiosk: cfg, Platform: shown, Renderer: r, Control: control.New(conn), Alive: client.Alive, Watch: watch,
+		OpenReader: openReader(cfg.Reader),
+	})
+}
