@@ -357,6 +357,9 @@ func startLocked(cmd *exec.Cmd) error {
 func (p *process) listen() {
 	for {
 		m, err := p.control.Receive()
+		if errors.Is(err, control.ErrProtocol) {
+			p.kill()
+		}
 		if err != nil {
 			return
 		}

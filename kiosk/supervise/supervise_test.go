@@ -1,0 +1,320 @@
+package supervise
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"ktradv/internal/advlog"
+	"ktradv/internal/req"
+	"ktradv/kiosk/control"
+	"ktradv/kiosk/platform"
+	"ktradv/kiosk/platform/memory"
+	"ktradv/kiosk/platform/remote"
+)
+
+// The test binary plays the session processes, too: TestMain runs child when behaviourEnv names what to do.
+const (
+	behaviourEnv = "SUPERVISE_TEST_CHILD" // comma separated: the n-th process does the n-th, the last repeats
+	dirEnv       = "SUPERVISE_TEST_DIR"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(behaviourEnv) != "" {
+		child()
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// number hands out consecutive numbers to the children of one test.
+func number(dir string) int {
+	for n := 0; ; n++ {
+		f, err := os.OpenFile(filepath.Join(dir, "child-"+strconv.Itoa(n)), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if err == nil {
+			fmt.Fprint(f, os.Getpid())
+			f.Close()
+			return n
+		}
+	}
+}
+
+// shade is the grey in which process n draws.
+func shade(n int) color.RGBA { v := uint8(20 + 20*n); return color.RGBA{v, v, v, 255} }
+
+func child() {
+	n := number(os.Getenv(dirEnv))
+	all := strings.Split(os.Getenv(behaviourEnv), ",")
+	behaviour := all[min(n, len(all)-1)]
+	if behaviour == "die" {
+		os.Exit(1)
+	}
+	f := os.NewFile(ControlFD, "control")
+	c, err := net.FileConn(f)
+	if err != nil {
+		os.Exit(2)
+	}
+	conn := control.New(c)
+	if behaviour == "rubbish" {
+		c.Write(bytes.Repeat([]byte("x"), 4096))
+		select {}
+	}
+	client, err := remote.NewClient(os.NewFile(DisplayFD, "display"), nil)
+	if err != nil {
+		os.Exit(3)
+	}
+	size := client.Size()
+	img := image.NewRGBA(image.Rectangle{Max: size})
+	draw.Draw(img, img.Rect, image.NewUniform(shade(n)), image.Point{}, draw.Src)
+	if err := client.Show(platform.Full(img)); err != nil {
+		os.Exit(4)
+	}
+	if behaviour == "notready" {
+		select {}
+	}
+	conn.Send(control.Message{Kind: control.Ready})
+	if m, err := conn.Receive(); err != nil || m.Kind != control.Activate {
+		os.Exit(5)
+	}
+	stop := make(chan struct{})
+	if behaviour != "silent" {
+		go func() {
+			for {
+				client.Alive()
+				select {
+				case <-stop:
+					return
+				case <-time.After(20 * time.Millisecond):
+				}
+			}
+		}()
+	}
+	switch behaviour {
+	case "serve":
+		conn.Send(control.Message{Kind: control.Ended, Reason: control.Served})
+	case "hung":
+		conn.Send(control.Message{Kind: control.Hung})
+		select {}
+	default: // "stay", "silent"
+		select {}
+	}
+}
+
+type cards struct {
+	mu       sync.Mutex
+	restarts int
+	dead     bool
+	exited   chan struct{}
+	changed  chan struct{}
+}
+
+func newCards() *cards { return &cards{exited: make(chan struct{}), changed: make(chan struct{}, 100)} }
+
+func (c *cards) Ping(context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.dead {
+		return errors.New("no answer")
+	}
+	return nil
+}
+
+func (c *cards) Restart(context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.restarts++
+	c.dead = false
+	c.exited = make(chan struct{})
+	c.changed <- struct{}{}
+	return nil
+}
+
+func (c *cards) Exited() <-chan struct{} { c.mu.Lock(); defer c.mu.Unlock(); return c.exited }
+
+type rig struct {
+	t       *testing.T
+	dir     string
+	display *memory.Display
+	log     *advlog.Log
+	logDir  string
+	done    chan error
+}
+
+// start runs a supervisor whose children behave as named.
+func start(t *testing.T, behaviour string, c CardService) *rig {
+	t.Helper()
+	r := &rig{t: t, dir: t.TempDir(), logDir: filepath.Join(t.TempDir(), "log"), done: make(chan error, 1)}
+	var err error
+	if r.display, err = memory.New(memory.Config{Size: image.Pt(64, 48)}); err != nil {
+		t.Fatal(err)
+	}
+	if r.log, err = advlog.Open(advlog.Config{Dir: r.logDir, Component: advlog.Supervisor, Enabled: true}); err != nil {
+		t.Fatal(err)
+	}
+	host := remote.NewHost(r.display, nil)
+	s, err := New(Config{
+		Host: host, Cards: c, Log: r.log, ReadyIn: 5 * time.Second, SilentFor: 500 * time.Millisecond,
+		Command: func() *exec.Cmd {
+			cmd := exec.Command(os.Args[0])
+			cmd.Env = append(os.Environ(), behaviourEnv+"="+behaviour, dirEnv+"="+r.dir)
+			return cmd
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	go host.Run(ctx)
+	go func() { r.done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case <-r.done:
+		case <-time.After(10 * time.Second):
+			t.Error("the supervisor does not stop")
+		}
+		r.log.Close()
+		r.display.Close()
+	})
+	return r
+}
+
+// shows waits until the picture of process n is on the display.
+func (r *rig) shows(n int) {
+	r.t.Helper()
+	want := shade(n)
+	deadline := time.After(15 * time.Second)
+	for {
+		updated := r.display.Updated()
+		if img := r.display.Image(); img != nil && img.RGBAAt(10, 10) == want {
+			return
+		}
+		select {
+		case <-updated:
+		case <-deadline:
+			r.t.Fatalf("process %d is never shown; pixel is %v", n, r.display.Image().RGBAAt(10, 10))
+		}
+	}
+}
+
+func (r *rig) errors() []string {
+	r.t.Helper()
+	if err := r.log.Flush(context.Background()); err != nil {
+		r.t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(r.logDir, advlog.Supervisor.String()+"-error.log"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		r.t.Fatal(err)
+	}
+	var texts []string
+	for dec := json.NewDecoder(bytes.NewReader(b)); dec.More(); {
+		var e advlog.Entry
+		if err := dec.Decode(&e); err != nil {
+			r.t.Fatal(err)
+		}
+		texts = append(texts, e.Text)
+	}
+	return texts
+}
+
+func (r *rig) alive(n int) bool {
+	r.t.Helper()
+	b, err := os.ReadFile(filepath.Join(r.dir, "child-"+strconv.Itoa(n)))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	_, err = os.Stat("/proc/" + string(b))
+	return err == nil
+}
+
+// One process for one person: the next one is shown, and the one before is gone.
+func TestOneProcessPerPerson(t *testing.T) {
+	t.Parallel()
+	req.Covers(t, "AdV-A_2409")
+	r := start(t, "serve,serve,stay", nil)
+	r.shows(2)
+	for deadline := time.Now().Add(5 * time.Second); r.alive(0) || r.alive(1); {
+		if time.Now().After(deadline) {
+			t.Fatal("a process that served somebody is still there")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if got := r.errors(); len(got) != 0 {
+		t.Errorf("errors logged for orderly ends: %v", got)
+	}
+}
+
+func TestFailures(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, behaviour string
+		shown           int
+		logged          string
+	}{
+		{"dies before it is ready", "die,stay", 1, "SESSION-PROCESS-FAILED"},
+		{"breaks the protocol", "rubbish,stay", 1, "SESSION-PROCESS-FAILED"},
+		{"gives no sign of life", "silent,stay", 1, "SESSION-PROCESS-SILENT"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := start(t, c.behaviour, nil)
+			r.shows(c.shown)
+			if got := strings.Join(r.errors(), " "); !strings.Contains(got, c.logged) {
+				t.Errorf("logged %q; want %s", got, c.logged)
+			}
+		})
+	}
+}
+
+func TestCardServiceIsReplaced(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, behaviour string
+		break_          func(*cards)
+	}{
+		{"a session says that it hangs", "hung", func(*cards) {}},
+		{"it dies", "stay", func(c *cards) { c.mu.Lock(); defer c.mu.Unlock(); close(c.exited) }},
+		{"it gives no sign of life", "stay", func(c *cards) { c.mu.Lock(); defer c.mu.Unlock(); c.dead = true }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			svc := newCards()
+			r := start(t, c.behaviour, svc)
+			r.shows(0)
+			c.break_(svc)
+			select {
+			case <-svc.changed:
+			case <-time.After(10 * time.Second):
+				t.Fatal("the card service is not replaced")
+			}
+			if !r.alive(0) {
+				t.Error("the session process was ended although it can tell the person")
+			}
+		})
+	}
+}
+
+// The negative twin: a card service that is well is left alone.
+func TestHealthyCardServiceIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	svc := newCards()
+	r := start(t, "serve,serve,stay", svc)
+	r.shows(2)
+	if svc.restarts != 0 {
+		t.Errorf("replaced %d times", svc.restarts)
+	}
+}
