@@ -106,7 +106,7 @@ func (p *PKI) OCSPResponse(request []byte, statusOf func(serial *big.Int) Status
 		case FaultOtherIssuer:
 			req.keyHash = keyID(p.SMBCA.Key.Public())
 		case FaultNonce:
-			req.nonce = bytes.Repeat([]byte{0x5a}, 16)
+			req.nonce = append([]byte{4, 16}, bytes.Repeat([]byte{0x5a}, 16)...)
 		}
 	}
 	subject, err := subjectOf(signer.Certificate)
