@@ -102,6 +102,7 @@ type process struct {
 	ready   chan struct{}       // closed when it is set up
 	hung    chan struct{}       // a value when it says that the card service hangs
 	ended   chan control.Reason // one value, when it says so
+	heard   chan struct{}       // closed when nothing more comes from it
 	exited  chan struct{}       // closed when it is gone
 	once    sync.Once
 }
@@ -196,6 +197,7 @@ func (s *Supervisor) watch(ctx context.Context, p *process) (control.Reason, boo
 		case reason := <-p.ended:
 			return reason, true
 		case <-p.exited:
+			<-p.heard // its last words may still be on their way
 			select {
 			case reason := <-p.ended:
 				return reason, true
@@ -309,13 +311,17 @@ func (s *Supervisor) start(ctx context.Context) (_ *process, err error) {
 		conn.Close()
 		return nil, fmt.Errorf("start session process: %w", startErr)
 	}
-	p := &process{cmd: cmd, control: control.New(conn), ready: make(chan struct{}), hung: make(chan struct{}, 1), ended: make(chan control.Reason, 1), exited: make(chan struct{})}
+	p := &process{
+		cmd: cmd, control: control.New(conn), ready: make(chan struct{}), hung: make(chan struct{}, 1),
+		ended: make(chan control.Reason, 1), heard: make(chan struct{}), exited: make(chan struct{}),
+	}
 	go func() { cmd.Wait(); close(p.exited) }()
-	if p.display, err = s.cfg.Host.Attach(hostEnd); err != nil {
+	p.display, err = s.cfg.Host.Attach(hostEnd)
+	go p.listen()
+	if err != nil {
 		p.kill()
 		return nil, fmt.Errorf("start session process: %w", err)
 	}
-	go p.listen()
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.ReadyIn)
 	defer cancel()
 	select {
@@ -355,6 +361,7 @@ func startLocked(cmd *exec.Cmd) error {
 
 // listen takes what the process says until it ends or breaks the protocol.
 func (p *process) listen() {
+	defer close(p.heard)
 	for {
 		m, err := p.control.Receive()
 		if errors.Is(err, control.ErrProtocol) {
