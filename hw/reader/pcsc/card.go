@@ -196,7 +196,7 @@ func (c *card) Reset(ctx context.Context) error {
 
 var errDisconnected = errors.New("card connection closed")
 
-// Disconnect takes the power off the card. A card that is gone is disconnected already.
+// Disconnect takes the power off the card. A card that is gone, or whose service is, is disconnected already.
 func (c *card) Disconnect() error { return c.disconnect(scard.UnpowerCard) }
 
 func (c *card) disconnect(d scard.Disposition) error {
@@ -217,8 +217,10 @@ func (c *card) disconnect(d scard.Disposition) error {
 		return struct{}{}, c.h.Disconnect(d)
 	}, nil)
 	err = translate("disconnect", err)
-	if errors.Is(err, reader.ErrCardRemoved) || errors.Is(err, reader.ErrReaderGone) || errors.Is(err, reader.ErrReset) {
-		return nil
+	for _, gone := range []error{reader.ErrCardRemoved, reader.ErrReaderGone, reader.ErrReset, reader.ErrHung} {
+		if errors.Is(err, gone) {
+			return nil
+		}
 	}
 	return err
 }

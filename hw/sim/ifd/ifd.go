@@ -128,9 +128,12 @@ type Server struct {
 	stop     context.CancelFunc
 	wg       sync.WaitGroup
 
-	mu       sync.Mutex
-	seen     uint64 // generation of the slot at the last question for presence
-	reported uint64 // generation of the card that was reported present, 0 if none was
+	mu     sync.Mutex
+	polled uint64 // generation of the slot when the last wait for an event ended
+	told   uint64 // generation of the card that pcscd was told to be present, 0 if none
+	// changed tells that another card is in the slot than pcscd was told. Until its next wait for an event it hears that
+	// there is none, so that it gets to know that the old card is gone.
+	changed bool
 }
 
 // Serve starts answering the driver that Install configured in dir. While no Serve runs, the reader is gone.
@@ -241,13 +244,7 @@ func (s *Server) handle(ctx context.Context, f frame) (rc uint32, out []byte) {
 	case opPresence:
 		return s.presence(), nil
 	case opPoll:
-		// Waiting for a generation other than the one at the last look loses no change in between.
-		s.mu.Lock()
-		seen := s.seen
-		s.mu.Unlock()
-		ctx, cancel := context.WithTimeout(ctx, time.Duration(f.argument)*time.Millisecond)
-		defer cancel()
-		_ = s.r.WaitGeneration(ctx, seen) // the end of the time is no error
+		s.poll(ctx, time.Duration(f.argument)*time.Millisecond)
 	case opPower:
 		switch f.argument {
 		case powerUp:
@@ -269,25 +266,44 @@ func (s *Server) handle(ctx context.Context, f frame) (rc uint32, out []byte) {
 	return code(err), out
 }
 
-// presence answers whether there is a card. A card that was changed for another between two questions is reported as
-// gone once, so that pcscd gets to know.
+// presence answers whether there is a card.
 func (s *Server) presence() uint32 {
 	plugged, card, generation := s.r.Presence()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	reported := s.reported
-	s.seen, s.reported = generation, 0
 	switch {
 	case !plugged:
+		s.told = 0
 		return rcNoDevice
 	case !card:
+		s.told = 0
 		return rcAbsent
-	case reported != 0 && reported != generation:
-		s.seen = reported // the next wait ends at once
+	case s.told != 0 && s.told != generation:
+		s.changed = true
 		return rcAbsent
 	}
-	s.reported = generation
+	s.told = generation
 	return rcPresent
+}
+
+// poll waits for an event, at most d. It compares with the generation at the end of the wait before: pcscd asks for
+// presence after that, so no change goes unnoticed, whoever else asks in between.
+func (s *Server) poll(ctx context.Context, d time.Duration) {
+	s.mu.Lock()
+	seen, changed := s.polled, s.changed
+	if changed {
+		s.changed, s.told = false, 0
+	}
+	s.mu.Unlock()
+	if !changed {
+		ctx, cancel := context.WithTimeout(ctx, d)
+		defer cancel()
+		_ = s.r.WaitGeneration(ctx, seen) // the end of the time is no error
+	}
+	_, _, generation := s.r.Presence()
+	s.mu.Lock()
+	s.polled = generation
+	s.mu.Unlock()
 }
 
 func code(err error) uint32 {

@@ -25,7 +25,8 @@ enum { READERS = 16, CALLS = 0, EVENTS = 1 };
 
 struct channel {
 	int fd;                 /* -1 when closed; guarded by lock */
-	pthread_mutex_t lock;   /* for fd */
+	int stopped;            /* pcscd wants the wait to end; guarded by lock */
+	pthread_mutex_t lock;   /* for fd and stopped */
 	pthread_mutex_t in_use; /* held for the time of a request and its reply */
 };
 
@@ -127,7 +128,14 @@ static RESPONSECODE request(struct reader *r, int which, int op, DWORD argument,
 static RESPONSECODE poll_event(DWORD lun, int ms)
 {
 	struct reader *r = find(lun);
-	return r ? request(r, EVENTS, OP_POLL, ms, 0, 0, 0, 0) : NO_SUCH_DEVICE;
+	if (!r) return NO_SUCH_DEVICE;
+	RESPONSECODE rc = request(r, EVENTS, OP_POLL, ms, 0, 0, 0, 0);
+	struct channel *c = &r->channel[EVENTS];
+	pthread_mutex_lock(&c->lock);
+	if (c->stopped) rc = OK; /* an error would make pcscd pause for 400 ms */
+	c->stopped = 0;
+	pthread_mutex_unlock(&c->lock);
+	return rc;
 }
 
 static RESPONSECODE stop_polling(DWORD lun)
@@ -136,7 +144,10 @@ static RESPONSECODE stop_polling(DWORD lun)
 	if (!r) return NO_SUCH_DEVICE;
 	struct channel *c = &r->channel[EVENTS];
 	pthread_mutex_lock(&c->lock);
-	if (c->fd >= 0) shutdown(c->fd, SHUT_RDWR);
+	if (c->fd >= 0) {
+		c->stopped = 1;
+		shutdown(c->fd, SHUT_RDWR);
+	}
 	pthread_mutex_unlock(&c->lock);
 	return OK;
 }
