@@ -21,10 +21,14 @@ type mask struct {
 	id    uint64 // hash of key
 	frame uint64 // the last frame that used the mask
 	size  int    // bytes of memory
-	job   maskJob
-	built bool
-	prev  *mask // neighbours in the list by last use
-	next  *mask
+
+	box    image.Rectangle // bounds of the control points
+	bad    bool            // the shape has coordinates that cannot be drawn
+	queued bool            // the job waits
+	built  bool
+	job    maskJob
+	prev   *mask // neighbours in the list by last use
+	next   *mask
 }
 
 // span is a run of covered pixels [x0, x1) relative to bounds.Min.X. Its
@@ -203,7 +207,7 @@ func (m *mask) build(w *worker) {
 	m.solid = m.findSolid()
 	m.size = maskOverhead + 4*cap(m.rows) + 8*cap(m.spans) + cap(m.cover)
 	m.job = maskJob{}
-	m.built = true
+	m.queued, m.built = false, true
 }
 
 // maskOverhead is the memory of a mask without its runs: struct and cache
@@ -255,7 +259,6 @@ type maskCache struct {
 	list   mask // ring: list.next is the most recently used
 	bytes  int
 	budget int
-	made   uint64 // masks built, ever
 }
 
 func newMaskCache(budget int) *maskCache {
@@ -264,7 +267,7 @@ func newMaskCache(budget int) *maskCache {
 	return c
 }
 
-// get returns the mask for a key, and whether it is new and must be built.
+// get returns the mask for a key, and whether it is new.
 func (c *maskCache) get(key maskKey, frame uint64) (m *mask, isNew bool) {
 	m, ok := c.masks[key]
 	if ok {
@@ -273,9 +276,9 @@ func (c *maskCache) get(key maskKey, frame uint64) (m *mask, isNew bool) {
 		}
 		m.prev.next, m.next.prev = m.next, m.prev
 	} else {
-		m = &mask{key: key, id: key.hash()}
+		m = &mask{key: key, id: key.hash(), size: maskOverhead}
 		c.masks[key] = m
-		c.made++
+		c.bytes += m.size
 	}
 	m.frame = frame
 	m.prev, m.next = &c.list, c.list.next

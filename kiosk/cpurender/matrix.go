@@ -63,9 +63,13 @@ func (a matrix) finite() bool {
 // usable reports whether v is neither NaN nor of absurd size.
 func usable(v float32) bool { return v > -maxCoordinate && v < maxCoordinate }
 
+// phases is the number of sub-pixel positions of a shape that is only moved, per
+// axis. Slowly moving text finds its masks again; the error, a sixteenth of a
+// pixel at most, stays within the limits of the oracle test (quarters do not).
+const phases = 8
+
 // split separates the whole pixels of the offset from the rest. Under a pure
-// translation the remaining fraction is rounded to quarters of a pixel, so
-// that slowly moving text finds its masks again.
+// translation the remaining fraction is rounded to one of the phases.
 func (a matrix) split() (rest matrix, off image.Point) {
 	ix, fx := splitOffset(a.ox, a.translation())
 	iy, fy := splitOffset(a.oy, a.translation())
@@ -73,11 +77,11 @@ func (a matrix) split() (rest matrix, off image.Point) {
 	return a, image.Pt(ix, iy)
 }
 
-func splitOffset(v float32, quarters bool) (whole int, frac float32) {
+func splitOffset(v float32, quantise bool) (whole int, frac float32) {
 	f := math.Floor(float64(v))
 	r := float64(v) - f
-	if quarters {
-		r = math.Floor(float64(r*4)+0.5) / 4
+	if quantise {
+		r = math.Floor(float64(r*phases)+0.5) / phases
 		if r == 1 {
 			f, r = f+1, 0
 		}

@@ -39,7 +39,7 @@ type Options struct {
 	// MaxFrameMasks bounds the memory for the masks of one frame, in bytes; 0
 	// stands for 64 MiB. Shapes beyond it are not drawn.
 	MaxFrameMasks int
-	// MaxOps bounds the operations of one frame; 0 stands for 2,000,000.
+	// MaxOps bounds the operations of one frame; 0 stands for 400,000.
 	MaxOps int
 	// Report receives each kind of problem once: errors that wrap ErrUnknownOp,
 	// ErrUnbalanced, ErrBadImage, ErrBadNumber, ErrLimit or ErrPanic. It is
@@ -117,7 +117,7 @@ func New(opt Options) *Renderer {
 	opt.MaskBudget = orDefault(opt.MaskBudget, 8<<20)
 	opt.ImageBudget = orDefault(opt.ImageBudget, 16<<20)
 	opt.MaxFrameMasks = orDefault(opt.MaxFrameMasks, 64<<20)
-	opt.MaxOps = orDefault(opt.MaxOps, 2_000_000)
+	opt.MaxOps = orDefault(opt.MaxOps, 400_000)
 	r := &Renderer{opt: opt, reported: make(map[error]bool)}
 	for range opt.Workers {
 		w := &worker{r: r}
@@ -145,6 +145,10 @@ func (r *Renderer) dropCaches() {
 		budget: r.opt.ImageBudget, swap: r.opt.Order == BGRX,
 	}
 }
+
+// Flush forgets all masks and images, for instance when memory is short. The
+// next frame builds those it needs again; the picture does not change.
+func (r *Renderer) Flush() { r.dropCaches() }
 
 // Invalidate makes the next frame paint everything. It is needed only when
 // something else wrote to the target.
@@ -343,7 +347,7 @@ func (r *Renderer) buildMasks() error {
 		}
 		for _, m := range batch {
 			bytes += m.size
-			r.masks.bytes += m.size
+			r.masks.bytes += m.size - maskOverhead
 		}
 	}
 	r.batch = nil

@@ -69,8 +69,8 @@ type clipNode struct {
 	rect  rectangle
 	t     matrix // linear part and fraction of the offset
 	off   image.Point
-	box   image.Rectangle // bounds of the shape in pixels, before clipping
-	mask  *mask
+	whole *mask  // of the whole shape; knows at least its bounds
+	mask  *mask  // whole, or of the visible part of a large shape
 	chain uint64 // hash of this path and all around it
 }
 
@@ -317,33 +317,49 @@ func (w *walker) pushRect(st *state, r rectangle) {
 	n := clipNode{kind: shapeNothing, bounds: bounds.round().Add(off)}
 	if !rest.straight() || !bounds.whole() {
 		n.kind = shapeRect
-		n.rect, n.t, n.off, n.box = r, rest, off, n.bounds
+		n.rect, n.t, n.off = r, rest, off
 		n.hash = mixFloats(mixFloats(0, r.x0, r.y0), r.x1, r.y1)
+		n.whole, _ = w.r.masks.get(n.key(), w.r.frame)
+		n.whole.box = bounds.round()
 	}
 	w.addClip(st, n)
 }
 
 // pushPath clips by a path or its stroke.
 func (w *walker) pushPath(st *state, kind shapeKind, path []byte, hash uint64, width float32) {
-	rest, off := identity, image.Point{}
-	var bounds rectangle
-	ok := st.t.finite() && (kind != shapeStroke || usable(width))
-	if ok {
-		rest, off = st.t.split()
-		bounds, ok = pathBounds(path, rest, width)
-	}
-	if !ok {
-		w.r.report(ErrBadNumber)
-	}
-	if !ok || kind == shapeNothing {
+	if kind == shapeNothing {
 		w.pushNothing(st)
 		return
 	}
-	box := bounds.round().Add(off)
-	w.addClip(st, clipNode{
-		kind: kind, bounds: box, box: box,
-		path: path, hash: hash, width: width, t: rest, off: off,
-	})
+	if !st.t.finite() || !usable(width) {
+		w.r.report(ErrBadNumber)
+		w.pushNothing(st)
+		return
+	}
+	n := clipNode{kind: kind, path: path, hash: hash, width: width}
+	n.t, n.off = st.t.split()
+	m, isNew := w.r.masks.get(n.key(), w.r.frame)
+	if isNew {
+		bounds, ok := pathBounds(path, n.t, width)
+		m.box, m.bad = bounds.round(), !ok
+	}
+	if m.bad {
+		w.r.report(ErrBadNumber)
+		w.pushNothing(st)
+		return
+	}
+	n.whole = m
+	n.bounds = m.box.Add(n.off)
+	w.addClip(st, n)
+}
+
+// key names the content of a clip's mask, drawn in full.
+func (n *clipNode) key() maskKey {
+	return maskKey{
+		path: n.hash, kind: n.kind, width: n.width,
+		sx: n.t.sx, hx: n.t.hx, hy: n.t.hy, sy: n.t.sy,
+		fx: n.t.ox, fy: n.t.oy,
+	}
 }
 
 // resolve finds the masks of a clip and of all clips around it, and returns the
@@ -382,24 +398,20 @@ func (n *clipNode) own() uint64 {
 	return mix64(n.mask.id, uint64(uint32(n.off.X))<<32|uint64(uint32(n.off.Y)))
 }
 
-// findMask looks the mask of a path clip up, and queues it for building when
-// it is new.
+// findMask chooses the mask of a path clip, and queues it when it must be built.
 func (w *walker) findMask(n *clipNode) {
-	box := n.box.Sub(n.off) // the shape, relative to the mask's origin
+	m := n.whole
+	area := m.box
 	visible := n.bounds.Sub(n.off)
-	area := box
-	key := maskKey{
-		path: n.hash, kind: n.kind, width: n.width,
-		sx: n.t.sx, hx: n.t.hx, hy: n.t.hy, sy: n.t.sy,
-		fx: n.t.ox, fy: n.t.oy,
-	}
-	if large(box, visible) {
+	if large(area, visible) {
 		area = visible
+		key := m.key
 		key.cut = [4]int32{int32(area.Min.X), int32(area.Min.Y), int32(area.Max.X), int32(area.Max.Y)}
+		m, _ = w.r.masks.get(key, w.r.frame)
 	}
-	m, isNew := w.r.masks.get(key, w.r.frame)
 	n.mask = m
-	if isNew {
+	if !m.built && !m.queued {
+		m.queued = true
 		m.job = maskJob{path: n.path, rect: n.rect, t: n.t, area: area}
 		w.pending = append(w.pending, m)
 	}

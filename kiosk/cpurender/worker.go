@@ -158,6 +158,15 @@ func (w *worker) paint(s *surface, c *drawCommand, area image.Rectangle) {
 	}
 	switch len(w.active) {
 	case 0:
+		if c.kind == paintGradient && c.opaque && w.r.walk.grads[c.source].b == 0 {
+			// All rows are alike.
+			w.span(s, c, area.Min.Y, area.Min.X, area.Max.X, nil)
+			first := s.row(area.Min.Y, area.Min.X, area.Max.X)
+			for y := area.Min.Y + 1; y < area.Max.Y; y++ {
+				copy(s.row(y, area.Min.X, area.Max.X), first)
+			}
+			return
+		}
 		for y := area.Min.Y; y < area.Max.Y; y++ {
 			w.span(s, c, y, area.Min.X, area.Max.X, nil)
 		}
