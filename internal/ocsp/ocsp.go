@@ -312,12 +312,13 @@ func (r *Response) parseData(element cryptobyte.String) error {
 }
 
 func parseSingle(list *cryptobyte.String) (s single, err error) {
-	var seq, id, algorithm, name, key cryptobyte.String
-	var oid x509ti.OID
+	var seq, id, name, key cryptobyte.String
 	s.serial = new(big.Int)
-	if !list.ReadASN1(&seq, tags.SEQUENCE) || !seq.ReadASN1(&id, tags.SEQUENCE) || !id.ReadASN1(&algorithm, tags.SEQUENCE) ||
-		!algorithm.ReadASN1ObjectIdentifier(&oid) || !nullOrAbsent(algorithm) ||
-		!id.ReadASN1(&name, tags.OCTET_STRING) || !id.ReadASN1(&key, tags.OCTET_STRING) || !id.ReadASN1Integer(s.serial) || !id.Empty() {
+	if !list.ReadASN1(&seq, tags.SEQUENCE) || !seq.ReadASN1(&id, tags.SEQUENCE) {
+		return s, malformed("single response")
+	}
+	oid, ok := x509ti.ReadAlgorithm(&id)
+	if !ok || !id.ReadASN1(&name, tags.OCTET_STRING) || !id.ReadASN1(&key, tags.OCTET_STRING) || !id.ReadASN1Integer(s.serial) || !id.Empty() {
 		return s, malformed("CertID")
 	}
 	s.nameHash, s.keyHash = name, key
@@ -330,7 +331,6 @@ func parseSingle(list *cryptobyte.String) (s single, err error) {
 	if !s.parseStatus(&seq) {
 		return s, malformed("certificate status")
 	}
-	var ok bool
 	if s.thisUpdate, ok = readTime(&seq); !ok {
 		return s, malformed("thisUpdate")
 	}
@@ -381,19 +381,16 @@ func (s *single) parseStatus(seq *cryptobyte.String) bool {
 
 // parseCertHash reads CertHash ::= SEQUENCE { hashAlgorithm, certificateHash } (Common PKI part 4, table 15).
 func (s *single) parseCertHash(value cryptobyte.String) bool {
-	var seq, algorithm, hash cryptobyte.String
-	var oid x509ti.OID
-	if !value.ReadASN1(&seq, tags.SEQUENCE) || !value.Empty() || !seq.ReadASN1(&algorithm, tags.SEQUENCE) ||
-		!algorithm.ReadASN1ObjectIdentifier(&oid) || !nullOrAbsent(algorithm) || !seq.ReadASN1(&hash, tags.OCTET_STRING) || !seq.Empty() {
+	var seq, hash cryptobyte.String
+	if !value.ReadASN1(&seq, tags.SEQUENCE) || !value.Empty() {
+		return false
+	}
+	oid, ok := x509ti.ReadAlgorithm(&seq)
+	if !ok || !seq.ReadASN1(&hash, tags.OCTET_STRING) || !seq.Empty() {
 		return false
 	}
 	s.hasCertHash, s.certHash, s.certHashFunction = true, hash, x509ti.HashByOID(oid)
 	return true
-}
-
-func nullOrAbsent(s cryptobyte.String) bool {
-	var null cryptobyte.String
-	return s.Empty() || s.ReadASN1(&null, tags.NULL) && null.Empty() && s.Empty()
 }
 
 // readTime takes GeneralizedTime with seconds in UTC, the only form that RFC 6960 admits.

@@ -197,10 +197,16 @@ func checkPSS(key any, parameters cryptobyte.String, signed, signature []byte) e
 	return nil
 }
 
-func readHash(s *cryptobyte.String) crypto.Hash {
+// ReadAlgorithm reads an AlgorithmIdentifier whose parameters are absent or NULL, as hash functions have it.
+func ReadAlgorithm(s *cryptobyte.String) (oid OID, ok bool) {
 	var seq cryptobyte.String
-	var oid OID
-	if !s.ReadASN1(&seq, tags.SEQUENCE) || !seq.ReadASN1ObjectIdentifier(&oid) || !nullOrAbsent(seq) {
+	ok = s.ReadASN1(&seq, tags.SEQUENCE) && seq.ReadASN1ObjectIdentifier(&oid) && nullOrAbsent(seq)
+	return oid, ok
+}
+
+func readHash(s *cryptobyte.String) crypto.Hash {
+	oid, ok := ReadAlgorithm(s)
+	if !ok {
 		return 0
 	}
 	return HashByOID(oid)
