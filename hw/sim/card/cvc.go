@@ -184,3 +184,17 @@ func (c *certificate) fits(issuer Flags) bool {
 	}
 	return false
 }
+
+// CertificateDates reads the effective and the expiration date of a CV
+// certificate (7F21), for those who personalise cards.
+func CertificateDates(cvc []byte) (effective, expires Date, err error) {
+	v, err := onlyTLV(cvc, 0x7F21)
+	if err != nil {
+		return Date{}, Date{}, err
+	}
+	c, err := parseCertificate(v)
+	if err != nil {
+		return Date{}, Date{}, err
+	}
+	return c.effective, c.expires, nil
+}
