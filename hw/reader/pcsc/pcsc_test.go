@@ -33,6 +33,13 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	if mode := os.Getenv(childMode); mode != "" {
+		if err := child(mode); err != nil {
+			fmt.Fprintln(os.Stderr, "child:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(func() int {
 		var err error
 		if dir, err = os.MkdirTemp("", "pcsc"); err != nil {
@@ -687,5 +694,64 @@ func TestShowText(t *testing.T) {
 	must(t, k.ShowText(t.Context(), "Bitte Karte entnehmen"))
 	if got := g.sim.Display(); got != "Bitte Karte\nentnehmen" {
 		t.Errorf("display %q", got)
+	}
+}
+
+// BenchmarkHostOverhead is what our side, the library, the daemon and the driver add to one short command: the card
+// behind it answers at once.
+func BenchmarkHostOverhead(b *testing.B) {
+	g := newRig(b, simreader.Config{}, simreader.Failures{}, Config{})
+	var processing time.Duration
+	k := g.connect(b, timedCard{newCard(), &processing})
+	c := apdu.Command{CLA: 0x00, INS: 0xB0, P2: 16, Ne: 256}
+	processing = 0
+	b.ResetTimer()
+	for b.Loop() {
+		if _, err := k.Transmit(b.Context(), c); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64((b.Elapsed()-processing).Microseconds())/float64(b.N), "overhead_us/op")
+}
+
+// timedCard adds up the time the card takes.
+type timedCard struct {
+	*tinyCard
+	took *time.Duration
+}
+
+func (c timedCard) Process(cmd []byte) []byte {
+	began := time.Now()
+	defer func() { *c.took += time.Since(began) }()
+	return c.tinyCard.Process(cmd)
+}
+
+// BenchmarkExtended moves an answer of 32000 octets.
+func BenchmarkExtended(b *testing.B) {
+	g := newRig(b, simreader.Config{}, simreader.Failures{}, Config{})
+	k := g.connect(b, newCard())
+	for b.Loop() {
+		if _, err := k.Transmit(b.Context(), apdu.Command{INS: 0xB0, P1: 0x7D, Ne: 65536}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkCardEvent is the time from the card in the slot to the end of WaitCard.
+func BenchmarkCardEvent(b *testing.B) {
+	g := newRig(b, simreader.Config{}, simreader.Failures{}, Config{})
+	c := newCard()
+	ctx := b.Context()
+	for b.Loop() {
+		g.sim.Insert(c)
+		if err := g.reader.WaitCard(ctx, true); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		g.sim.Remove()
+		if err := g.reader.WaitCard(ctx, false); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
 	}
 }
