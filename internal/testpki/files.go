@@ -89,7 +89,7 @@ func Load(dir string, config Config) (*PKI, error) {
 	if err := json.Unmarshal(raw, &state); err != nil {
 		return nil, fmt.Errorf("load test PKI: %w", err)
 	}
-	config.Now, config.OCSPURL = state.Now, state.OCSPURL
+	config.Now, config.OCSPURL, config.Rand = state.Now, state.OCSPURL, serialized(config.Rand)
 	p := &PKI{config: config, dir: dir, issued: map[string][]byte{}, revoked: map[string]bool{}, TLSCA: state.TLSCA, TLSCAKey: state.TLSCAKey}
 	for name, a := range p.cvcAuthorities() {
 		saved := state.CVC[name]

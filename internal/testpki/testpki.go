@@ -7,6 +7,7 @@
 package testpki
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -76,6 +77,7 @@ func New(config Config) (*PKI, error) {
 	if config.OCSPURL == "" {
 		config.OCSPURL = DefaultOCSPURL
 	}
+	config.Rand = serialized(config.Rand)
 	p := &PKI{config: config, issued: map[string][]byte{}, revoked: map[string]bool{}}
 	if err := p.makeCVCAuthorities(); err != nil {
 		return nil, err
@@ -87,6 +89,26 @@ func New(config Config) (*PKI, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// lockedReader lets several goroutines draw from one source.
+type lockedReader struct {
+	mu     sync.Mutex
+	source io.Reader
+}
+
+func (r *lockedReader) Read(b []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.source.Read(b)
+}
+
+// serialized wraps a source that may not be shared; crypto/rand (nil) may be.
+func serialized(source io.Reader) io.Reader {
+	if source == nil {
+		return rand.Reader
+	}
+	return &lockedReader{source: source}
 }
 
 // Now returns the time around which the certificates are valid.

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -392,6 +393,27 @@ func TestIssueTLSServer(t *testing.T) {
 	if out, err := openssl(t, dir, "verify", "-verify_hostname", "other.test", "-CAfile", "ca.pem", "cert.pem"); err == nil {
 		t.Errorf("verifies for another name: %s", out)
 	}
+}
+
+// TestConcurrentUse issues and answers from several goroutines; the race detector judges.
+func TestConcurrentUse(t *testing.T) {
+	t.Parallel()
+	p := mustPKI(t)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			id, err := p.IssueEGK(card)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			serial, err := serialOf(id.AUTN.Certificate)
+			if err != nil || p.StatusOf(serial) != Good {
+				t.Errorf("status of what was just issued: %v", err)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestIssueRefuses(t *testing.T) {

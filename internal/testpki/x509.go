@@ -1,7 +1,6 @@
 package testpki
 
 import (
-	"crypto/rand"
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/hex"
@@ -368,12 +367,8 @@ func (p *PKI) randomHex(n int) (string, error) {
 }
 
 func (p *PKI) randomBytes(n int) ([]byte, error) {
-	random := p.config.Rand
-	if random == nil {
-		random = rand.Reader
-	}
 	b := make([]byte, n)
-	if _, err := io.ReadFull(random, b); err != nil {
+	if _, err := io.ReadFull(p.config.Rand, b); err != nil {
 		return nil, fmt.Errorf("random numbers: %w", err)
 	}
 	return b, nil
