@@ -138,13 +138,19 @@ func byIssuer(c card.Cond) bool {
 
 func and(k ...card.Cond) card.Cond {
 	var out []card.Cond
-	for _, c := range k {
-		switch c.Op {
-		case card.Always:
-		case card.And:
-			out = append(out, c.Kids...)
-		default:
+	add := func(c card.Cond) {
+		same := func(o card.Cond) bool { return o.String() == c.String() }
+		if c.Op != card.Always && !slices.ContainsFunc(out, same) {
 			out = append(out, c)
+		}
+	}
+	for _, c := range k {
+		if c.Op != card.And {
+			add(c)
+			continue
+		}
+		for _, kid := range c.Kids {
+			add(kid)
 		}
 	}
 	switch len(out) {
@@ -328,16 +334,20 @@ func (p *condParser) next(w string) bool {
 }
 
 func (p *condParser) list(op card.Op, word string, term func() (card.Cond, error)) (card.Cond, error) {
-	c, err := term()
-	if err != nil {
-		return c, err
-	}
-	kids := []card.Cond{c}
-	for p.next(word) {
-		if c, err = term(); err != nil {
+	var kids []card.Cond
+	for {
+		c, err := term()
+		if err != nil {
 			return c, err
 		}
-		kids = append(kids, c)
+		if c.Op == op {
+			kids = append(kids, c.Kids...)
+		} else {
+			kids = append(kids, c)
+		}
+		if !p.next(word) {
+			break
+		}
 	}
 	if len(kids) == 1 {
 		return kids[0], nil
