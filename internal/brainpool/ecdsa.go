@@ -23,8 +23,9 @@ func (c *Curve) representative(e []byte) (z fe) {
 	return z
 }
 
-// Sign makes a plain ECDSA signature over the message representative e (see [Curve] and bits2int of SEC 1: a hash, or a
-// shorter integer taken as it is) and returns R || S, each of the curve's width.
+// Sign makes a plain ECDSA signature over the message representative e and returns R || S, each of the curve's width. e
+// is a hash, of which the leftmost octets count where it is longer than the order, or a shorter big-endian integer that
+// is taken as it is (bits2int of SEC 1), such as the unhashed token of a health card's role authentication.
 //
 // The nonce is hedged: derived from the key, e and 32 octets of random (crypto/rand when nil) with the generator of
 // RFC 6979 chapter 3.6, so that neither a repeating random source nor a repeated message shows the key. A random source

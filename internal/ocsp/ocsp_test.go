@@ -131,6 +131,7 @@ func TestVerify(t *testing.T) {
 		{name: "wrong certHash, not enforced", faults: []testpki.OCSPFault{testpki.FaultCertHash}, edit: func(c *Check) { c.IgnoreCertHash = true }, want: Good},
 		{name: "no certHash, not enforced", faults: []testpki.OCSPFault{testpki.FaultNoCertHash}, edit: func(c *Check) { c.IgnoreCertHash = true }, want: Good},
 		{name: "other nonce", faults: []testpki.OCSPFault{testpki.FaultNonce}, err: NonceMismatch},
+		{name: "two answers", cert: f.revoked, faults: []testpki.OCSPFault{testpki.FaultTwice}, err: CheckRevocationError},
 		{name: "responder of another CA that must be listed", cert: f.hci, issuer: f.smbCA, err: CertMissing},
 		{name: "listed", cert: f.hci, issuer: f.smbCA, edit: func(c *Check) { c.Responders = []*x509ti.Certificate{f.other} }, want: Good},
 	} {
@@ -214,16 +215,17 @@ func TestParseResponseRefuses(t *testing.T) {
 		der  []byte
 		want error
 	}{
-		"trailing octet":  {append(bytes.Clone(good), 0), CheckRevocationError},
-		"too long":        {make([]byte, MaxSize+1), CheckRevocationError},
-		"local time":      {local, CheckRevocationError},
-		"no content":      {[]byte{0x30, 3, 0x0a, 1, 0}, CheckRevocationError},
-		"unknown status":  {[]byte{0x30, 3, 0x0a, 1, 4}, CheckRevocationError},
-		"malformed":       {[]byte{0x30, 3, 0x0a, 1, 1}, StatusError},
-		"internal error":  {[]byte{0x30, 3, 0x0a, 1, 2}, StatusError},
-		"try later":       {[]byte{0x30, 3, 0x0a, 1, 3}, StatusError},
-		"unauthorized":    {[]byte{0x30, 3, 0x0a, 1, 6}, StatusError},
-		"status and more": {[]byte{0x30, 5, 0x0a, 1, 6, 5, 0}, CheckRevocationError},
+		"critical extension": {f.answer(t, f.good, f.ca, nil, testNow, testpki.FaultCritical), CheckRevocationError},
+		"trailing octet":     {append(bytes.Clone(good), 0), CheckRevocationError},
+		"too long":           {make([]byte, MaxSize+1), CheckRevocationError},
+		"local time":         {local, CheckRevocationError},
+		"no content":         {[]byte{0x30, 3, 0x0a, 1, 0}, CheckRevocationError},
+		"unknown status":     {[]byte{0x30, 3, 0x0a, 1, 4}, CheckRevocationError},
+		"malformed":          {[]byte{0x30, 3, 0x0a, 1, 1}, StatusError},
+		"internal error":     {[]byte{0x30, 3, 0x0a, 1, 2}, StatusError},
+		"try later":          {[]byte{0x30, 3, 0x0a, 1, 3}, StatusError},
+		"unauthorized":       {[]byte{0x30, 3, 0x0a, 1, 6}, StatusError},
+		"status and more":    {[]byte{0x30, 5, 0x0a, 1, 6, 5, 0}, CheckRevocationError},
 	} {
 		if r, err := ParseResponse(tc.der); r != nil || !errors.Is(err, tc.want) {
 			t.Errorf("%s: %v", name, err)

@@ -41,6 +41,8 @@ const (
 	FaultNonce                               // nonce of the request replaced
 	FaultTryLater                            // status tryLater, no answer
 	FaultTruncated                           // half of a right answer
+	FaultCritical                            // critical extension that nobody knows
+	FaultTwice                               // the answer about the certificate twice, first as good
 )
 
 // OCSPResponse answers a request about one certificate (RFC 6960) at the given time. It signs with the signer that
@@ -113,37 +115,46 @@ func (p *PKI) OCSPResponse(request []byte, statusOf func(serial *big.Int) Status
 	if err != nil {
 		return nil, fmt.Errorf("OCSP response: %w", err)
 	}
+	addSingle := func(b *cryptobyte.Builder, status Status) {
+		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) { // SingleResponse
+			b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+				b.AddBytes(req.algorithm)
+				b.AddASN1OctetString(req.nameHash)
+				b.AddASN1OctetString(req.keyHash)
+				b.AddASN1BigInt(req.serial)
+			})
+			addStatus(b, status, now)
+			b.AddASN1GeneralizedTime(at.UTC().Truncate(time.Second))
+			if !nextUpdate.IsZero() {
+				b.AddASN1(asn1.Tag(0).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) {
+					b.AddASN1GeneralizedTime(nextUpdate.UTC().Truncate(time.Second))
+				})
+			}
+			if known {
+				addExtension(b, oidCertHash, false, func(b *cryptobyte.Builder) {
+					b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+						addAlgorithm(b, oidSHA256)
+						b.AddASN1OctetString(certHash[:])
+					})
+				})
+			}
+		})
+	}
 	var b cryptobyte.Builder
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) { // ResponseData
 		b.AddASN1(asn1.Tag(1).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) { b.AddBytes(subject) })
 		b.AddASN1GeneralizedTime(at.UTC().Truncate(time.Second))
 		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) { // SingleResponse
-				b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-					b.AddBytes(req.algorithm)
-					b.AddASN1OctetString(req.nameHash)
-					b.AddASN1OctetString(req.keyHash)
-					b.AddASN1BigInt(req.serial)
-				})
-				addStatus(b, status, now)
-				b.AddASN1GeneralizedTime(at.UTC().Truncate(time.Second))
-				if !nextUpdate.IsZero() {
-					b.AddASN1(asn1.Tag(0).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) {
-						b.AddASN1GeneralizedTime(nextUpdate.UTC().Truncate(time.Second))
-					})
-				}
-				if known {
-					addExtension(b, 1, oidCertHash, func(b *cryptobyte.Builder) {
-						b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-							addAlgorithm(b, oidSHA256)
-							b.AddASN1OctetString(certHash[:])
-						})
-					})
-				}
-			})
+			if has(FaultTwice) {
+				addSingle(b, Good)
+			}
+			addSingle(b, status)
 		})
-		if req.nonce != nil {
-			addExtension(b, 1, oidOCSPNonce, func(b *cryptobyte.Builder) { b.AddBytes(req.nonce) })
+		switch {
+		case has(FaultCritical):
+			addExtension(b, []int{1, 2, 3, 4}, true, func(b *cryptobyte.Builder) { b.AddASN1NULL() })
+		case req.nonce != nil:
+			addExtension(b, oidOCSPNonce, false, func(b *cryptobyte.Builder) { b.AddBytes(req.nonce) })
 		}
 	})
 	data, err := b.Bytes()
@@ -215,12 +226,15 @@ func addStatus(b *cryptobyte.Builder, status Status, now time.Time) {
 	}
 }
 
-// addExtension writes an Extensions field with one entry under the context tag.
-func addExtension(b *cryptobyte.Builder, tag uint8, oid []int, value func(b *cryptobyte.Builder)) {
-	b.AddASN1(asn1.Tag(tag).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) {
+// addExtension writes the field [1] Extensions with one entry.
+func addExtension(b *cryptobyte.Builder, oid []int, critical bool, value func(b *cryptobyte.Builder)) {
+	b.AddASN1(asn1.Tag(1).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) {
 		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 			b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 				addOID(b, oid)
+				if critical {
+					b.AddASN1Boolean(true)
+				}
 				b.AddASN1(asn1.OCTET_STRING, value)
 			})
 		})
