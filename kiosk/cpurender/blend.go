@@ -88,6 +88,11 @@ func (w *worker) colorSolid(row []byte, cmd *drawCommand) {
 		under := load(row)
 		px := blend(under, &cmd.color, one)
 		n := 4
+		for pair := uint64(under)<<32 | uint64(under); n+8 <= len(row); n += 8 {
+			if binary.LittleEndian.Uint64(row[n:]) != pair {
+				break
+			}
+		}
 		for n < len(row) && load(row[n:]) == under {
 			n += 4
 		}

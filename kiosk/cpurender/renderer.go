@@ -415,20 +415,26 @@ func (r *Renderer) compare() {
 				continue
 			}
 			start := tx
-			first := r.firsts[ty*r.cols+tx]
-			for tx++; tx < r.cols; tx++ {
-				i := ty*r.cols + tx
-				if r.valid && r.tiles[i] == r.old[i] {
-					break
+			for tx < r.cols && !(r.valid && r.tiles[ty*r.cols+tx] == r.old[ty*r.cols+tx]) {
+				// A strip ends where another command is the first to be seen.
+				from, first := tx, r.firsts[ty*r.cols+tx]
+				for tx++; tx < r.cols; tx++ {
+					i := ty*r.cols + tx
+					if r.firsts[i] != first || r.valid && r.tiles[i] == r.old[i] {
+						break
+					}
 				}
-				first = min(first, r.firsts[i])
+				r.strips = append(r.strips, strip{r: r.tileArea(from, tx, ty), row: ty, first: int(first)})
 			}
-			area := image.Rect(start*tileWidth, ty*tileHeight, tx*tileWidth, (ty+1)*tileHeight).Intersect(r.target.r)
-			r.strips = append(r.strips, strip{r: area, row: ty, first: int(first)})
-			r.addDamage(area)
+			r.addDamage(r.tileArea(start, tx, ty))
 		}
 	}
 	r.stats.DamagePixels = 0
+}
+
+// tileArea returns the pixels of the tiles x0 to x1 of a row.
+func (r *Renderer) tileArea(x0, x1, y int) image.Rectangle {
+	return image.Rect(x0*tileWidth, y*tileHeight, x1*tileWidth, (y+1)*tileHeight).Intersect(r.target.r)
 }
 
 // bin adds a command to the tiles it touches.
@@ -436,7 +442,18 @@ func (r *Renderer) bin(i int, c *drawCommand) {
 	b := c.bounds
 	tx0, tx1 := b.Min.X/tileWidth, (b.Max.X-1)/tileWidth
 	ty0, ty1 := b.Min.Y/tileHeight, (b.Max.Y-1)/tileHeight
-	covers := c.opaque && c.clip < 0 && c.layer == 0
+	// Where the command hides all that is below.
+	var cover image.Rectangle
+	if c.opaque && c.layer == 0 {
+		cover = b
+		if c.clip >= 0 {
+			n := &r.walk.clips[c.clip]
+			cover = b.Intersect(n.mask.solid.Add(n.off))
+			if n.outer >= 0 {
+				cover = image.Rectangle{}
+			}
+		}
+	}
 	for ty := ty0; ty <= ty1; ty++ {
 		r.rows[ty] = append(r.rows[ty], int32(i))
 		y0, y1 := ty*tileHeight, min((ty+1)*tileHeight, r.target.r.Max.Y)
@@ -445,7 +462,7 @@ func (r *Renderer) bin(i int, c *drawCommand) {
 			x0, x1 := tx*tileWidth, min((tx+1)*tileWidth, r.target.r.Max.X)
 			left, right := max(b.Min.X, x0), min(b.Max.X, x1)
 			t := ty*r.cols + tx
-			if covers && left == x0 && right == x1 && top == y0 && bottom == y1 {
+			if x0 >= cover.Min.X && x1 <= cover.Max.X && y0 >= cover.Min.Y && y1 <= cover.Max.Y {
 				r.firsts[t] = int32(i)
 				r.tiles[t] = mix64(1, c.hash)
 				continue
