@@ -41,7 +41,7 @@ type Renderer interface {
 	// Frame draws ops into dst and returns the rectangles that differ from
 	// its last call with the same dst. A dst of another size, or another
 	// dst, is drawn completely.
-	Frame(dst *image.RGBA, ops *op.Ops, size image.Point) []image.Rectangle
+	Frame(dst *image.RGBA, ops *op.Ops) []image.Rectangle
 }
 
 // Frame reports one turn in which the loop laid out or drew.
@@ -490,7 +490,7 @@ func (l *Loop) frame(now time.Time) {
 	l.layout()
 	l.wakeup()
 	t1 := l.cfg.Now()
-	f.Damage = l.cfg.Renderer.Frame(l.img, &l.ops, l.img.Rect.Size())
+	f.Damage = l.cfg.Renderer.Frame(l.img, &l.ops)
 	t2 := l.cfg.Now()
 	if l.full {
 		f.Damage = []image.Rectangle{l.img.Rect}

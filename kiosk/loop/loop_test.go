@@ -34,9 +34,9 @@ import (
 // damaged: the loop's own decisions stay visible.
 type counter struct{ frames int }
 
-func (c *counter) Frame(dst *image.RGBA, _ *op.Ops, size image.Point) []image.Rectangle {
+func (c *counter) Frame(dst *image.RGBA, _ *op.Ops) []image.Rectangle {
 	c.frames++
-	return []image.Rectangle{{Max: size}}
+	return []image.Rectangle{dst.Rect}
 }
 
 // sleep lets time pass and the loop become quiet.
@@ -492,7 +492,7 @@ func (f *flaky) set(refuse bool) []platform.Frame {
 // small reports a small damage in every frame.
 type small struct{}
 
-func (small) Frame(*image.RGBA, *op.Ops, image.Point) []image.Rectangle {
+func (small) Frame(*image.RGBA, *op.Ops) []image.Rectangle {
 	return []image.Rectangle{image.Rect(1, 1, 2, 2)}
 }
 

@@ -177,3 +177,19 @@ func MetricFor(pixels, millimetres int) unit.Metric {
 	}
 	return unit.Metric{PxPerDp: s, PxPerSp: s}
 }
+
+// Rotation is how far the picture is turned clockwise on the panel.
+type Rotation int
+
+// The four rotations, in degrees.
+const (
+	Rotate0   Rotation = 0
+	Rotate90  Rotation = 90
+	Rotate180 Rotation = 180
+	Rotate270 Rotation = 270
+)
+
+// Valid reports whether r is one of the four rotations.
+func (r Rotation) Valid() bool {
+	return r == Rotate0 || r == Rotate90 || r == Rotate180 || r == Rotate270
+}

@@ -67,22 +67,6 @@ const (
 	maxNotches = 100
 )
 
-// Rotation is how far the picture is turned clockwise on the panel.
-type Rotation int
-
-// The four rotations, in degrees.
-const (
-	Rotate0   Rotation = 0
-	Rotate90  Rotation = 90
-	Rotate180 Rotation = 180
-	Rotate270 Rotation = 270
-)
-
-// Valid reports whether r is one of the four rotations.
-func (r Rotation) Valid() bool {
-	return r == Rotate0 || r == Rotate90 || r == Rotate180 || r == Rotate270
-}
-
 // Matrix maps a touch position, both coordinates between 0 and 1, to the
 // panel: x' = M[0]x + M[1]y + M[2], y' = M[3]x + M[4]y + M[5]. It is the
 // calibration matrix of libinput.
@@ -106,13 +90,13 @@ func (m Matrix) Valid() bool {
 type Space struct {
 	mu          sync.Mutex
 	size        image.Point
-	rotation    Rotation
+	rotation    platform.Rotation
 	calibration Matrix
 	cursor      f32.Point
 }
 
 // NewSpace returns a space for a picture of this size, after rotation.
-func NewSpace(size image.Point, r Rotation, calibration Matrix) *Space {
+func NewSpace(size image.Point, r platform.Rotation, calibration Matrix) *Space {
 	s := &Space{rotation: r, calibration: calibration}
 	s.Resize(size)
 	return s
@@ -135,11 +119,11 @@ func (s *Space) abs(x, y float32, calibrate bool) f32.Point {
 		x, y = m[0]*x+m[1]*y+m[2], m[3]*x+m[4]*y+m[5]
 	}
 	switch s.rotation {
-	case Rotate90:
+	case platform.Rotate90:
 		x, y = y, 1-x
-	case Rotate180:
+	case platform.Rotate180:
 		x, y = 1-x, 1-y
-	case Rotate270:
+	case platform.Rotate270:
 		x, y = 1-y, x
 	}
 	return s.clamp(f32.Pt(x*float32(s.size.X), y*float32(s.size.Y)))
@@ -150,11 +134,11 @@ func (s *Space) move(dx, dy float32) f32.Point {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch s.rotation {
-	case Rotate90:
+	case platform.Rotate90:
 		dx, dy = dy, -dx
-	case Rotate180:
+	case platform.Rotate180:
 		dx, dy = -dx, -dy
-	case Rotate270:
+	case platform.Rotate270:
 		dx, dy = -dy, dx
 	}
 	s.cursor = s.clamp(s.cursor.Add(f32.Pt(dx, dy)))

@@ -123,12 +123,12 @@ func TestPointer(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := NewDecoder(tt.caps, NewSpace(image.Pt(1280, 800), Rotate0, Identity), nil, start)
+			d := NewDecoder(tt.caps, NewSpace(image.Pt(1280, 800), platform.Rotate0, Identity), nil, start)
 			if diff := cmp.Diff(tt.want, show(d.Feed(nil, stream(tt.in...), start))); diff != "" {
 				t.Error(diff)
 			}
 			// The same bytes in the smallest pieces mean the same.
-			d = NewDecoder(tt.caps, NewSpace(image.Pt(1280, 800), Rotate0, Identity), nil, start)
+			d = NewDecoder(tt.caps, NewSpace(image.Pt(1280, 800), platform.Rotate0, Identity), nil, start)
 			var got []event.Event
 			for _, b := range stream(tt.in...) {
 				got = d.Feed(got, []byte{b}, start)
@@ -147,18 +147,18 @@ func TestRotationAndCalibration(t *testing.T) {
 	// 1280x800 when turned by 90 or 270 degrees.
 	tests := map[string]struct {
 		size  image.Point
-		rot   Rotation
+		rot   platform.Rotation
 		cal   Matrix
 		touch f32.Point
 		mouse f32.Point
 	}{
-		"0":          {image.Pt(1280, 800), Rotate0, Identity, f32.Pt(320, 80), f32.Pt(650, 420)},
-		"90":         {image.Pt(800, 1280), Rotate90, Identity, f32.Pt(80, 960), f32.Pt(420, 630)},
-		"180":        {image.Pt(1280, 800), Rotate180, Identity, f32.Pt(960, 720), f32.Pt(630, 380)},
-		"270":        {image.Pt(800, 1280), Rotate270, Identity, f32.Pt(720, 320), f32.Pt(380, 650)},
-		"mirrored":   {image.Pt(1280, 800), Rotate0, Matrix{-1, 0, 1, 0, 1, 0}, f32.Pt(960, 80), f32.Pt(650, 420)},
-		"swapped":    {image.Pt(1280, 800), Rotate0, Matrix{0, 1, 0, 1, 0, 0}, f32.Pt(128, 200), f32.Pt(650, 420)},
-		"off screen": {image.Pt(1280, 800), Rotate0, Matrix{9, 0, 0, 0, 1, -3}, f32.Pt(1279, 0), f32.Pt(650, 420)},
+		"0":          {image.Pt(1280, 800), platform.Rotate0, Identity, f32.Pt(320, 80), f32.Pt(650, 420)},
+		"90":         {image.Pt(800, 1280), platform.Rotate90, Identity, f32.Pt(80, 960), f32.Pt(420, 630)},
+		"180":        {image.Pt(1280, 800), platform.Rotate180, Identity, f32.Pt(960, 720), f32.Pt(630, 380)},
+		"270":        {image.Pt(800, 1280), platform.Rotate270, Identity, f32.Pt(720, 320), f32.Pt(380, 650)},
+		"mirrored":   {image.Pt(1280, 800), platform.Rotate0, Matrix{-1, 0, 1, 0, 1, 0}, f32.Pt(960, 80), f32.Pt(650, 420)},
+		"swapped":    {image.Pt(1280, 800), platform.Rotate0, Matrix{0, 1, 0, 1, 0, 0}, f32.Pt(128, 200), f32.Pt(650, 420)},
+		"off screen": {image.Pt(1280, 800), platform.Rotate0, Matrix{9, 0, 0, 0, 1, -3}, f32.Pt(1279, 0), f32.Pt(650, 420)},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -229,7 +229,7 @@ func TestKeyboardText(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := NewDecoder(keys, NewSpace(image.Pt(100, 100), Rotate0, Identity), nil, start)
+			d := NewDecoder(keys, NewSpace(image.Pt(100, 100), platform.Rotate0, Identity), nil, start)
 			var got string
 			for _, e := range d.Feed(nil, stream(tt.in...), start) {
 				if s, ok := e.(platform.Text); ok {
@@ -245,7 +245,7 @@ func TestKeyboardText(t *testing.T) {
 
 func TestKeyboardKeys(t *testing.T) {
 	t.Parallel()
-	d := NewDecoder(keys, NewSpace(image.Pt(100, 100), Rotate0, Identity), map[uint16]key.Name{600: key.NameReturn, 30: key.NameTab}, start)
+	d := NewDecoder(keys, NewSpace(image.Pt(100, 100), platform.Rotate0, Identity), map[uint16]key.Name{600: key.NameReturn, 30: key.NameTab}, start)
 	in := join(typed(28, 14, 96), with(keyLeftCtrl, typed(46)...), with(keyLeftShift, typed(15)...), typed(600, 30, 223))
 	want := lines("Press ⏎", "Release ⏎", "Press ⌫", "Release ⌫", "Press ⌤", "Release ⌤", "Press C with Ctrl", "Release C with Ctrl",
 		"Press Tab with Shift", "Release Tab with Shift", "Press ⏎", "Release ⏎", "Press Tab", "Release Tab", "Press ⎋", "Release ⎋")
@@ -256,7 +256,7 @@ func TestKeyboardKeys(t *testing.T) {
 
 func TestKeyRepeat(t *testing.T) {
 	t.Parallel()
-	d := NewDecoder(keys, NewSpace(image.Pt(100, 100), Rotate0, Identity), nil, start)
+	d := NewDecoder(keys, NewSpace(image.Pt(100, 100), platform.Rotate0, Identity), nil, start)
 	now := start
 	run := func(for_ time.Duration) (n int) {
 		for end := now.Add(for_); ; {
@@ -336,7 +336,7 @@ func FuzzFeed(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, flags uint8, rot uint16) {
 		size := image.Pt(1280, 800)
 		c := Caps{Keys: flags&1 != 0, Rel: flags&2 != 0, Abs: flags&4 != 0, MT: flags&8 != 0, Touch: flags&16 != 0, X: Axis{0, 100}, MTX: Axis{math.MinInt32, math.MaxInt32}, MTY: Axis{5, 5}}
-		d := NewDecoder(c, NewSpace(size, Rotation(rot), Identity), nil, start)
+		d := NewDecoder(c, NewSpace(size, platform.Rotation(rot), Identity), nil, start)
 		out := d.Feed(nil, b, start)
 		if len(out) > 4*len(b)/eventSize+maxSlots*(1+len(b)/eventSize) {
 			t.Fatalf("%d events from %d bytes", len(out), len(b))

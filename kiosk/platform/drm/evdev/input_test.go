@@ -53,7 +53,7 @@ func newInputRig(t *testing.T, caps Caps) *inputRig {
 	r.plug("event0")
 	r.plug("mouse0") // not one of ours
 	in := New(Config{
-		Dir: r.dir, Space: NewSpace(image.Pt(100, 100), Rotate0, Identity),
+		Dir: r.dir, Space: NewSpace(image.Pt(100, 100), platform.Rotate0, Identity),
 		Open: func(path string) (Device, error) {
 			r.mu.Lock()
 			defer r.mu.Unlock()

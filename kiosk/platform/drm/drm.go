@@ -1,0 +1,391 @@
+// Package drm is the platform of the terminal: the picture goes through
+// Linux's mode setting to the display (package kms), input comes from evdev
+// devices (package evdev). It needs no X, no Wayland, no GPU driver and no
+// rights beyond opening the device nodes.
+//
+// A terminal without a display, or whose display is pulled, keeps running: the
+// frames are dropped, and when a display appears the picture is drawn anew.
+package drm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"gioui.org/io/event"
+	"gioui.org/io/key"
+	"gioui.org/unit"
+	"golang.org/x/sys/unix"
+
+	"ktradv/kiosk/platform"
+	"ktradv/kiosk/platform/drm/evdev"
+	"ktradv/kiosk/platform/drm/kms"
+)
+
+const (
+	// retryEvery is how often a missing display is looked for.
+	retryEvery = 2 * time.Second
+	// settleTime lets a display that was just plugged in become ready, and
+	// bounds how often a loose plug can make us probe.
+	settleTime = 200 * time.Millisecond
+)
+
+// Config describes the terminal's display and input. The zero value takes the
+// first display and all input devices.
+type Config struct {
+	// Card is the device node, "" for the first card that works.
+	Card string
+	// Output, Mode and Rotation: see kms.Config.
+	Output   string
+	Mode     string
+	Rotation platform.Rotation
+	// Fallback is the size of the picture while there is no display
+	// (1280x800 when zero), after rotation.
+	Fallback image.Point
+	// Scale is the number of pixels of a dp; 0 computes it from the size that
+	// the display reports.
+	Scale float32
+
+	// InputDir is the folder of the input devices, "/dev/input" when empty.
+	InputDir string
+	// Calibration corrects a touch screen; the zero value leaves it alone.
+	Calibration evdev.Matrix
+	// KeyNames gives names to keys of keypads with unusual codes.
+	KeyNames map[uint16]key.Name
+	// Share leaves the input devices to other programs too.
+	Share bool
+
+	// Failed is told of what the platform survives: no display, a device that
+	// cannot be used. The same text is reported once in a row.
+	Failed func(error)
+
+	// OpenCard and OpenInput replace the kernel's devices.
+	OpenCard  func() (kms.Card, error)
+	OpenInput func(path string) (evdev.Device, error)
+	// HotPlug delivers a value when the kernel reports a change at a display;
+	// nil listens to the kernel.
+	HotPlug <-chan struct{}
+	// After is the clock for retries; nil means time.After.
+	After func(time.Duration) <-chan time.Time
+}
+
+// Display is the platform.
+type Display struct {
+	cfg    Config
+	events chan event.Event
+	space  *evdev.Space
+	cancel context.CancelFunc
+	ctx    context.Context
+	wg     sync.WaitGroup
+	once   sync.Once
+	lost   chan struct{} // Show found the display lost
+
+	failMu   sync.Mutex
+	lastFail string
+
+	mu     sync.Mutex
+	out    *kms.Output
+	size   image.Point
+	metric unit.Metric
+}
+
+var _ platform.Platform = (*Display)(nil)
+var _ platform.Blanker = (*Display)(nil)
+
+// Open starts the platform. It does not wait for a display; it fails only for
+// a configuration that cannot work.
+func Open(c Config) (*Display, error) {
+	if c.Fallback == (image.Point{}) {
+		c.Fallback = image.Pt(1280, 800)
+	}
+	if c.Calibration == (evdev.Matrix{}) {
+		c.Calibration = evdev.Identity
+	}
+	if c.After == nil {
+		c.After = time.After
+	}
+	if c.OpenCard == nil {
+		c.OpenCard = func() (kms.Card, error) { return openCard(c.Card) }
+	}
+	if !platform.ValidSize(c.Fallback) || !c.Calibration.Valid() || c.Scale < 0 || c.Scale > 16 {
+		return nil, fmt.Errorf("configure display: fallback %v, calibration %v or scale %v", c.Fallback, c.Calibration, c.Scale)
+	}
+	out, err := kms.NewOutput(kms.Config{Open: c.OpenCard, Output: c.Output, Mode: c.Mode, Rotation: c.Rotation})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	d := &Display{
+		cfg: c, events: make(chan event.Event, 256), space: evdev.NewSpace(c.Fallback, c.Rotation, c.Calibration),
+		ctx: ctx, cancel: cancel, lost: make(chan struct{}, 1), out: out, size: c.Fallback, metric: metric(c, image.Point{}, image.Point{}),
+	}
+	ok := d.probe(false)
+	in := evdev.New(evdev.Config{
+		Dir: c.InputDir, Space: d.space, Names: c.KeyNames, Share: c.Share, Open: c.OpenInput, Failed: d.failed,
+	}, d.events)
+	d.wg.Go(func() {
+		// Without devices there may be no folder yet.
+		for {
+			err := in.Run(ctx)
+			if ctx.Err() != nil {
+				return
+			}
+			d.failed(err)
+			select {
+			case <-c.After(retryEvery):
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	d.wg.Go(func() { d.watch(ok) })
+	return d, nil
+}
+
+// openCard opens a card by path, or the first one that has outputs.
+func openCard(path string) (kms.Card, error) {
+	if path != "" {
+		return kms.Open(path)
+	}
+	cards, err := filepath.Glob("/dev/dri/card*")
+	if err != nil || len(cards) == 0 {
+		return nil, fmt.Errorf("no card in /dev/dri: %w", os.ErrNotExist)
+	}
+	var errs []error
+	for _, path := range cards {
+		c, err := kms.Open(path)
+		if err == nil {
+			var r kms.Resources
+			if r, err = c.Resources(); err == nil && len(r.Connectors) > 0 {
+				return c, nil
+			}
+			c.Close()
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+func metric(c Config, size, mm image.Point) unit.Metric {
+	if c.Scale > 0 {
+		return unit.Metric{PxPerDp: c.Scale, PxPerSp: c.Scale}
+	}
+	return platform.MetricFor(size.X, mm.X)
+}
+
+// failed reports an error, but not the same one again and again.
+func (d *Display) failed(err error) {
+	if d.cfg.Failed == nil {
+		return
+	}
+	d.failMu.Lock()
+	defer d.failMu.Unlock()
+	if s := err.Error(); s != d.lastFail {
+		d.lastFail = s
+		d.cfg.Failed(err)
+	}
+}
+
+// probe looks for the display and reports whether there is one. With tell it
+// sends what the loop has to know.
+func (d *Display) probe(tell bool) bool {
+	d.mu.Lock()
+	redraw, err := d.out.Probe()
+	var e event.Event
+	if err == nil && redraw {
+		e = platform.Redraw{}
+		size := d.out.Size()
+		if m := metric(d.cfg, size, d.out.MM()); size != d.size || m != d.metric {
+			d.size, d.metric = size, m
+			d.space.Resize(size)
+			e = platform.Resized{}
+		}
+	}
+	d.mu.Unlock()
+	if err != nil {
+		d.failed(err)
+		return false
+	}
+	if redraw {
+		d.failMu.Lock()
+		d.lastFail = ""
+		d.failMu.Unlock()
+	}
+	if tell && e != nil {
+		d.send(e)
+	}
+	return true
+}
+
+func (d *Display) send(e event.Event) {
+	select {
+	case d.events <- e:
+	case <-d.ctx.Done():
+	}
+}
+
+// watch waits for changes at the display.
+func (d *Display) watch(ok bool) {
+	hot := d.cfg.HotPlug
+	polling := false
+	if hot == nil {
+		var err error
+		if hot, err = d.uevents(); err != nil {
+			// Without the kernel's messages we look from time to time.
+			d.failed(err)
+			polling = true
+		}
+	}
+	for {
+		var retry <-chan time.Time
+		if !ok || polling {
+			retry = d.cfg.After(retryEvery)
+		}
+		select {
+		case <-hot:
+			select {
+			case <-d.cfg.After(settleTime):
+			case <-d.ctx.Done():
+				return
+			}
+		case <-d.lost:
+		case <-retry:
+			if ok && d.unchanged() {
+				continue
+			}
+		case <-d.ctx.Done():
+			return
+		}
+		ok = d.probe(true)
+	}
+}
+
+// unchanged reports whether polling finds the display as it was.
+func (d *Display) unchanged() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.out.Connected()
+}
+
+// uevents listens to the kernel's messages about displays.
+func (d *Display) uevents() (<-chan struct{}, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_KOBJECT_UEVENT)
+	if err != nil {
+		return nil, fmt.Errorf("listen for displays: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "uevent")
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1}); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("listen for displays: %w", err)
+	}
+	ch := make(chan struct{}, 1)
+	context.AfterFunc(d.ctx, func() { f.Close() })
+	d.wg.Go(func() {
+		buf := make([]byte, 8<<10)
+		for {
+			n, err := f.Read(buf)
+			if errors.Is(err, unix.ENOBUFS) {
+				n, err = copy(buf, "change@\x00SUBSYSTEM=drm\x00"), nil // messages were lost: look
+			}
+			if err != nil {
+				return
+			}
+			if isDisplayEvent(buf[:n]) {
+				select {
+				case ch <- struct{}{}:
+				default:
+				}
+			}
+		}
+	})
+	return ch, nil
+}
+
+// isDisplayEvent reports whether a kernel message (ACTION@path, then KEY=VALUE
+// strings, each ended by a NUL) is about a display card.
+func isDisplayEvent(b []byte) bool {
+	return strings.Contains(string(b), "\x00SUBSYSTEM=drm\x00")
+}
+
+// Size implements platform.Platform.
+func (d *Display) Size() image.Point {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.size
+}
+
+// Metric implements platform.Platform.
+func (d *Display) Metric() unit.Metric {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.metric
+}
+
+// Output returns the name of the output in use, "" without a display, and
+// whether it shows frames by page flips.
+func (d *Display) Output() (name string, flips bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.out.Active() {
+		return "", false
+	}
+	return d.out.Name(), d.out.Flips()
+}
+
+// Show implements platform.Platform. Without a display it drops the frame.
+func (d *Display) Show(f platform.Frame) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ctx.Err() != nil {
+		return platform.ErrClosed
+	}
+	if f.Img.Rect.Size() != d.size {
+		return fmt.Errorf("display of %v: show frame of %v: %w", d.size, f.Img.Rect.Size(), platform.ErrSize)
+	}
+	err := d.out.Show(f)
+	if err != nil {
+		// The display is gone; a Redraw follows when it is back.
+		d.failed(err)
+		select {
+		case d.lost <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
+// Blank implements platform.Blanker.
+func (d *Display) Blank(off bool) error {
+	d.mu.Lock()
+	err := d.out.Blank(off)
+	d.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if !off {
+		d.send(platform.Redraw{})
+	}
+	return nil
+}
+
+// Events implements platform.Platform.
+func (d *Display) Events() <-chan event.Event { return d.events }
+
+// Close implements platform.Platform.
+func (d *Display) Close() error {
+	d.once.Do(func() {
+		d.cancel()
+		d.wg.Wait()
+		d.mu.Lock()
+		d.out.Close()
+		d.mu.Unlock()
+		close(d.events)
+	})
+	return nil
+}
