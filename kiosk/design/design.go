@@ -229,7 +229,9 @@ const LineScale = 1.28
 func NewMetrics(p Panel, screen image.Point, look Look, size Size) Metrics {
 	mm := p.PxPerMM()
 	// The unit is 1 at 1280x800 and follows the square root of the area, so that other aspects keep a like measure.
+	// An upright screen is limited by its width.
 	unit := math.Sqrt(float64(screen.X) * float64(screen.Y) / float64(defaultPixels.X*defaultPixels.Y))
+	unit = min(unit, 1.25*float64(screen.X)/float64(defaultPixels.X))
 	px := func(v float64) int { return int(math.Round(v * unit)) }
 	f, h := size.factor(), size.headFactor()
 	m := Metrics{

@@ -22,6 +22,8 @@ import (
 type block struct {
 	w, h int
 	draw func(at image.Point)
+	// stretch returns the same block with another height; nil where that makes no sense.
+	stretch func(h int) block
 }
 
 // builder composes one scene. Its methods measure blocks; nothing is drawn before a block's draw is called.
@@ -36,7 +38,7 @@ type builder struct {
 	inBody bool
 	room   image.Rectangle // what is drawn must stay in here
 	owner  string
-	faded  bool
+	level  int // how closely the body is set
 }
 
 func newBuilder(u *UI, s *scene) *builder {
@@ -61,10 +63,12 @@ type style struct {
 	bold   bool
 	fg, bg color.NRGBA
 	align  gtext.Alignment
-	lines  int // at most, 0 for any number
+	lines  int  // at most, 0 for any number
+	free   bool // not from the catalogue: a value of any length, whose words may have to be broken
 }
 
 func (s style) strong() style                 { s.bold = true; return s }
+func (s style) light() style                  { s.bold = false; return s }
 func (s style) centred() style                { s.align = gtext.Middle; return s }
 func (s style) on(fg, bg color.NRGBA) style   { s.fg, s.bg = fg, bg; return s }
 func (s style) size(em int) style             { s.em = em; return s }
@@ -181,9 +185,18 @@ func (b *builder) textIn(st style, s string, width int, lang text.Language) bloc
 		area.Pop()
 		b.s.elements = append(b.s.elements, Element{
 			Kind: TextElement, Label: s, Rect: rect, Room: b.room, Ink: inkRect.Add(at), FG: st.fg, BG: st.bg, Em: st.em,
-			Split: broken, Body: b.inBody, Owner: b.owner,
+			Split: broken && !st.free, Body: b.inBody, Owner: b.owner,
 		})
 	}}
+}
+
+// word is the width of the widest word of s.
+func (b *builder) word(st style, s string) int {
+	w := 0
+	for _, f := range strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == '\n' || r == '-' }) {
+		w = max(w, b.text(st, f, 1<<20).w)
+	}
+	return w
 }
 
 // said measures a text of the catalogue. One that the specification prescribes stands in German as prescribed, with the
@@ -261,6 +274,20 @@ func (b *builder) row(gap int, items ...block) block {
 			}
 		}
 	}}
+}
+
+// even is a row of blocks that are all as high as the highest.
+func (b *builder) even(gap int, items ...block) block {
+	h := 0
+	for _, it := range items {
+		h = max(h, it.h)
+	}
+	for i, it := range items {
+		if it.stretch != nil {
+			items[i] = it.stretch(h)
+		}
+	}
+	return b.row(gap, items...)
 }
 
 // top is a row whose blocks start at the same height.
@@ -350,31 +377,27 @@ func (b *builder) buttonColours(look buttonLook) (fg, bg, line color.NRGBA) {
 
 // press measures a button of at least the size of a touch target around content. label is its meaning in the current
 // language, action what it does.
-func (b *builder) press(id, label string, look buttonLook, minW, minH int, content block, left bool, action func(*UI)) block {
+func (b *builder) press(id, label string, look buttonLook, minW, minH int, content block, action func(*UI)) block {
 	fg, bg, line := b.buttonColours(look)
-	w := max(minW, b.m.Target, content.w+2*b.m.Pad)
+	w := max(minW, b.m.Target, content.w)
 	h := max(minH, b.m.Target, content.h+2*b.m.Tight)
-	return block{w: w, h: h, draw: func(at image.Point) {
+	draw := func(at image.Point) {
 		r := image.Rectangle{Min: at, Max: at.Add(image.Pt(w, h))}
 		b.ground(r, b.m.Radius, bg, line, b.m.Border)
 		bt := b.u.button(id)
 		bt.label, bt.action, bt.rect, bt.radius, bt.inBody = label, action, r, b.m.Radius, b.inBody
-		bt.fg, bt.ground, bt.seq = fg, bg, b.stamp
+		bt.fg, bt.seq = fg, b.stamp
 		b.s.buttons = append(b.s.buttons, bt)
 		b.s.elements = append(b.s.elements, Element{
 			Kind: ButtonElement, Label: label, Rect: r, Room: b.room, FG: line, BG: b.p.Background, Body: b.inBody,
 		})
 		room, owner := b.room, b.owner
 		b.room, b.owner = r, label
-		at = at.Add(image.Pt(b.m.Pad, (h-content.h)/2))
-		switch {
-		case !left:
-			at.X += (w - 2*b.m.Pad - content.w) / 2
-		case b.lang.RightToLeft:
-			at.X += w - 2*b.m.Pad - content.w
-		}
-		content.draw(at)
+		content.draw(at.Add(image.Pt((w-content.w)/2, (h-content.h)/2)))
 		b.room, b.owner = room, owner
+	}
+	return block{w: w, h: h, draw: draw, stretch: func(h int) block {
+		return b.press(id, label, look, w, h, content, action)
 	}}
 }
 
@@ -384,7 +407,7 @@ func (b *builder) fixed(choiceID, textID string, look buttonLook, sign icon, min
 	label := b.t(textID)
 	st := b.body().strong().on(fg, bg)
 	inner := b.row(b.m.Tight, b.icon(sign, fg, b.m.Body), b.text(st, label, maxW-2*b.m.Pad-b.m.Body-b.m.Tight))
-	return b.press("choice:"+choiceID, label, look, minW, 0, inner, false, func(u *UI) { u.send(choiceID) })
+	return b.press("choice:"+choiceID, label, look, max(minW, inner.w+2*b.m.Pad), 0, inner, func(u *UI) { u.send(choiceID) })
 }
 
 // icon measures a small sign.

@@ -53,7 +53,8 @@ func (b *builder) dataRow(w int, r view.Row) block {
 		label = b.arg("data.element", map[string]string{"name": label})
 	}
 	small := style{em: b.m.Small, fg: b.p.Muted, bg: b.p.Surface}
-	st := style{em: b.m.Body, fg: b.p.Ink, bg: b.p.Surface}
+	st := style{em: b.m.Body, fg: b.p.Ink, bg: b.p.Surface, free: true}
+	small.free = r.Label == ""
 	if r.Kind == view.Title {
 		if v := r.Value.Reveal(); v != "" {
 			label = v

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"ktradv/kiosk/text"
 	"ktradv/kiosk/view"
 )
 
@@ -15,6 +16,9 @@ var groups = []struct{ app, name, hint string }{
 	{"dpe", "TAB_ADV_461.DPE.name", "TAB_ADV_461.DPE.hint"},
 	{"amts", "TAB_ADV_461.AMTS.name", "TAB_ADV_461.AMTS.hint"},
 }
+
+// fewChoices is up to how many use cases stand one under the other with their hints.
+const fewChoices = 3
 
 // groupOf is the section to which an item belongs.
 func groupOf(app string) string {
@@ -62,58 +66,91 @@ func (b *builder) menu() {
 		}
 	}
 	pg.body = func(w, h int) block {
+		var above block
+		if hint != "" && b.level < densest {
+			above = b.said(b.small(), hint, nil, w)
+		}
 		choices := func(w int) block {
-			var above block
-			if hint != "" {
-				above = b.said(b.small(), hint, nil, w)
-			}
 			switch {
 			case len(v.Menu) == 0:
 				return b.text(b.lead(), b.t("menu.none"), w)
 			case divided && b.u.group == "":
-				return b.column(b.m.Space, above, b.groupButtons(w))
+				return b.groupButtons(w)
 			}
-			return b.column(b.m.Space, above, b.itemButtons(w, items))
+			return b.itemButtons(w, items)
 		}
 		notices := b.notices(w, v.Notices)
-		free := h
-		if notices.draw != nil {
-			free -= notices.h + b.m.Space
-		}
 		if b.u.group != "" {
-			return b.column(b.m.Space, notices, choices(w))
+			return b.column(b.m.Space, notices, above, choices(w))
 		}
-		if !b.portrait() {
-			sw := w * 34 / 100
-			side := b.status(sw)
-			main := choices(w - sw - b.m.Space)
-			if beside := b.top(b.m.Space, b.wide(w-sw-b.m.Space, main), side); beside.h <= free || h > 1<<19 && b.m.Size == 0 {
-				return b.column(b.m.Space, notices, beside)
+		// The state of the card stands beside a short menu and under a long one.
+		if sw := w * 34 / 100; b.besides(sw, h) && (len(items) <= fewChoices || divided) {
+			mw := w - sw - b.m.Space
+			if hint != "" {
+				above = b.said(b.small(), hint, nil, mw)
 			}
+			return b.column(b.m.Space, notices,
+				b.top(b.m.Space, b.wide(mw, b.column(b.m.Space, above, choices(mw))), b.status(sw)))
 		}
-		return b.column(b.m.Space, notices, choices(w), b.status(w))
+		return b.column(b.space(), notices, above, choices(w), b.statusLines(w))
 	}
 	b.frame(pg)
 }
 
-// itemButtons are the use cases, in two columns when there are many. The hints that explain them stand with them as long
-// as there are few.
+// besides tells whether the state of the card can stand beside the menu: where nothing scrolls and its words fit.
+func (b *builder) besides(w, h int) bool {
+	if b.portrait() || b.level > 0 || h >= endless {
+		return false
+	}
+	st := style{em: b.m.Small, bold: true}
+	for _, id := range []string{"app.hca", "TAB_ADV_461.NFD.name", "TAB_ADV_461.DPE.name", "TAB_ADV_461.AMTS.name", "validity.online", "menu.apps"} {
+		for _, l := range []text.Lang{text.German, b.lang.Lang} {
+			if b.word(st, b.u.cfg.Catalog.Get(l, id, nil)) > w-2*b.m.Pad {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// itemButtons are the use cases, in two columns when there are many and the words allow it. The hints that explain them
+// stand with them as long as there are few.
 func (b *builder) itemButtons(w int, items []view.MenuItem) block {
+	few := len(items) <= fewChoices
 	columns := 1
-	if len(items) > 3 && !b.portrait() {
+	if cw := (w - b.m.Gap) / 2; !few {
 		columns = 2
+		for _, it := range items {
+			for _, l := range []text.Lang{text.German, b.lang.Lang} {
+				if b.word(b.choiceStyle(), b.u.cfg.Catalog.Get(l, it.Name, nil)) > b.choiceText(cw) {
+					columns = 1
+				}
+			}
+		}
 	}
 	cw := (w - (columns-1)*b.m.Gap) / columns
 	buttons := make([]block, len(items))
 	for i, it := range items {
 		hint := it.Hint
-		if len(items) > 3 {
+		if !few || b.level == densest {
 			hint = ""
 		}
 		buttons[i] = b.choice("use:"+it.UseCase, it.Name, hint, cw, func(u *UI) { u.send(it.UseCase) })
 	}
 	return b.grid(columns, buttons)
 }
+
+func (b *builder) choiceStyle() style {
+	fg, bg, _ := b.buttonColours(choice)
+	st := style{em: b.m.Lead, bold: true, fg: fg, bg: bg}
+	if b.level > 0 {
+		st.em = b.m.Body
+	}
+	return st
+}
+
+// choiceText is the room for words in a choice of the given width.
+func (b *builder) choiceText(w int) int { return w - 3*b.m.Pad - b.m.Lead }
 
 // groupButtons open a section of a menu that has more than fits one screen.
 func (b *builder) groupButtons(w int) block {
@@ -131,17 +168,20 @@ func (b *builder) groupButtons(w int) block {
 
 // choice is one big button with a name, which may be prescribed, and perhaps a hint.
 func (b *builder) choice(id, nameID, hintID string, w int, action func(*UI)) block {
-	fg, bg, _ := b.buttonColours(choice)
-	sign := b.m.Lead
-	tw := w - 3*b.m.Pad - sign
-	name := b.said(style{em: b.m.Lead, bold: true, fg: fg, bg: bg}, nameID, nil, tw)
+	st := b.choiceStyle()
+	tw := b.choiceText(w)
+	name := b.said(st, nameID, nil, tw)
 	var hint block
 	if hintID != "" {
-		hint = b.said(style{em: b.m.Small, fg: b.p.Muted, bg: bg}, hintID, nil, tw)
+		hint = b.said(st.size(b.m.Small).coloured(b.p.Muted).light(), hintID, nil, tw)
 	}
 	words := b.wide(tw, b.column(b.m.Tight, name, hint))
-	inner := b.row(b.m.Pad, words, b.icon(iconNext, b.p.Accent, sign))
-	return b.press(id, b.t(nameID), choice, w, 0, inner, true, action)
+	inner := b.row(b.m.Pad, words, b.icon(iconNext, b.p.Accent, b.m.Lead))
+	pad := b.m.Pad
+	if b.level > 0 {
+		pad = b.m.Tight
+	}
+	return b.press(id, b.t(nameID), choice, w, inner.h+2*pad, inner, action)
 }
 
 // grid sets buttons in columns, the lines as high as their highest button.
@@ -149,7 +189,7 @@ func (b *builder) grid(columns int, buttons []block) block {
 	var lines []block
 	for len(buttons) > 0 {
 		n := min(columns, len(buttons))
-		lines = append(lines, b.top(b.m.Gap, buttons[:n]...))
+		lines = append(lines, b.even(b.m.Gap, buttons[:n]...))
 		buttons = buttons[n:]
 	}
 	return b.column(b.m.Gap, lines...)
@@ -157,56 +197,114 @@ func (b *builder) grid(columns int, buttons []block) block {
 
 // status is the side panel: what the check of the card gave and which applications it holds.
 func (b *builder) status(w int) block {
-	v := &b.u.view
 	iw := w - 2*b.m.Pad
-	st := style{em: b.m.Small, fg: b.p.Ink, bg: b.p.Sunken}
-	head := style{em: b.m.Small, bold: true, fg: b.p.Accent, bg: b.p.Sunken}
-	if v.Validity == nil && len(v.Apps) == 0 {
+	card, apps := b.cardState(iw), b.appStates(iw)
+	if len(card)+len(apps) == 0 {
 		return block{}
 	}
-	pair := func(name block, value string, good bool) block {
-		sign := iconCheck
-		if !good {
-			sign = iconWarn
-		}
-		mark := b.icon(sign, b.p.Ink, b.m.Small)
-		val := b.row(b.m.Tight/2, mark, b.text(st.strong(), value, iw-b.m.Small-b.m.Tight))
-		if name.w+b.m.Tight+val.w <= iw {
-			return b.row(0, b.wide(iw-val.w, name), val)
-		}
-		return b.column(0, name, val)
-	}
+	head := style{em: b.m.Small, bold: true, fg: b.p.Accent, bg: b.p.Sunken}
 	var items []block
-	if c := v.Validity; c != nil {
-		state := "validity.card.ok"
-		switch {
-		case !c.MathValid:
-			state = "validity.card.invalid"
-		case !c.TimeValid:
-			state = "validity.card.expired"
+	add := func(id string, facts []fact) {
+		if len(facts) == 0 {
+			return
 		}
-		items = append(items, b.text(head, b.t("menu.card"), iw),
-			pair(b.text(st, b.t("validity.card"), iw), b.t(state), c.MathValid && c.TimeValid),
-			pair(b.text(st, b.t("validity.online"), iw), b.t("validity.online."+c.Online), c.Online == "good"))
-	}
-	if len(v.Apps) > 0 {
 		if len(items) > 0 {
 			items = append(items, space(1, b.m.Tight))
 		}
-		items = append(items, b.text(head, b.t("menu.apps"), iw))
-		for _, a := range v.Apps {
-			name := b.text(st, b.t("app.hca"), iw)
-			state := b.t("app.state." + a.State)
-			for _, g := range groups[1:] {
-				if g.app == a.App {
-					name = b.said(st, g.name, nil, iw)
-				}
+		items = append(items, b.text(head, b.t(id), iw))
+		for _, f := range facts {
+			if f.name.w+b.m.Tight/2+f.value.w <= iw {
+				items = append(items, b.row(0, b.wide(iw-f.value.w, f.name), f.value))
+			} else {
+				items = append(items, b.column(0, f.name, f.value))
 			}
-			if a.App == "hca" && (a.State == "available" || a.State == "hidden") {
-				state = b.t("app.hca." + a.State)
-			}
-			items = append(items, pair(name, state, a.State == "available"))
 		}
 	}
+	add("menu.card", card)
+	add("menu.apps", apps)
 	return b.box(b.m.Pad, b.m.Pad, b.p.Sunken, b.p.Hairline, b.m.Border, b.column(b.m.Tight, items...))
+}
+
+// statusLines is the same in as few lines as it needs.
+func (b *builder) statusLines(w int) block {
+	iw := w - 2*b.m.Pad
+	var lines, line []block
+	used := 0
+	for _, f := range append(b.cardState(iw), b.appStates(iw)...) {
+		it := b.row(b.m.Tight, f.name, f.value)
+		if it.w > iw {
+			it = b.column(0, f.name, f.value)
+		}
+		if len(line) > 0 && used+2*b.m.Space+it.w > iw {
+			lines = append(lines, b.row(2*b.m.Space, line...))
+			line, used = nil, 0
+		}
+		if len(line) > 0 {
+			used += 2 * b.m.Space
+		}
+		used += it.w
+		line = append(line, it)
+	}
+	if len(line) == 0 {
+		return block{}
+	}
+	lines = append(lines, b.row(2*b.m.Space, line...))
+	return b.box(b.m.Pad, b.m.Tight, b.p.Sunken, b.p.Hairline, b.m.Border, b.wide(iw, b.column(b.m.Tight/2, lines...)))
+}
+
+// fact is a name and what holds for it.
+type fact struct{ name, value block }
+
+// fact measures a line of the state, with a tick or a warning where it is good or bad to know.
+func (b *builder) fact(w int, name block, value string, sign icon) fact {
+	st := style{em: b.m.Small, bold: true, fg: b.p.Ink, bg: b.p.Sunken}
+	return fact{name, b.row(b.m.Tight/2, b.icon(sign, b.p.Ink, b.m.Small), b.text(st, value, w-b.m.Small-b.m.Tight))}
+}
+
+// cardState is the result of the check of the card (TAB_ADV_304, PL_TUC_EGK_STATUS).
+func (b *builder) cardState(w int) []fact {
+	c := b.u.view.Validity
+	if c == nil {
+		return nil
+	}
+	st := style{em: b.m.Small, fg: b.p.Ink, bg: b.p.Sunken}
+	state, sign, online := "validity.card.ok", iconCheck, iconWarn
+	switch {
+	case !c.MathValid:
+		state, sign = "validity.card.invalid", iconWarn
+	case !c.TimeValid:
+		state, sign = "validity.card.expired", iconWarn
+	}
+	if c.Online == "good" {
+		online = iconCheck
+	}
+	return []fact{
+		b.fact(w, b.text(st, b.t("validity.card"), w), b.t(state), sign),
+		b.fact(w, b.text(st, b.t("validity.online"), w), b.t("validity.online."+c.Online), online),
+	}
+}
+
+// appStates lists the applications of the card (TAB_ADV_304, last activity).
+func (b *builder) appStates(w int) []fact {
+	st := style{em: b.m.Small, fg: b.p.Ink, bg: b.p.Sunken}
+	var out []fact
+	for _, a := range b.u.view.Apps {
+		name, state, sign := b.text(st, b.t("app.hca"), w), b.t("app.state."+a.State), noIcon
+		for _, g := range groups[1:] {
+			if g.app == a.App {
+				name = b.said(st, g.name, nil, w)
+			}
+		}
+		if a.App == "hca" && (a.State == "available" || a.State == "hidden") {
+			state = b.t("app.hca." + a.State)
+		}
+		switch {
+		case a.State == "available":
+			sign = iconCheck
+		case a.App == "hca":
+			sign = iconWarn
+		}
+		out = append(out, b.fact(w, name, state, sign))
+	}
+	return out
 }

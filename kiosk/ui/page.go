@@ -14,6 +14,21 @@ import (
 	"ktradv/kiosk/view"
 )
 
+// densest is the last of the levels at which a body is tried before it scrolls: 0 is generous, 1 sets things closer, 2
+// leaves out what explains but is not needed.
+const densest = 2
+
+// endless is the height of the place for a body that scrolls.
+const endless = 1 << 20
+
+// space is the distance of blocks at the present level.
+func (b *builder) space() int {
+	if b.level > 0 {
+		return b.m.Tight
+	}
+	return b.m.Space
+}
+
 // page is what every screen of a visit has: a heading that says where one is, at most one sentence, the body, and the
 // ways out at the bottom, always in the same place.
 type page struct {
@@ -54,7 +69,7 @@ func (b *builder) brand() block {
 	}
 	st := b.small().strong().size(b.brandEm())
 	st.lines = 2
-	return b.row(b.m.Tight, b.text(st, name, b.m.Screen.X/5), mark)
+	return b.row(b.m.Tight, b.text(st, name, max(b.m.Screen.X/5, b.word(st, name))), mark)
 }
 
 // brandEm keeps the name from growing with the text size: it is a sign, not something to read.
@@ -91,8 +106,6 @@ func (b *builder) image(img paint.ImageOp, size image.Point, r image.Rectangle) 
 // frame composes a page.
 func (b *builder) frame(pg page) {
 	W, H := b.m.Screen.X, b.m.Screen.Y
-	v := &b.u.view
-
 	// Heading and mark share the first line.
 	brand := b.brand()
 	top := b.m.Margin * 2 / 3
@@ -127,16 +140,22 @@ func (b *builder) frame(pg page) {
 	if foot.draw != nil {
 		bottom -= foot.h
 		foot.draw(image.Pt(b.m.Margin, bottom))
-		bottom -= b.m.Space
+		bottom -= max(b.m.Space, b.m.Gap)
 	}
 	y += b.m.Space
 	if pg.body == nil {
 		return
 	}
 	place := image.Rect(b.m.Margin, y, W-b.m.Margin, bottom)
-	body := pg.body(place.Dx(), place.Dy())
+	var body block
+	for b.level = range densest + 1 {
+		if body = pg.body(place.Dx(), place.Dy()); body.h <= place.Dy() {
+			break
+		}
+	}
 	if body.h > place.Dy() {
-		b.scrolled(place, pg, v)
+		b.level = 0
+		b.scrolled(place, pg)
 		return
 	}
 	room := b.room
@@ -146,17 +165,14 @@ func (b *builder) frame(pg page) {
 }
 
 // scrolled composes a body that is higher than its place, with large buttons beside it to scroll.
-func (b *builder) scrolled(place image.Rectangle, pg page, v *view.View) {
-	st := b.small().strong().on(b.p.Ink, b.p.Surface)
-	column := func(id string, dir float32, sign icon) block {
-		label := b.t(id)
-		inner := b.column(b.m.Tight/2,
-			centre(b.scrollW()-2*b.m.Pad, b.m.Lead, b.icon(sign, b.p.Ink, b.m.Lead)),
-			b.text(st.centred(), label, b.scrollW()-2*b.m.Pad))
-		return b.press(id, label, quiet, b.scrollW(), min(place.Dy()/2-b.m.Gap, 2*b.m.Target), inner, false, func(u *UI) { u.page(dir) })
+func (b *builder) scrolled(place image.Rectangle, pg page) {
+	most := (place.Dy() - b.m.Gap) / 2
+	w := b.scrollW(false)
+	up, down := b.scrollButton("button.up", -1, iconUp, w, most), b.scrollButton("button.down", 1, iconDown, w, most)
+	if max(up.h, down.h) > most {
+		w = b.scrollW(true)
+		up, down = b.scrollButton("button.up", -1, iconUp, w, most), b.scrollButton("button.down", 1, iconDown, w, most)
 	}
-	up, down := column("button.up", -1, iconUp), column("button.down", 1, iconDown)
-	w := b.scrollW()
 	bodyW := place.Dx() - w - b.m.Gap - b.m.Tight - b.m.Pad
 	x, bodyX := place.Max.X-w, place.Min.X
 	if b.lang.RightToLeft {
@@ -172,9 +188,10 @@ func (b *builder) scrolled(place image.Rectangle, pg page, v *view.View) {
 		trackX = s.bodyRect.Min.X - 2*b.m.Tight
 	}
 	s.track = image.Rect(trackX, place.Min.Y, trackX+max(8, b.m.Tight*2/3), place.Max.Y)
-	body := pg.body(bodyW, 1<<20)
+	body := pg.body(bodyW, endless)
 	s.bodyHeight = max(body.h, place.Dy()+1)
 
+	s.elements = append(s.elements, Element{Kind: BodyElement, Rect: s.bodyRect, Room: b.room})
 	room := b.room
 	b.room, b.inBody = image.Rect(0, 0, bodyW, s.bodyHeight), true
 	macro := op.Record(b.ops)
@@ -183,8 +200,29 @@ func (b *builder) scrolled(place image.Rectangle, pg page, v *view.View) {
 	b.room, b.inBody = room, false
 }
 
-// scrollW is the width of the buttons to scroll.
-func (b *builder) scrollW() int { return max(b.m.Target, b.m.Small*7) }
+// scrollButton is one of the buttons to scroll: an arrow over its name.
+func (b *builder) scrollButton(id string, dir float32, sign icon, w, most int) block {
+	st := b.small().strong().on(b.p.Ink, b.p.Surface)
+	label := b.t(id)
+	inner := b.column(b.m.Tight/2,
+		centre(w-2*b.m.Pad, b.m.Lead, b.icon(sign, b.p.Ink, b.m.Lead)),
+		b.text(st.centred(), label, w-2*b.m.Pad))
+	return b.press(id, label, quiet, w, min(most, 2*b.m.Target), inner, func(u *UI) { u.page(dir) })
+}
+
+// scrollW is the width of the buttons to scroll, with their names in one line or broken between words.
+func (b *builder) scrollW(oneLine bool) int {
+	st := b.small().strong()
+	w := b.m.Target
+	for _, id := range []string{"button.up", "button.down"} {
+		if s := b.t(id); oneLine {
+			w = max(w, b.text(st, s, endless).w+2*b.m.Pad)
+		} else {
+			w = max(w, b.word(st, s)+2*b.m.Pad)
+		}
+	}
+	return w
+}
 
 // footer is the bottom line: "end session" at the left, "back" beside it, then the time that is left and the code of a
 // problem.
@@ -204,7 +242,7 @@ func (b *builder) footer(pg page) block {
 		label := b.t("button.back")
 		st := b.body().strong().on(b.p.Ink, b.p.Surface)
 		inner := b.row(b.m.Tight, b.icon(iconBack, b.p.Ink, b.m.Body), b.text(st, label, maxW))
-		back = b.press("menu.back", label, quiet, 0, 0, inner, false, pg.back)
+		back = b.press("menu.back", label, quiet, inner.w+2*b.m.Pad, 0, inner, pg.back)
 	case v.CanBack:
 		back = b.fixed(view.ChoiceBack, "button.back", quiet, iconBack, 0, maxW)
 	}
@@ -248,6 +286,9 @@ func (b *builder) notices(w int, list []view.Notice) block {
 		}
 		sz := b.m.Lead
 		st := style{em: b.m.Body, fg: fg, bg: bg}
+		if b.level == densest {
+			st.em = b.m.Small
+		}
 		inner := b.row(b.m.Pad, b.icon(sign, fg, sz), b.said(st, n.ID, n.Args, w-3*b.m.Pad-sz))
 		items = append(items, b.box(b.m.Pad, b.m.Tight, bg, line, b.m.Border, b.wide(w-2*b.m.Pad, inner)))
 	}
@@ -259,10 +300,15 @@ func (b *builder) notices(w int, list []view.Notice) block {
 
 // keepCard is the warning in large letters that the card must stay in (AdV-A_2446).
 func (b *builder) keepCard(w int) block {
-	pw := b.m.Title * 5 / 2
-	st := style{em: b.m.Title, bold: true, fg: b.p.OnWarn, bg: b.p.Warn}
-	inner := b.row(b.m.Pad, b.icon(iconWarn, b.p.OnWarn, b.m.Title), b.text(st, b.t("keep_card"), w-3*b.m.Pad-pw))
-	return b.box(b.m.Pad, b.m.Pad, b.p.Warn, b.p.WarnLine, b.m.Thick, b.wide(w-2*b.m.Pad, inner))
+	pad := b.m.Pad
+	if b.level > 0 {
+		pad = b.m.Tight
+	}
+	inner := w - 3*b.m.Pad - b.m.Title
+	st := style{bold: true, fg: b.p.OnWarn, bg: b.p.Warn}
+	words := b.fit(inner, b.m.Title*3/2, b.t("keep_card"), st.size(b.m.Title), st.size(b.m.Lead*5/4), st.size(b.m.Lead))
+	return b.box(b.m.Pad, pad, b.p.Warn, b.p.WarnLine, b.m.Thick,
+		b.wide(w-2*b.m.Pad, b.row(b.m.Pad, b.icon(iconWarn, b.p.OnWarn, b.m.Title), words)))
 }
 
 // steps measures the list of the parts of something slow.
@@ -288,7 +334,7 @@ func (b *builder) steps(w int, list []view.Step) block {
 		case view.Active:
 			st = st.strong()
 			mark = block{w: sz, h: sz, draw: func(at image.Point) {
-				b.s.spinners = append(b.s.spinners, image.Rectangle{Min: at, Max: at.Add(image.Pt(sz, sz))})
+				b.s.spinners = append(b.s.spinners, spinner{image.Rectangle{Min: at, Max: at.Add(image.Pt(sz, sz))}, b.inBody})
 			}}
 		default:
 			st = st.coloured(b.p.Muted)
@@ -303,19 +349,36 @@ func (b *builder) steps(w int, list []view.Step) block {
 	if len(items) == 0 {
 		return block{}
 	}
-	return b.column(b.m.Pad, items...)
+	gap := b.m.Pad
+	if b.level > 0 {
+		gap = b.m.Tight / 2
+	}
+	return b.column(gap, items...)
 }
 
-// split sets a picture beside the content (above it on an upright screen). The content gets the larger part; the
-// picture goes when the place is too small for it.
-func (b *builder) split(w, h int, pic picture, content func(w int) block) block {
+// activeStep measures only the step that runs, where there is no room for all.
+func (b *builder) activeStep(w int, list []view.Step) block {
+	for i, s := range list {
+		if s.State == view.Active {
+			return b.text(b.body().strong(), strconv.Itoa(i+1)+". "+b.t(s.ID), w)
+		}
+	}
+	return block{}
+}
+
+// split sets a picture beside the content (above it on an upright screen). The content gets the larger part. Where the
+// place is too small for both the picture goes; one that must be seen goes only when closer setting does not help.
+func (b *builder) split(w, h int, pic picture, must bool, content func(w int) block) block {
 	if b.portrait() {
 		c := content(w)
 		ph := min(h-c.h-b.m.Space, w*4/5)
-		if ph < 3*b.m.Target {
+		if ph < 3*b.m.Target || h >= endless {
 			return c
 		}
 		return b.column(b.m.Space, b.picture(pic, w, ph), c)
+	}
+	if h >= endless {
+		return content(w)
 	}
 	for _, part := range []int{40, 32, 25} {
 		pw := w * part / 100
@@ -324,6 +387,9 @@ func (b *builder) split(w, h int, pic picture, content func(w int) block) block 
 			ph := min(h, pw*fieldH/fieldW+b.m.Space)
 			return b.row(b.m.Space, b.wide(w-pw-b.m.Space, c), b.picture(pic, pw, ph))
 		}
+	}
+	if must && b.level < densest {
+		return space(w, h+1)
 	}
 	return content(w)
 }

@@ -80,7 +80,7 @@ func drawPicture(ops *op.Ops, p *design.Palette, r image.Rectangle, pic picture,
 	case picInsert:
 		d.insert(t)
 	case picReader:
-		d.reader(95, 10, 210, 300, true)
+		d.reader(95, 14, 210, 284, true)
 	case picKeepCard:
 		d.card(140, 34, 120, 190, false)
 		d.reader(90, 130, 220, 180, false)
@@ -247,7 +247,7 @@ func (d pen) reader(x, y, w, h float32, full bool) {
 	gap := w * 0.045
 	kw := (w - 2*m - gap*float32(cols-1)) / float32(cols)
 	kh := min(kw*0.86, (y+h-14-keysY-gap*float32(rows-1))/float32(rows))
-	if kh < 8 {
+	if kh < kw/2 {
 		return
 	}
 	for r := range rows {

@@ -43,7 +43,7 @@ type scene struct {
 	slop       float32
 	buttons    []*button
 	moving     []movingPicture
-	spinners   []image.Rectangle
+	spinners   []spinner
 	elements   []Element
 }
 
@@ -54,6 +54,12 @@ type movingPicture struct {
 	still op.CallOp
 }
 
+// spinner is the place of the sign of a running step.
+type spinner struct {
+	rect   image.Rectangle
+	inBody bool
+}
+
 // ElementKind tells what an element is.
 type ElementKind int
 
@@ -61,6 +67,7 @@ const (
 	TextElement ElementKind = iota
 	ButtonElement
 	PictureElement
+	BodyElement // the area in which the body scrolls
 )
 
 // Element is one thing on the screen.
@@ -87,8 +94,7 @@ type button struct {
 	radius  int
 	inBody  bool
 	fg      color.NRGBA // for the sign of being pressed
-	ground  color.NRGBA
-	seq     int // view for which it was last composed
+	seq     int         // view for which it was last composed
 	pressed bool
 	inside  bool
 	pid     pointer.ID
@@ -174,7 +180,9 @@ func (u *UI) compose(k sceneKey) {
 	paint.Fill(&s.ops, s.palette.Background)
 	b.screen()
 	s.page = macro.Stop()
-	u.scrollBy(s, 0) // a smaller body may have less to scroll
+	if s.bodyHeight > 0 {
+		u.scrollBy(s, 0) // a smaller body has less to scroll
+	}
 	// A button that is gone forgets that it was pressed.
 	for _, bt := range u.buttons {
 		if bt.seq != b.stamp {
@@ -203,16 +211,12 @@ func (u *UI) draw(gtx layout.Context, now time.Time) {
 	if animating && len(s.moving) > 0 {
 		gtx.Execute(op.InvalidateCmd{})
 	}
-	if len(s.spinners) > 0 {
-		t := float32(0)
-		if !u.cfg.ReducedMotion {
-			t = float32(now.UnixNano()%int64(spinPeriod)) / float32(spinPeriod)
-			gtx.Execute(op.InvalidateCmd{At: now.Add(spinFrame)})
-		}
-		for _, r := range s.spinners {
-			drawSpinner(ops, s.palette, r, t)
-		}
+	turn := float32(0)
+	if len(s.spinners) > 0 && !u.cfg.ReducedMotion {
+		turn = float32(now.UnixNano()%int64(spinPeriod)) / float32(spinPeriod)
+		gtx.Execute(op.InvalidateCmd{At: now.Add(spinFrame)})
 	}
+	s.spin(ops, turn, false)
 	if s.key.seconds > 0 {
 		// The next frame is due when the number changes.
 		gtx.Execute(op.InvalidateCmd{At: u.view.Deadline.Add(-time.Duration(s.key.seconds-1) * time.Second)})
@@ -225,6 +229,7 @@ func (u *UI) draw(gtx layout.Context, now time.Time) {
 		}
 		t := op.Offset(s.bodyRect.Min.Sub(image.Pt(0, int(u.scroll)))).Push(ops)
 		s.body.Add(ops)
+		s.spin(ops, turn, true)
 		for _, b := range s.buttons {
 			if b.inBody {
 				b.draw(ops, s)
@@ -237,6 +242,15 @@ func (u *UI) draw(gtx layout.Context, now time.Time) {
 	for _, b := range s.buttons {
 		if !b.inBody {
 			b.draw(ops, s)
+		}
+	}
+}
+
+// spin draws the signs of running steps, those of the body or the others.
+func (s *scene) spin(ops *op.Ops, turn float32, inBody bool) {
+	for _, sp := range s.spinners {
+		if sp.inBody == inBody {
+			drawSpinner(ops, s.palette, sp.rect, turn)
 		}
 	}
 }

@@ -78,47 +78,65 @@ func (b *builder) hero(w, h int, pic picture, titleID, textID string, more ...bl
 	return b.row(2*b.m.Space, centre(w-pw-2*b.m.Space, h, b.wide(w-pw-2*b.m.Space, c)), b.picture(pic, pw, h))
 }
 
+// option is one way to set language, text size or colours.
+type option struct {
+	id, label string
+	on        bool
+	action    func(*UI)
+}
+
 // settings are language, text size and colours, each option one tap away.
 func (b *builder) settings(w int) block {
-	var langs, sizes, looks []block
+	var langs, sizes, looks []option
 	for _, l := range text.Languages {
-		langs = append(langs, b.option("lang:"+string(l.Lang), l.Name, l.Lang == b.u.pres.lang, func(u *UI) { u.pres.lang = l.Lang }))
+		langs = append(langs, option{"lang:" + string(l.Lang), l.Name, l.Lang == b.u.pres.lang, func(u *UI) { u.pres.lang = l.Lang }})
 	}
 	for _, s := range design.Sizes {
-		sizes = append(sizes, b.option("size:"+s.ID(), b.t("size."+s.ID()), s == b.u.pres.size, func(u *UI) { u.pres.size = s }))
+		sizes = append(sizes, option{"size:" + s.ID(), b.t("size." + s.ID()), s == b.u.pres.size, func(u *UI) { u.pres.size = s }})
 	}
 	for _, l := range design.Looks {
-		looks = append(looks, b.option("look:"+l.ID(), b.t("look."+l.ID()), l == b.u.pres.look, func(u *UI) { u.pres.look = l }))
+		looks = append(looks, option{"look:" + l.ID(), b.t("look." + l.ID()), l == b.u.pres.look, func(u *UI) { u.pres.look = l }})
 	}
-	groups := []block{
-		b.group("settings.language", langs), b.group("settings.size", sizes), b.group("settings.look", looks),
+	// All options are equally high, so that the groups of a line look alike.
+	h := 0
+	for _, g := range [][]option{langs, sizes, looks} {
+		for _, o := range g {
+			h = max(h, b.text(b.small().strong(), o.label, b.groupW(g)-2*b.m.Tight).h+2*b.m.Tight)
+		}
 	}
-	return b.flow(w, groups)
+	return b.flow(w, []block{
+		b.group("settings.language", langs, h), b.group("settings.size", sizes, h), b.group("settings.look", looks, h),
+	})
 }
 
-func (b *builder) option(id, label string, on bool, action func(*UI)) block {
-	look := quiet
-	if on {
-		look = selected
+// groupW is the width of the options of a group: that of the widest word.
+func (b *builder) groupW(options []option) int {
+	w := b.m.Target
+	for _, o := range options {
+		w = max(w, b.word(b.small().strong(), o.label)+2*b.m.Tight)
 	}
-	fg, bg, _ := b.buttonColours(look)
-	st := b.small().strong().on(fg, bg)
-	return b.press(id, label, look, 0, 0, b.text(st.centred(), label, b.optionW()-2*b.m.Tight), false, action)
+	return w
 }
 
-// optionW is the width of an option of the settings.
-func (b *builder) optionW() int { return max(b.m.Target, b.m.Small*5) }
-
-func (b *builder) group(captionID string, options []block) block {
-	for i := range options {
-		options[i].w = max(options[i].w, b.optionW())
+// group sets options side by side under a caption.
+func (b *builder) group(captionID string, options []option, h int) block {
+	w := b.groupW(options)
+	items := make([]block, len(options))
+	for i, o := range options {
+		look := quiet
+		if o.on {
+			look = selected
+		}
+		fg, bg, _ := b.buttonColours(look)
+		label := b.text(b.small().strong().on(fg, bg).centred(), o.label, w-2*b.m.Tight)
+		items[i] = b.press(o.id, o.label, look, w, h, label, o.action)
 	}
-	return b.column(b.m.Tight/2, b.text(b.small(), b.t(captionID), b.inner()), b.row(b.m.Gap, options...))
+	return b.column(b.m.Tight/2, b.text(b.small(), b.t(captionID), b.inner()), b.row(b.m.Gap, items...))
 }
 
 // flow sets groups in as few lines as they need.
 func (b *builder) flow(w int, groups []block) block {
-	gap := b.m.Gap + b.m.Space
+	gap := b.m.Gap + b.m.Tight
 	var lines []block
 	var line []block
 	width := 0
@@ -162,12 +180,12 @@ func (b *builder) ending() {
 func (b *builder) stepsBody(pic picture) func(w, h int) block {
 	v := &b.u.view
 	return func(w, h int) block {
-		return b.split(w, h, pic, func(w int) block {
+		return b.split(w, h, pic, v.KeepCard, func(w int) block {
 			var warn block
 			if v.KeepCard {
 				warn = b.keepCard(w)
 			}
-			return b.column(b.m.Space*3/2, b.notices(w, v.Notices), warn, b.steps(w, v.Steps))
+			return b.column(b.space(), b.notices(w, v.Notices), warn, b.steps(w, v.Steps))
 		})
 	}
 }
@@ -203,16 +221,21 @@ func (b *builder) pin() {
 	b.frame(page{
 		title: b.heading("pin.title"), lead: b.sentence("pin.text"),
 		body: func(w, h int) block {
-			return b.split(w, h, picReader, func(w int) block {
-				return b.column(b.m.Space, b.notices(w, v.Notices), b.prompt(w),
-					b.numbered(w, "pin.how.type", "pin.how.ok", "pin.how.cancel"), b.tries(w))
+			return b.split(w, h, picReader, true, func(w int) block {
+				var cancel block
+				if b.level < densest {
+					cancel = b.text(b.body(), b.t("pin.how.cancel"), w)
+				}
+				return b.column(b.space(), b.notices(w, v.Notices), b.prompt(w),
+					b.numbered(w, "pin.how.type", "pin.how.ok"), cancel, b.tries(w, true))
 			})
 		},
 	})
 }
 
-// tries shows how many attempts are left; nothing when that is not known.
-func (b *builder) tries(w int) block {
+// tries shows how many attempts are left, as dots and, where nothing else says it, in words; nothing when that is not
+// known.
+func (b *builder) tries(w int, words bool) block {
 	n := b.u.view.TriesLeft
 	if n < 0 {
 		return block{}
@@ -230,6 +253,9 @@ func (b *builder) tries(w int) block {
 			}
 		}
 	}}
+	if !words {
+		return dots
+	}
 	s := b.u.cfg.Catalog.Get(b.language(), "pin.tries", map[string]string{"x": strconv.Itoa(n)})
 	return b.row(b.m.Pad, dots, b.text(b.body(), s, w-dots.w-b.m.Pad))
 }
@@ -245,7 +271,7 @@ func (b *builder) pinWrong() {
 	b.frame(page{
 		title: b.heading(titleID),
 		body: func(w, h int) block {
-			return b.split(w, h, pic, func(w int) block {
+			return b.split(w, h, pic, false, func(w int) block {
 				var said, plain, next, last block
 				if p != nil {
 					if p.Prescribed != "" {
@@ -259,7 +285,10 @@ func (b *builder) pinWrong() {
 					last = b.warning(w, "pin_wrong.last")
 				}
 				again := b.big(view.ChoiceRetry, "button.pin_again", primary, w)
-				return b.column(b.m.Space, said, plain, b.tries(w), last, next, again)
+				if b.level == densest {
+					next = block{}
+				}
+				return b.column(b.space(), said, plain, b.tries(w, said.draw == nil), last, next, again)
 			})
 		},
 	})
@@ -278,8 +307,8 @@ func (b *builder) arg(id string, args map[string]string) string {
 func (b *builder) big(choiceID, textID string, look buttonLook, w int) block {
 	fg, bg, _ := b.buttonColours(look)
 	label := b.t(textID)
-	inner := b.text(style{em: b.m.Lead, bold: true, fg: fg, bg: bg}, label, w-2*b.m.Pad)
-	return b.press("choice:"+choiceID, label, look, w, 0, inner, true, func(u *UI) { u.send(choiceID) })
+	inner := b.wide(w-2*b.m.Pad, b.text(style{em: b.m.Lead, bold: true, fg: fg, bg: bg}, label, w-2*b.m.Pad))
+	return b.press("choice:"+choiceID, label, look, w, 0, inner, func(u *UI) { u.send(choiceID) })
 }
 
 func (b *builder) pinBlocked() {
@@ -287,15 +316,22 @@ func (b *builder) pinBlocked() {
 	b.frame(page{
 		title: b.heading("pin_blocked.title"),
 		body: func(w, h int) block {
-			return b.split(w, h, picLetter, func(w int) block {
+			return b.split(w, h, picLetter, false, func(w int) block {
 				var said block
 				if v.Problem != nil && v.Problem.Prescribed != "" {
 					said = b.said(b.body(), v.Problem.Prescribed, v.Problem.Args, w)
 				}
-				return b.column(b.m.Space, said, b.text(b.body(), b.t("pin_blocked.text"), w),
+				columns := 1
+				if b.level > 0 {
+					columns = 2
+				}
+				bw := (w - (columns-1)*b.m.Gap) / columns
+				return b.column(b.space(), said, b.text(b.body(), b.t("pin_blocked.text"), w),
 					b.text(b.lead().strong(), b.t("pin_blocked.question"), w),
-					b.column(b.m.Gap, b.big(view.ChoicePUKKnown, "button.puk_known", primary, w),
-						b.big(view.ChoicePUKUnknown, "button.puk_unknown", choice, w)))
+					b.grid(columns, []block{
+						b.big(view.ChoicePUKKnown, "button.puk_known", primary, bw),
+						b.big(view.ChoicePUKUnknown, "button.puk_unknown", choice, bw),
+					}))
 			})
 		},
 	})
@@ -309,7 +345,7 @@ func (b *builder) puk() {
 	b.frame(page{
 		title: b.heading("puk.title"), lead: b.sentence("puk.text"),
 		body: func(w, h int) block {
-			return b.split(w, h, picReader, func(w int) block {
+			return b.split(w, h, picReader, true, func(w int) block {
 				state := view.Done
 				var steps []view.Step
 				for _, st := range pukStages {
@@ -325,8 +361,11 @@ func (b *builder) puk() {
 				if v.KeepCard {
 					warn = b.keepCard(w)
 				}
-				return b.column(b.m.Space, warn, b.notices(w, v.Notices), b.prompt(w), b.steps(w, steps),
-					b.text(b.body(), b.t("puk.how.ok"), w))
+				how, stages := b.text(b.body(), b.t("puk.how.ok"), w), b.steps(w, steps)
+				if b.level == densest {
+					how, stages = block{}, b.activeStep(w, steps)
+				}
+				return b.column(b.space(), warn, b.notices(w, v.Notices), b.prompt(w), stages, how)
 			})
 		},
 	})
@@ -344,7 +383,7 @@ func (b *builder) idle() {
 			inner := b.text(style{em: b.m.Display, bold: true, fg: fg, bg: bg}, label, w/2)
 			bw := max(w/2, b.m.Target)
 			bh := max(b.m.Target, min(h/3, 2*b.m.Target))
-			button := b.press("choice:"+view.ChoiceContinue, label, primary, bw, bh, inner, false,
+			button := b.press("choice:"+view.ChoiceContinue, label, primary, bw, bh, inner,
 				func(u *UI) { u.send(view.ChoiceContinue) })
 			return centre(w, h, b.column(b.m.Space, centre(bw, number.h, number), button))
 		},
@@ -381,7 +420,7 @@ func (b *builder) explain(titleID string, offer bool) {
 	b.frame(page{
 		title: b.heading(titleID), code: info.Code,
 		body: func(w, h int) block {
-			return b.split(w, h, pictureFor(info.Code), func(w int) block {
+			return b.split(w, h, pictureFor(info.Code), false, func(w int) block {
 				var said, retry block
 				if info.Prescribed != "" {
 					said = b.said(b.lead().strong(), info.Prescribed, info.Args, w)
@@ -392,7 +431,7 @@ func (b *builder) explain(titleID string, offer bool) {
 				next := b.column(b.m.Tight,
 					b.text(style{em: b.m.Body, bold: true, fg: b.p.Accent, bg: b.p.Surface}, b.t("problem.next"), w-2*b.m.Pad),
 					b.text(style{em: b.m.Lead, fg: b.p.Ink, bg: b.p.Surface}, b.arg(info.Next, info.Args), w-2*b.m.Pad))
-				return b.column(b.m.Space, b.notices(w, v.Notices), said,
+				return b.column(b.space(), b.notices(w, v.Notices), said,
 					b.text(b.lead(), b.arg(info.Text, info.Args), w),
 					b.box(b.m.Pad, b.m.Pad, b.p.Surface, b.p.Hairline, b.m.Border, b.wide(w-2*b.m.Pad, next)), retry)
 			})

@@ -191,6 +191,19 @@ func (u *UI) Layout(gtx layout.Context) {
 // input takes the events since the last frame.
 func (u *UI) input(gtx layout.Context, now time.Time) {
 	activity := false
+	if s := u.scene; s != nil {
+		for _, b := range s.buttons {
+			if b.update(gtx, s.key.screen == u.view.Screen) {
+				activity = true
+				b.action(u)
+			}
+			activity = activity || b.sawKey
+		}
+		if s.bodyHeight > s.bodyRect.Dy() {
+			u.scrollInput(gtx, s)
+		}
+	}
+	// The buttons come first: the page takes every key that is left.
 	for {
 		ev, ok := gtx.Source.Event(u.rootWants...)
 		if !ok {
@@ -204,18 +217,6 @@ func (u *UI) input(gtx layout.Context, now time.Time) {
 			}
 		case key.Event:
 			activity = activity || ev.State == key.Press
-		}
-	}
-	if s := u.scene; s != nil {
-		for _, b := range s.buttons {
-			if b.update(gtx, s.key.screen == u.view.Screen) {
-				activity = true
-				b.action(u)
-			}
-			activity = activity || b.sawKey
-		}
-		if s.bodyHeight > s.bodyRect.Dy() {
-			u.scrollInput(gtx, s)
 		}
 	}
 	if activity {

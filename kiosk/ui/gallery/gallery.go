@@ -89,8 +89,8 @@ func (d *Drawer) UI(s Sample, v Variant) *ui.UI {
 	return u
 }
 
-// Draw returns the picture of the sample and what stands on it.
-func (d *Drawer) Draw(s Sample, v Variant) (*image.RGBA, []ui.Element) {
+// Elements composes the sample without drawing it and returns what stands on it.
+func (d *Drawer) Elements(s Sample, v Variant) []ui.Element {
 	u := d.UI(s, v)
 	d.ops.Reset()
 	var router input.Router
@@ -98,7 +98,13 @@ func (d *Drawer) Draw(s Sample, v Variant) (*image.RGBA, []ui.Element) {
 		Ops: &d.ops, Now: Now, Source: router.Source(), Metric: unit.Metric{PxPerDp: 1, PxPerSp: 1},
 		Constraints: layout.Exact(v.Panel.Pixels),
 	})
+	return u.Elements()
+}
+
+// Draw returns the picture of the sample and what stands on it.
+func (d *Drawer) Draw(s Sample, v Variant) (*image.RGBA, []ui.Element) {
+	elements := d.Elements(s, v)
 	img := image.NewRGBA(image.Rectangle{Max: v.Panel.Pixels})
 	d.renderer.Frame(img, &d.ops)
-	return img, u.Elements()
+	return img, elements
 }

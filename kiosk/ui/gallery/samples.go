@@ -79,7 +79,7 @@ func Samples() []Sample {
 		{"puk_new", view.View{Screen: view.PUK, Prompt: "PIN.UNBLOCK.PIN.CH.new", PadStage: "new", TriesLeft: -1, CanEnd: true}},
 		{"connecting", view.View{Screen: view.Connecting, Steps: steps(3, connecting...), KeepCard: true, CanEnd: true}},
 		{"menu", view.View{Screen: view.Menu, Menu: general[:1], Apps: apps, Validity: valid, CanEnd: true}},
-		{"menu_notices", view.View{Screen: view.Menu, Apps: apps, Validity: expired, CanEnd: true,
+		{"menu_notices", view.View{Screen: view.Menu, Apps: []view.AppStatus{{App: "hca", State: "hidden"}}, Validity: expired, CanEnd: true,
 			Menu:    []view.MenuItem{{UseCase: "vsd.show", Name: "UC.VSD_ANZEIGEN.alt", Hint: "TAB_ADV_473.ADV001.hint", App: "general"}},
 			Notices: []view.Notice{{ID: "notice.cert_expired", Severity: view.Warning}, {ID: "notice.hca_inactive", Severity: view.Warning}}}},
 		{"menu_revoked", view.View{Screen: view.Menu, Menu: nil, Apps: apps, CanEnd: true,
