@@ -1,0 +1,69 @@
+// Command adv-server is the AdV-Server of the KTR-AdV: it unlocks health cards in terminals for the insurers whose SM-B it
+// holds (gemSpec_KTR-AdV).
+//
+//	adv-server -config server.json
+//	adv-server -config server.json -check   # only read and check the configuration
+//
+// It stops on SIGTERM and SIGINT after letting session starts finish. Exit status: 0 stopped, 1 cannot start or run,
+// 2 wrong configuration or usage.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"ktradv/server/advserver"
+	"ktradv/server/config"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("adv-server", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	path := flags.String("config", "/etc/adv-server/server.json", "configuration `file`")
+	check := flags.Bool("check", false, "check the configuration and stop")
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return 0
+		}
+		return 2
+	}
+	if flags.NArg() > 0 {
+		fmt.Fprintf(stderr, "adv-server: unexpected argument %q; see adv-server -help\n", flags.Arg(0))
+		return 2
+	}
+	cfg, err := config.Load(*path)
+	if err != nil {
+		fmt.Fprintf(stderr, "adv-server: %v\n", err)
+		return 2
+	}
+	if *check {
+		fmt.Fprintln(stdout, "configuration is complete")
+		return 0
+	}
+	s, err := advserver.Start(cfg)
+	if err != nil {
+		fmt.Fprintf(stderr, "adv-server: %v\n", err)
+		return 1
+	}
+	fmt.Fprintf(stdout, "listening on %s\n", s.Addr())
+	if ops := s.OpsAddr(); ops != nil {
+		fmt.Fprintf(stdout, "health and metrics on http://%s\n", ops)
+	}
+	if err := s.Run(ctx); err != nil {
+		fmt.Fprintf(stderr, "adv-server: %v\n", err)
+		return 1
+	}
+	return 0
+}
