@@ -24,10 +24,13 @@ func (s *Session) showVSD(ctx context.Context) (next activity, err error) {
 	s.show(view.View{Screen: view.Reading, CanEnd: true, Steps: steps(1, "step.data")})
 	data, err := vsd.Read(ctx, s.card, true)
 	done(err)
-	if err != nil {
+	if data == nil {
 		return nil, fail("VSD-3011", err)
 	}
 	v := view.View{Screen: view.Data, Personal: true, CanEnd: true, CanBack: true, Data: sections(data)}
+	if err != nil { // read, and the card warns that its memory may be damaged
+		v.Notices = append(v.Notices, view.Notice{ID: "TAB_ADV_318.CorruptDataWarning", Severity: view.Warning})
+	}
 	if s.valid.Online == "revoked" {
 		v.Notices = append(v.Notices, view.Notice{ID: "VSD.NOTICE.106", Severity: view.Warning})
 	}
@@ -43,4 +46,22 @@ func (s *Session) back(ctx context.Context, v view.View) (activity, error) {
 		return nil, err
 	}
 	return (*Session).mainMenu, nil
+}
+
+// kinds maps how the card's data are typed to how a view shows them.
+var kinds = map[vsd.Kind]view.Kind{vsd.KindText: view.Text, vsd.KindDate: view.Date, vsd.KindTime: view.Time, vsd.KindCode: view.Code}
+
+// sections hands the data to the view; they stay in types that do not print.
+func sections(d *vsd.Data) []view.Section {
+	out := make([]view.Section, 0, len(d.Sections))
+	for _, s := range d.Sections {
+		vs := view.Section{Title: s.ID}
+		for _, r := range s.Rows {
+			vs.Rows = append(vs.Rows, view.Row{
+				Label: r.LabelID, LabelText: r.LabelText, Value: r.Value, ValueID: r.ValueID, Kind: kinds[r.Kind], At: r.At,
+			})
+		}
+		out = append(out, vs)
+	}
+	return out
 }

@@ -101,8 +101,7 @@ func forbidden(path, imp string) string {
 		}
 		return false
 	}
-	self := strings.HasPrefix(imp+"/", strings.TrimSuffix(r.from, "/")+"/")
-	if !has(r.may) || has(r.not) && !self {
+	if !has(r.may) || has(r.not) {
 		return "may not import " + imp
 	}
 	return ""

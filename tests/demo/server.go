@@ -1,0 +1,72 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"time"
+
+	"ktradv/server/identity"
+)
+
+// Actor of the demo's insurer, as it stands in the access log of a card.
+const (
+	insurerName  = "Test GKV-SV"
+	insurerICCSN = "80276003110000099999"
+)
+
+// writeIdentity issues the insurer's identity and leaves it where the server looks.
+func (e *Env) writeIdentity() error {
+	id, err := e.PKI.IssueKTRAdV(InsurerIK, insurerName, insurerICCSN)
+	if err != nil {
+		return fmt.Errorf("identity of the insurer: %w", err)
+	}
+	return identity.WriteFile(filepath.Join(e.Dir, "identities"), identity.File{
+		IK: id.IK, Name: id.Name, ICCSN: id.ICCSN, CA: id.CACVC,
+		Null: identity.KeyPair{Certificate: id.Null.Certificate, Key: id.Null.Key.Bytes()},
+		AUTR: identity.KeyPair{Certificate: id.AUTR.Certificate, Key: id.AUTR.Key.Bytes()},
+	})
+}
+
+func (e *Env) startServer(ctx context.Context, cfg Config) error {
+	addr, err := freeAddr()
+	if err != nil {
+		return fmt.Errorf("server address: %w", err)
+	}
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return err
+	}
+	e.serverAddr = net.JoinHostPort("localhost", port)
+	err = e.writeJSON("server.json", map[string]any{
+		"mode": "test", "listen": addr, "ops_listen": "off",
+		"tls":        map[string]any{"certificate": "tls/cert.pem", "key": "tls/key.pem"},
+		"identities": map[string]any{"kind": "file", "dir": "identities"},
+		"trust":      map[string]any{"cvc_roots": "trust/cvc", "egk_cas": "trust/egk-ca"},
+		"log":        map[string]any{"dir": "server-log"},
+	})
+	if err != nil {
+		return err
+	}
+	if e.ServerPID, err = e.run(cfg, "adv-server", "-config", filepath.Join(e.Dir, "server.json")); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		c, err := net.DialTimeout("tcp", addr, time.Second)
+		if err == nil {
+			return c.Close()
+		}
+		select {
+		case err := <-e.died:
+			e.died <- err
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the server does not listen on %s: %w", addr, err)
+		}
+	}
+}
