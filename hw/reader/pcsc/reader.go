@@ -325,9 +325,7 @@ func (r *Reader) follow(sc *scard.Context) error {
 
 // ask asks the reader for its features over a connection without card, once.
 func (r *Reader) ask(name string) {
-	if !r.detecting.TryLock() {
-		return
-	}
+	r.detecting.Lock()
 	defer r.detecting.Unlock()
 	r.mu.Lock()
 	known := r.pad != nil

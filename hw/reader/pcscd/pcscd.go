@@ -74,6 +74,7 @@ type Daemon struct {
 
 type process struct {
 	cmd    *exec.Cmd
+	mode   Isolation // in force
 	output *tail
 	exited chan struct{} // closed when the process is gone
 	err    error         // how, after exited
@@ -141,6 +142,16 @@ func Available() error {
 
 // Socket is the path that belongs into PCSCLITE_CSOCK_NAME.
 func (d *Daemon) Socket() string { return d.cfg.Socket }
+
+// Isolation is what is in force for the present process, which may be less than was asked for.
+func (d *Daemon) Isolation() Isolation {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.cur == nil {
+		return Shared
+	}
+	return d.cur.mode
+}
 
 // Pid is the process id of the present process, 0 if there is none.
 func (d *Daemon) Pid() int {
@@ -249,7 +260,7 @@ func (d *Daemon) launch(mode Isolation) (*process, error) {
 	if d.cfg.ConfigDir != "" {
 		args = append(args, "--config", d.cfg.ConfigDir)
 	}
-	p := &process{output: &tail{next: d.cfg.Log}, exited: make(chan struct{})}
+	p := &process{mode: mode, output: &tail{next: d.cfg.Log}, exited: make(chan struct{})}
 	p.cmd = exec.Command("/bin/sh", args...)
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
 	p.cmd.ExtraFiles = []*os.File{d.file} // descriptor 3, where socket activation expects it

@@ -128,13 +128,20 @@ type Server struct {
 	stop     context.CancelFunc
 	wg       sync.WaitGroup
 
-	mu     sync.Mutex
-	polled uint64 // generation of the slot when the last wait for an event ended
-	told   uint64 // generation of the card that pcscd was told to be present, 0 if none
-	// changed tells that another card is in the slot than pcscd was told. Until its next wait for an event it hears that
-	// there is none, so that it gets to know that the old card is gone.
-	changed bool
+	mu   sync.Mutex
+	told uint64 // generation of the card that pcscd was told to be present, 0 if none
+	swap swap
 }
+
+// swap is how far pcscd knows that another card is in the slot than it was told. It has to hear once that there is none,
+// in a question for presence between two waits for an event; others than its event loop ask for presence, too.
+type swap int
+
+const (
+	noSwap       swap = iota
+	swapFound         // presence found another card; from here on it says "none"
+	swapReported      // a wait has ended since; the next one ends the swap
+)
 
 // Serve starts answering the driver that Install configured in dir. While no Serve runs, the reader is gone.
 func Serve(r *simreader.Reader, dir string) (*Server, error) {
@@ -207,10 +214,11 @@ func (s *Server) serve(c net.Conn) {
 		}
 	}()
 	defer c.Close()
+	events := &cursor{}
 	for {
 		select {
 		case f := <-frames:
-			rc, out := s.handle(ctx, f)
+			rc, out := s.handle(ctx, events, f)
 			reply := make([]byte, 0, 8+len(out))
 			reply = binary.LittleEndian.AppendUint32(reply, rc)
 			reply = binary.LittleEndian.AppendUint32(reply, uint32(len(out)))
@@ -237,14 +245,21 @@ func readFrame(in io.Reader) (frame, error) {
 	return f, err
 }
 
-func (s *Server) handle(ctx context.Context, f frame) (rc uint32, out []byte) {
+// cursor is how far a connection has seen the slot's generations at the end of its last wait. It belongs to the
+// connection, so that a wait whose end never reached pcscd, because the connection broke, counts for nothing.
+type cursor struct {
+	known      bool
+	generation uint64
+}
+
+func (s *Server) handle(ctx context.Context, events *cursor, f frame) (rc uint32, out []byte) {
 	var err error
 	switch f.op {
 	case opOpen:
 	case opPresence:
 		return s.presence(), nil
 	case opPoll:
-		s.poll(ctx, time.Duration(f.argument)*time.Millisecond)
+		s.poll(ctx, events, time.Duration(f.argument)*time.Millisecond)
 	case opPower:
 		switch f.argument {
 		case powerUp:
@@ -273,37 +288,40 @@ func (s *Server) presence() uint32 {
 	defer s.mu.Unlock()
 	switch {
 	case !plugged:
-		s.told = 0
+		s.told, s.swap = 0, noSwap
 		return rcNoDevice
 	case !card:
-		s.told = 0
+		s.told, s.swap = 0, noSwap
 		return rcAbsent
 	case s.told != 0 && s.told != generation:
-		s.changed = true
+		if s.swap == noSwap {
+			s.swap = swapFound
+		}
 		return rcAbsent
 	}
 	s.told = generation
 	return rcPresent
 }
 
-// poll waits for an event, at most d. It compares with the generation at the end of the wait before: pcscd asks for
-// presence after that, so no change goes unnoticed, whoever else asks in between.
-func (s *Server) poll(ctx context.Context, d time.Duration) {
+// poll waits for an event, at most d. It compares with the generation at the end of the connection's wait before: pcscd
+// asks for presence after that, so no change goes unnoticed.
+func (s *Server) poll(ctx context.Context, events *cursor, d time.Duration) {
 	s.mu.Lock()
-	seen, changed := s.polled, s.changed
-	if changed {
-		s.changed, s.told = false, 0
+	swapped := s.swap
+	switch s.swap {
+	case swapFound:
+		s.swap = swapReported
+	case swapReported:
+		s.swap, s.told = noSwap, 0
 	}
 	s.mu.Unlock()
-	if !changed {
+	if swapped == noSwap && events.known {
 		ctx, cancel := context.WithTimeout(ctx, d)
 		defer cancel()
-		_ = s.r.WaitGeneration(ctx, seen) // the end of the time is no error
+		_ = s.r.WaitGeneration(ctx, events.generation) // the end of the time is no error
 	}
-	_, _, generation := s.r.Presence()
-	s.mu.Lock()
-	s.polled = generation
-	s.mu.Unlock()
+	_, _, events.generation = s.r.Presence()
+	events.known = true
 }
 
 func code(err error) uint32 {
