@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"image"
 	"math"
+	"os"
 
 	"gioui.org/unit"
 
 	"ktradv/kiosk/config"
 	"ktradv/kiosk/platform"
+	"ktradv/kiosk/platform/drm"
 	"ktradv/kiosk/platform/memory"
 )
 
@@ -18,7 +20,10 @@ func openDisplay(d config.Display) (platform.Platform, error) {
 	case "memory":
 		return memory.New(memory.Config{Size: image.Pt(d.Width, d.Height), Metric: metric(d)})
 	case "drm":
-		return openDRM(d)
+		return drm.Open(drm.Config{
+			Output: d.Output, Rotation: platform.Rotation(d.Rotation), Fallback: image.Pt(d.Width, d.Height),
+			Failed: func(err error) { fmt.Fprintln(os.Stderr, "adv-kiosk: display:", err) },
+		})
 	case "window":
 		return openWindow(d)
 	}
