@@ -399,7 +399,7 @@ func contains(list []uint16, v uint16) bool {
 
 func TestUnlock(t *testing.T) {
 	t.Parallel()
-	req.Covers(t, "A_15112", "A_15114", "A_15115", "AdV-A_2532", "A_15118")
+	req.Covers(t, "A_15112", "A_15115", "AdV-A_2532")
 	b := newBench(t)
 	u, err := c2c.NewUnlock(t.Context(), b.cfg)
 	if err != nil {

@@ -22,7 +22,7 @@ var terminal = [8]byte{'T', 'E', 'R', 'M', 0, 0, 0, 1}
 
 // signer answers SELECT MF, MSE and INTERNAL AUTHENTICATE with the given key, as the card does it: no hash, the
 // algorithm identifier behind the token.
-func signer(t *testing.T, key *brainpool.PrivateKey) func(string, apdu.Command) (apdu.Response, bool) {
+func signer(t testing.TB, key *brainpool.PrivateKey) func(string, apdu.Command) (apdu.Response, bool) {
 	mse := false
 	return func(folder string, c apdu.Command) (apdu.Response, bool) {
 		switch {
@@ -40,7 +40,7 @@ func signer(t *testing.T, key *brainpool.PrivateKey) func(string, apdu.Command) 
 	}
 }
 
-func g21Roots(t *testing.T) cvc.Roots {
+func g21Roots(t testing.TB) cvc.Roots {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join(testdata.Dir(t, "cards"), "cvc", "chain", "DEGXX870222.crt"))
 	if err != nil {
@@ -213,4 +213,28 @@ func TestCheckCVC(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, c, err)
 		}
 	}
+}
+
+// The number of commands is what a person waits for: some ten milliseconds each on a real card.
+func BenchmarkStart(b *testing.B) {
+	img := cardtest.LoadImage(b, cardtest.ImageG21)
+	key, err := brainpool.NewPrivateKey(brainpool.P256r1(), img.Object("PrK.eGK.AUT_CVC.E256").Hex(b, "privateKey"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	img.Extra = signer(b, key)
+	roots := g21Roots(b)
+	card := img.Transmitter()
+	n := 0
+	for b.Loop() {
+		info, err := egk.ReadInfo(b.Context(), card)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := egk.ProveAuthentic(b.Context(), card, info, roots, terminal, nil, imageTime); err != nil {
+			b.Fatal(err)
+		}
+		n++
+	}
+	b.ReportMetric(float64(img.Sent)/float64(n), "apdus/op")
 }

@@ -14,7 +14,6 @@ import (
 	"ktradv/hw/egk"
 	"ktradv/hw/internal/cardtest"
 	"ktradv/internal/redact"
-	"ktradv/internal/req"
 	"ktradv/internal/testdata"
 )
 
@@ -134,7 +133,6 @@ func iccsn(t testing.TB, s string) redact.ICCSN {
 
 func TestLogEntry(t *testing.T) {
 	t.Parallel()
-	req.Covers(t, "TIP1-A_6958", "TIP1-A_6996")
 	// Public sample of gematik's reference implementation.
 	const sample = "5D0CED6B313280276883110000017222" + "47454D2E534D43422D43413420544553542D4F4E4C592020202020202020"
 	e, used, err := egk.DecodeLog(cardtest.Unhex(t, sample))

@@ -214,7 +214,7 @@ func TestReadCertificateFallsBackToRSA(t *testing.T) {
 
 func TestAppendLog(t *testing.T) {
 	t.Parallel()
-	req.Covers(t, "TIP1-A_6957")
+	req.Covers(t, "TIP1-A_6957", "TIP1-A_6958")
 	entry := egk.LogEntry{Time: time.Unix(1561128299, 0), Data: egk.LogDataAdV, Access: egk.LogAccessGeneral,
 		ActorICCSN: iccsn(t, "80276003110000000001"), ActorName: redact.NewString("Kasse")}
 	append46 := "00E200302E" + "5D0CED6B" + "765A" + "80276003110000000001" + "4B61737365" + strings.Repeat("20", 25)
