@@ -131,5 +131,5 @@ func opacityFactor(o float32) uint32 {
 	if !(o > 0) { // also NaN
 		return 0
 	}
-	return uint32(math.Floor(float64(min(o, 1))*one + 0.5))
+	return uint32(math.Floor(float64(float64(min(o, 1))*one) + 0.5))
 }

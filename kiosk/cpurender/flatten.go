@@ -21,7 +21,7 @@ func (a vec) scale(f float64) vec { return vec{float64(a.x * f), float64(a.y * f
 func (a vec) dot(b vec) float64   { return float64(a.x*b.x) + float64(a.y*b.y) }
 func (a vec) cross(b vec) float64 { return float64(a.x*b.y) - float64(a.y*b.x) }
 func (a vec) length() float64     { return math.Sqrt(a.dot(a)) }
-func middle(a, b vec) vec         { return vec{(a.x + b.x) * 0.5, (a.y + b.y) * 0.5} }
+func middle(a, b vec) vec         { return a.add(b).scale(0.5) }
 func between(a, b vec, t float64) vec {
 	return vec{a.x + float64((b.x-a.x)*t), a.y + float64((b.y-a.y)*t)}
 }
@@ -248,7 +248,8 @@ func (f *flattener) strokePath(path []byte, hw float64) {
 	k := math.Sqrt(max(
 		float64(float64(f.t.sx)*float64(f.t.sx))+float64(float64(f.t.hy)*float64(f.t.hy)),
 		float64(float64(f.t.hx)*float64(f.t.hx))+float64(float64(f.t.sy)*float64(f.t.sy)))) * math.Sqrt2
-	s.tol = tolerance / max(k, 1e-6)
+	// Pens of thousands of pixels get by with less, which bounds the work.
+	s.tol = max(tolerance/max(k, 1e-6), float64(hw*1e-5))
 	s.all = true
 	if inv, ok := f.t.invert(); ok {
 		r := emptyRect
@@ -256,7 +257,7 @@ func (f *flattener) strokePath(path []byte, hw float64) {
 			float32(f.dx), float32(f.dy), float32(f.dx + f.w), float32(f.dy + f.h)}) {
 			r.add(c)
 		}
-		pad := float32(hw) + 1 + (r.x1-r.x0+r.y1-r.y0)/1024
+		pad := float32(hw) + 1 + float32((r.x1-r.x0+r.y1-r.y0)/1024)
 		s.margin = box{float64(r.x0 - pad), float64(r.y0 - pad), float64(r.x1 + pad), float64(r.y1 + pad)}
 		s.all = false
 	}
@@ -374,7 +375,7 @@ func (f *flattener) arc(p, a, b vec, depth int) {
 	m := a.add(b)
 	l := m.length()
 	// Sagitta of the arc: radius minus distance of the chord.
-	if s.hw-l*0.5 <= s.tol || depth >= 12 {
+	if s.hw-float64(l*0.5) <= s.tol || depth >= 12 {
 		f.strokeEdge(p.add(a), p.add(b))
 		return
 	}

@@ -20,18 +20,43 @@ func render(t testing.TB, size image.Point, list *op.Ops) *image.RGBA {
 	return dst
 }
 
-func writePNG(t testing.TB, name string, img image.Image) {
+// writePNG writes a picture byte for byte: PNG knows no premultiplied alpha, so
+// where a picture is translucent the file looks a trace darker than it is.
+func writePNG(t testing.TB, name string, img *image.RGBA) {
 	t.Helper()
+	raw := &image.NRGBA{Pix: img.Pix, Stride: img.Stride, Rect: img.Rect}
 	f, err := os.Create(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := png.Encode(f, img); err != nil {
+	if err := png.Encode(f, raw); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// readPNG reads what writePNG wrote.
+func readPNG(t testing.TB, name string) *image.RGBA {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	img, err := png.Decode(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	switch m := img.(type) {
+	case *image.RGBA: // opaque
+		return m
+	case *image.NRGBA:
+		return &image.RGBA{Pix: m.Pix, Stride: m.Stride, Rect: m.Rect}
+	}
+	t.Fatalf("%s: unexpected kind of picture %T", name, img)
+	return nil
 }
 
 // difference describes how far two pictures are apart.
