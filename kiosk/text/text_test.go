@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"ktradv/hw/vsd"
 	"ktradv/internal/req"
 )
 
@@ -167,6 +168,28 @@ func TestOverlayTexts(t *testing.T) {
 	} {
 		if _, err := New(o); err == nil {
 			t.Errorf("%s: New accepted the overlay", name)
+		}
+	}
+}
+
+// TestEveryFieldOfTheInsuranceDataHasWords: headings, labels and code values of the insurance data, all of them.
+func TestEveryFieldOfTheInsuranceDataHasWords(t *testing.T) {
+	t.Parallel()
+	c := newCatalog(t)
+	for _, l := range Languages {
+		for _, id := range slices.Concat(vsd.SectionIDs(), vsd.LabelIDs(), vsd.ValueIDs()) {
+			if s, ok := c.Lookup(l.Lang, id); !ok || s == "" {
+				t.Errorf("%s: no text %s", l.Lang, id)
+			}
+		}
+	}
+	known := map[string]bool{}
+	for _, id := range slices.Concat(vsd.SectionIDs(), vsd.LabelIDs(), vsd.ValueIDs()) {
+		known[id] = true
+	}
+	for _, id := range c.IDs() {
+		if strings.HasPrefix(id, "vsd.") && !known[id] {
+			t.Errorf("text %s belongs to nothing", id)
 		}
 	}
 }

@@ -190,12 +190,27 @@ func (b *builder) textIn(st style, s string, width int, lang text.Language) bloc
 	}}
 }
 
-// word is the width of the widest word of s.
+// wordKey finds the width of the widest word of a text of the catalogue in a size.
+type wordKey struct {
+	em   int
+	bold bool
+	s    string
+}
+
+// word is the width of the widest word of a text of the catalogue.
 func (b *builder) word(st style, s string) int {
+	k := wordKey{st.em, st.bold, s}
+	if w, ok := b.u.words[k]; ok {
+		return w
+	}
 	w := 0
 	for _, f := range strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == '\n' || r == '-' }) {
-		w = max(w, b.text(st, f, 1<<20).w)
+		w = max(w, b.text(st, f, endless).w)
 	}
+	if len(b.u.words) >= maxWords {
+		clear(b.u.words)
+	}
+	b.u.words[k] = w
 	return w
 }
 

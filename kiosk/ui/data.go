@@ -15,12 +15,17 @@ import (
 // data shows everything that the card holds about the insured person, with labels that a patient understands.
 func (b *builder) data() {
 	v := &b.u.view
+	var lead block
+	if len(v.Data) > 0 {
+		lead = b.sentence("data.text")
+	}
 	b.frame(page{
-		title: b.heading("data.title"), lead: b.sentence("data.text"),
+		title: b.heading("data.title"), lead: lead, long: true,
 		body: func(w, h int) block {
 			items := []block{b.notices(w, v.Notices)}
+			lw := b.labelW(w - 2*b.m.Pad)
 			for _, s := range v.Data {
-				items = append(items, b.section(w, s))
+				items = append(items, b.section(w, lw, s))
 			}
 			return b.column(b.m.Space, items...)
 		},
@@ -28,11 +33,11 @@ func (b *builder) data() {
 }
 
 // section is a card with a heading and rows.
-func (b *builder) section(w int, s view.Section) block {
+func (b *builder) section(w, lw int, s view.Section) block {
 	iw := w - 2*b.m.Pad
 	items := []block{b.text(style{em: b.m.Lead, bold: true, fg: b.p.Accent, bg: b.p.Surface}, b.t(s.Title), iw)}
 	for _, r := range s.Rows {
-		items = append(items, b.line(iw), b.dataRow(iw, r))
+		items = append(items, b.line(iw), b.dataRow(iw, lw, r))
 	}
 	return b.box(b.m.Pad, b.m.Pad, b.p.Surface, b.p.Hairline, b.m.Border, b.column(b.m.Tight, items...))
 }
@@ -44,17 +49,33 @@ func (b *builder) line(w int) block {
 	}}
 }
 
+// labelW is the width of the column of labels in rows of width w: wide enough for the longest word, 0 when the values
+// would get too little room, so that they stand under their labels.
+func (b *builder) labelW(w int) int {
+	lw := min(w*38/100, b.m.Small*16)
+	for _, s := range b.u.view.Data {
+		for _, r := range s.Rows {
+			if r.Label != "" {
+				lw = max(lw, b.word(style{em: b.m.Small}, b.t(r.Label)))
+			}
+		}
+	}
+	if lw > w/2 {
+		return 0
+	}
+	return lw
+}
+
 // dataRow is a label and a value, side by side where there is room.
-func (b *builder) dataRow(w int, r view.Row) block {
+func (b *builder) dataRow(w, lw int, r view.Row) block {
 	label := r.LabelText.Reveal()
 	if r.Label != "" {
 		label = b.t(r.Label)
 	} else if r.Kind != view.Title {
 		label = b.arg("data.element", map[string]string{"name": label})
 	}
-	small := style{em: b.m.Small, fg: b.p.Muted, bg: b.p.Surface}
+	small := style{em: b.m.Small, fg: b.p.Muted, bg: b.p.Surface, free: r.Label == ""}
 	st := style{em: b.m.Body, fg: b.p.Ink, bg: b.p.Surface, free: true}
-	small.free = r.Label == ""
 	if r.Kind == view.Title {
 		if v := r.Value.Reveal(); v != "" {
 			label = v
@@ -62,14 +83,12 @@ func (b *builder) dataRow(w int, r view.Row) block {
 		return b.text(st.strong(), label, w)
 	}
 	value := b.value(r)
-	lw := w * 38 / 100
-	if limit := b.m.Small * 16; lw > limit {
-		lw = limit
-	}
-	if lw < b.m.Small*9 {
+	if lw == 0 {
 		return b.column(0, b.text(small, label, w), b.text(st, value, w))
 	}
-	return b.top(b.m.Pad, b.wide(lw, b.text(small, label, lw)), b.text(st, value, w-lw-b.m.Pad))
+	// The first lines of both stand on one line.
+	drop := space(1, b.m.Body-b.m.Small)
+	return b.top(b.m.Pad, b.wide(lw, b.column(0, drop, b.text(small, label, lw))), b.text(st, value, w-lw-b.m.Pad))
 }
 
 // value writes a row's value in the chosen language. This is where personal data leaves its type.

@@ -36,6 +36,7 @@ type page struct {
 	lead  block
 	// body composes the content for the given place. It may be higher than the place: then it scrolls.
 	body func(w, h int) block
+	long bool      // the body is made for scrolling: setting it closer is not tried
 	back func(*UI) // "back" within the menu; nil sends the event where the session offers it
 	code string    // of a problem, for the technician
 }
@@ -149,7 +150,7 @@ func (b *builder) frame(pg page) {
 	place := image.Rect(b.m.Margin, y, W-b.m.Margin, bottom)
 	var body block
 	for b.level = range densest + 1 {
-		if body = pg.body(place.Dx(), place.Dy()); body.h <= place.Dy() {
+		if body = pg.body(place.Dx(), place.Dy()); body.h <= place.Dy() || pg.long {
 			break
 		}
 	}

@@ -51,6 +51,9 @@ type Config struct {
 	ReducedMotion bool
 }
 
+// maxWords bounds the memory for the widths of words.
+const maxWords = 4096
+
 // forgetAfter is how long a chosen language, look or size outlives the last touch on the neutral screen.
 const forgetAfter = time.Minute
 
@@ -79,6 +82,7 @@ type UI struct {
 	spare    *scene // the one before, its memory is used again
 	stamp    int    // counts compositions
 	buttons  map[string]*button
+	words    map[wordKey]int // widths, for as long as the catalogue lives
 	logo     [2]paint.ImageOp
 	logoSize [2]image.Point
 
@@ -117,7 +121,7 @@ func New(cfg Config) *UI {
 	}
 	u := &UI{
 		cfg: cfg, zone: zone, view: view.View{Screen: view.Neutral}, content: view.Neutral, pres: standard,
-		buttons: make(map[string]*button),
+		buttons: make(map[string]*button), words: make(map[wordKey]int),
 	}
 	u.rootWants = []event.Filter{
 		pointer.Filter{Target: &u.rootTag, Kinds: pointer.Press | pointer.Release | pointer.Move | pointer.Drag},
@@ -310,4 +314,11 @@ func (u *UI) secondsLeft(now time.Time) int {
 func (u *UI) Present(lang text.Lang, look design.Look, size design.Size) {
 	u.pres = presentation{lang: lang, look: look, size: size}
 	u.touched = u.cfg.Now()
+}
+
+// ScrollBy moves the body by pixels, down when positive.
+func (u *UI) ScrollBy(pixels int) {
+	if u.scene != nil {
+		u.scrollBy(u.scene, float32(pixels))
+	}
 }

@@ -107,21 +107,52 @@ func Samples() []Sample {
 	}
 }
 
-// person is an invented insured person whose data uses every kind of row, the longest values that the schema allows,
-// an unknown code and an unknown element.
+// person is an invented insured person whose data uses every kind of row, values as long as the schema allows, an
+// unknown code and an unknown element: the densest screen of the product.
 func person() []view.Section {
-	s := redact.NewString
-	text := func(label, value string) view.Row { return view.Row{Label: label, Value: s(value), Kind: view.Text} }
-	date := func(label, value string) view.Row { return view.Row{Label: label, Value: s(value), Kind: view.Date} }
-	code := func(label, value, id string) view.Row {
-		return view.Row{Label: label, Value: s(value), ValueID: id, Kind: view.Code}
+	secret := redact.NewString
+	text := func(label, value string) view.Row {
+		return view.Row{Label: label, Value: secret(value), Kind: view.Text}
 	}
+	date := func(label, value string) view.Row {
+		return view.Row{Label: label, Value: secret(value), Kind: view.Date}
+	}
+	code := func(label, value, id string) view.Row {
+		return view.Row{Label: label, Value: secret(value), ValueID: id, Kind: view.Code}
+	}
+	const yes, no = "vsd.value.ja", "vsd.value.nein"
 	return []view.Section{
 		{Title: "vsd.section.person", Rows: []view.Row{
-			text("vsd.pd.name", "Dr. Friederike-Wilhelmine Freifrau von und zu Musterhausen-Beispielhofen"),
-			date("vsd.pd.birthdate", "19410000"), code("vsd.pd.sex", "W", "vsd.code.sex.W"),
-			text("vsd.pd.insurant_id", "X000012347"),
-			{LabelText: s("NeuesElement"), Value: s("Inhalt"), Kind: view.Text},
+			text("vsd.pd.titel", "Prof. Dr."), text("vsd.pd.vorname", "Friederike-Wilhelmine Maria Adelheid"),
+			text("vsd.pd.namenszusatz", "Freifrau"), text("vsd.pd.vorsatzwort", "von und zu"),
+			text("vsd.pd.nachname", "Musterhausen-Beispielhofen-Großkleinstetten"),
+			date("vsd.pd.geburtsdatum", "19410703"), code("vsd.pd.geschlecht", "W", "vsd.value.geschlecht.w"),
+			text("vsd.pd.versicherten_id", "X000012347"),
+			{LabelText: secret("NeuesElement"), Value: secret("Inhalt, den das Terminal nicht kennt"), Kind: view.Text},
+		}},
+		{Title: "vsd.section.wohnanschrift", Rows: []view.Row{
+			text("vsd.pd.strasse", "Straße des ehemaligen Postamts"), text("vsd.pd.hausnummer", "12 a"),
+			text("vsd.pd.anschriftenzusatz", "Hinterhaus, 3. Etage"), text("vsd.pd.postleitzahl", "01234"),
+			text("vsd.pd.ort", "Bad Beispielstadt"), code("vsd.pd.land", "D", "vsd.value.land.d"),
+		}},
+		{Title: "vsd.section.versicherung", Rows: []view.Row{
+			text("vsd.vd.kostentraeger.name", "Musterkrankenkasse"), text("vsd.vd.kostentraeger.kennung", "109500969"),
+			code("vsd.vd.kostentraeger.land", "D", "vsd.value.land.d"),
+			date("vsd.vd.beginn", "20010401"), code("vsd.vd.versichertenart", "5", "vsd.value.versichertenart.5"),
+			code("vsd.vd.wop", "78", "vsd.value.wop.78"),
+			code("vsd.vd.kostenerstattung.aerztlich", "0", no), code("vsd.vd.kostenerstattung.zahnaerztlich", "1", yes),
+			code("vsd.vd.kostenerstattung.stationaer", "0", no), code("vsd.vd.kostenerstattung.veranlasst", "0", no),
+		}},
+		{Title: "vsd.section.geschuetzt", Rows: []view.Row{
+			code("vsd.gvd.zuzahlung.befreit", "1", yes), date("vsd.gvd.zuzahlung.bis", "20261231"),
+			code("vsd.gvd.personengruppe", "4", "vsd.value.personengruppe.4"), code("vsd.gvd.dmp", "53", "vsd.value.dmp.53"),
+			code("vsd.gvd.selektiv.aerztlich", "7", ""), code("vsd.gvd.selektiv.zahnaerztlich", "9", "vsd.value.selektiv.9"),
+			code("vsd.gvd.selektiv.art.hausarzt", "1", yes), code("vsd.gvd.selektiv.art.dmp", "0", no),
+			code("vsd.gvd.selektiv.art.integriert", "0", no),
+			date("vsd.gvd.ruhen.beginn", "20260100"), code("vsd.gvd.ruhen.art", "2", "vsd.value.ruhen.2"),
+		}},
+		{Title: "vsd.section.stand", Rows: []view.Row{
+			{Label: "vsd.status.aktualisiert", Kind: view.Time, At: time.Date(2026, time.January, 14, 7, 21, 40, 0, time.UTC)},
 		}},
 	}
 }
