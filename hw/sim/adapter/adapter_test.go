@@ -231,3 +231,120 @@ func TestEveryEndOfAnEntry(t *testing.T) {
 		}
 	}
 }
+
+func TestEndsOfAConnection(t *testing.T) {
+	t.Parallel()
+	get := apdu.Command{INS: 0xB0, Ne: 256}
+	sim := simreader.New(simreader.Config{})
+	r := New(sim, Config{CallTimeout: 50 * time.Millisecond})
+	if _, err := r.Connect(t.Context()); !errors.Is(err, reader.ErrCardRemoved) {
+		t.Errorf("without card: %v", err)
+	}
+	pc := newPINCard()
+	sim.Insert(pc)
+	must(t, r.WaitCard(t.Context(), true))
+	c, err := r.Connect(t.Context())
+	must(t, err)
+	if _, err := r.Connect(t.Context()); !errors.Is(err, reader.ErrInUse) {
+		t.Errorf("second connection: %v", err)
+	}
+	must(t, c.Reset(t.Context()))
+	if pc.resets != 2 {
+		t.Errorf("%d resets", pc.resets)
+	}
+	sim.Insert(newPINCard()) // another card: the connection is over
+	if _, err := c.Transmit(t.Context(), get); !errors.Is(err, reader.ErrCardRemoved) {
+		t.Errorf("another card: %v", err)
+	}
+	must(t, c.Disconnect())
+
+	c, err = r.Connect(t.Context())
+	must(t, err)
+	sim.HangNext()
+	if _, err := c.Transmit(t.Context(), get); !errors.Is(err, reader.ErrHung) || !errors.Is(err, apdu.ErrTimeout) {
+		t.Errorf("hung: %v", err)
+	}
+	sim.Release()
+	must(t, c.Disconnect())
+	if _, err := c.Transmit(t.Context(), get); !errors.Is(err, reader.ErrCardRemoved) {
+		t.Errorf("after disconnect: %v", err)
+	}
+
+	sim.SetFailures(simreader.Failures{Mute: true})
+	if _, err := r.Connect(t.Context()); !errors.Is(err, reader.ErrMute) {
+		t.Errorf("mute: %v", err)
+	}
+	sim.Unplug()
+	if err := r.WaitCard(t.Context(), true); !errors.Is(err, reader.ErrReaderGone) {
+		t.Errorf("unplugged: %v", err)
+	}
+	sim.Plug()
+	must(t, r.WaitReader(t.Context()))
+	must(t, r.Close())
+	if err := r.WaitCard(t.Context(), false); !errors.Is(err, reader.ErrReaderGone) {
+		t.Errorf("closed: %v", err)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		f    simreader.Failures
+		do   func(reader.Card) error
+		want error
+	}{
+		"class 1": {simreader.Failures{NoPad: true}, func(c reader.Card) error {
+			_, err := c.VerifyPIN(context.Background(), verify())
+			return err
+		}, reader.ErrNoPINPad},
+		"verify only": {simreader.Failures{VerifyOnly: true}, func(c reader.Card) error {
+			_, err := c.ModifyPIN(context.Background(), modify(0x24, 2))
+			return err
+		}, reader.ErrNoPINPad},
+		"other spelling": {simreader.Failures{OnlyFormat: [3]byte{0x81, 0x48, 0x04}}, func(c reader.Card) error {
+			_, err := c.VerifyPIN(context.Background(), verify())
+			return err
+		}, reader.ErrPINStructure},
+		"short commands only": {simreader.Failures{ShortOnly: true}, func(c reader.Card) error {
+			_, err := c.Transmit(context.Background(), apdu.Command{INS: 0xB0, Ne: 65536})
+			return err
+		}, reader.ErrExtended},
+		"no free text": {simreader.Failures{}, func(c reader.Card) error { return c.ShowText(context.Background(), "x") }, reader.ErrNoFreeText},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sim := simreader.New(simreader.Config{})
+			sim.SetFailures(tc.f)
+			pc := newPINCard()
+			sim.Insert(pc)
+			c, _ := connect(t, sim)
+			if err := tc.do(c); !errors.Is(err, tc.want) {
+				t.Errorf("got %v, want %v", err, tc.want)
+			}
+			if len(pc.got) != 0 {
+				t.Errorf("card got %X", pc.got)
+			}
+		})
+	}
+}
+
+// A reader whose display is reported as none is of class 2: nothing can be said about what the person reads there.
+func TestDisplayReportedAsNone(t *testing.T) {
+	t.Parallel()
+	req.Covers(t, "AdV-A_2500")
+	sim := simreader.New(simreader.Config{})
+	sim.SetFailures(simreader.Failures{NoDisplay: true})
+	sim.Insert(newPINCard())
+	c, r := connect(t, sim)
+	if got := r.Features().Class; got != reader.Class2 {
+		t.Errorf("class %d", got)
+	}
+	done := start(func() (reader.PINResult, error) { return c.VerifyPIN(t.Context(), verify()) })
+	await(t, sim, "pin")
+	must(t, sim.PressDigits("123456"))
+	must(t, sim.PressKey(simreader.KeyOK))
+	if o := <-done; o.err != nil || o.res.SW != 0x9000 || o.res.PromptShown != reader.PromptNone {
+		t.Errorf("%+v, %v", o.res, o.err)
+	}
+}
