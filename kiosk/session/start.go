@@ -227,9 +227,11 @@ func (s *Session) unlock(ctx context.Context) (next activity, err error) {
 	if err != nil {
 		return nil, fail("CARD-READ-ERROR", fmt.Errorf("read C.CH.AUT: %w", err))
 	}
-	if s.server, err = s.cfg.Dial(ctx); err != nil {
+	server, err := s.cfg.Dial(ctx)
+	if err != nil { // server may be a nil pointer in an interface: it must not be kept
 		return nil, fail("SERVER-UNREACHABLE", err)
 	}
+	s.server = server
 	s.connecting(2)
 	start := serverlink.Start{
 		OperationID: s.opID.String(), IK: ik, AppVersion: s.cfg.Version,
