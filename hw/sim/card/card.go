@@ -18,7 +18,8 @@ type Config struct {
 	// Interface is how the card is connected, Contact when not set.
 	Interface Interface
 	// OnMask is called when a certificate asks for flags that its issuer
-	// does not have: the card grants only granted. Nil: nobody is told.
+	// does not have: the card grants only granted. It must not call the card.
+	// Nil: nobody is told.
 	OnMask func(chr []byte, asked, granted Flags)
 }
 

@@ -90,7 +90,7 @@ func (r *Recording) PACE() (s *Session, next int, err error) {
 	}
 	var steps []Exchange
 	for i, x := range r.Exchanges {
-		if x.Command[1] == 0x86 {
+		if x.Command[1] == 0x86 { // GENERAL AUTHENTICATE
 			steps, next = append(steps, x), i+1
 		}
 	}
@@ -210,12 +210,11 @@ func (s *Session) Open(x Exchange) (Plain, error) {
 		return p, errors.New("command without secure messaging")
 	}
 	body := c[4:]
-	if body[0] == 0 && len(body) > 3 {
+	if len(body) > 3 && body[0] == 0 {
 		p.Extended = true
-		n := int(body[1])<<8 | int(body[2])
-		body = body[3 : 3+n]
-	} else {
-		body = body[1 : 1+int(body[0])]
+		body = first(body[3:], int(body[1])<<8|int(body[2]))
+	} else if len(body) > 0 {
+		body = first(body[1:], int(body[0]))
 	}
 	s.step()
 	data, err := s.unwrap(body, pad(c[:4]))
@@ -238,6 +237,9 @@ func (s *Session) Open(x Exchange) (Plain, error) {
 	p.Answer, p.Sealed, p.SW = answer.content, answer.hidden, uint16(sw[0])<<8|uint16(sw[1])
 	return p, nil
 }
+
+// first returns n octets of b, or all when there are fewer.
+func first(b []byte, n int) []byte { return b[:min(n, len(b))] }
 
 func (s *Session) step() {
 	for i := 15; i >= 0; i-- {
