@@ -180,19 +180,9 @@ func (c *Card) ReadRecord(ctx context.Context, sfid, rec byte) ([]byte, error) {
 	return data, nil
 }
 
-// UpdateRecord overwrites a record.
-func (c *Card) UpdateRecord(ctx context.Context, sfid, rec byte, data []byte) error {
-	return c.run(ctx, UpdateRecord(sfid, rec, data))
-}
-
 // AppendRecord adds a record.
 func (c *Card) AppendRecord(ctx context.Context, sfid byte, data []byte) error {
 	return c.run(ctx, AppendRecord(sfid, data))
-}
-
-// EraseRecord empties a record.
-func (c *Card) EraseRecord(ctx context.Context, sfid, rec byte) error {
-	return c.run(ctx, EraseRecord(sfid, rec))
 }
 
 // Activate makes the current application visible again.
@@ -289,11 +279,6 @@ func (c *Card) GetChallenge(ctx context.Context, n int) ([]byte, error) {
 	return c.exact(ctx, GetChallenge(n), n)
 }
 
-// GetRandom asks for n random octets.
-func (c *Card) GetRandom(ctx context.Context, n int) ([]byte, error) {
-	return c.exact(ctx, GetRandom(n), n)
-}
-
 // MSEInternalAuth selects a private key for authentication.
 func (c *Card) MSEInternalAuth(ctx context.Context, keyRef, alg byte) error {
 	return c.run(ctx, MSEInternalAuth(keyRef, alg))
@@ -309,19 +294,9 @@ func (c *Card) MSEVerifyCert(ctx context.Context, car []byte) error {
 	return c.run(ctx, MSEVerifyCert(car))
 }
 
-// MSESign selects a private key for signing.
-func (c *Card) MSESign(ctx context.Context, keyRef, alg byte) error {
-	return c.run(ctx, MSESign(keyRef, alg))
-}
-
 // PSOVerifyCertificate imports a certificate; content is that of 7F21.
 func (c *Card) PSOVerifyCertificate(ctx context.Context, content []byte) error {
 	return c.run(ctx, PSOVerifyCertificate(content))
-}
-
-// PSOComputeSignature signs a hash.
-func (c *Card) PSOComputeSignature(ctx context.Context, hash []byte) ([]byte, error) {
-	return c.Do(ctx, PSOComputeSignature(hash))
 }
 
 // InternalAuthenticate lets the card sign a token. The result is R‖S, its length is up to the caller's key.

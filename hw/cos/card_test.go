@@ -46,7 +46,6 @@ func TestStatusPerCommand(t *testing.T) {
 		{cos.UpdateBinary(1, 0, []byte{1}), 0x6A84, "DataTooBig", cos.ResultDataTooBig, 0, false},
 		{cos.AppendRecord(6, []byte{1}), 0x6A84, "FullRecordList", cos.ResultFullRecordList, 0, false},
 		{cos.AppendRecord(6, []byte{1}), 0x6700, "WrongRecordLength", cos.ResultWrongRecordLength, 0, false},
-		{cos.UpdateRecord(6, 1, []byte{1}), 0x6A84, "OutOfMemory", cos.ResultNotEnoughMemorySpace, 0, false},
 		{cos.ReadRecord(6, 1, 256), 0x6A83, "RecordNotFound", cos.ResultRecordNotFound, 0, false},
 		{cos.ReadRecord(6, 1, 256), 0x6287, "RecordDeactivated", cos.ResultRecordDeactivated, 0, false},
 		{cos.Activate(), 0x6400, "ObjectTerminated", cos.ResultObjectTerminated, 0, false},
@@ -56,7 +55,6 @@ func TestStatusPerCommand(t *testing.T) {
 		{cos.MSEExternalAuth([]byte{1}, 0), 0x6A88, "KeyNotFound", cos.ResultErrorAuthentication, 0, false},
 		{cos.PSOVerifyCertificate([]byte{1}), 0x6A80, "VerificationError", cos.ResultErrorImportCVC, 0, false},
 		{cos.PSOVerifyCertificate([]byte{1}), 0x6983, "KeyExpired", cos.ResultErrorImportCVC, 0, false},
-		{cos.PSOComputeSignature([]byte{1}), 0x6400, "KeyInvalid", cos.ResultKeyInvalid, 0, false},
 		{cos.InternalAuthenticate([]byte{1}), 0x6A80, "WrongToken", cos.ResultWrongToken, 0, false},
 		{cos.ExternalAuthenticate([]byte{1}), 0x6300, "AuthenticationFailure", cos.ResultErrorAuthentication, 0, false},
 		{cos.ExternalAuthenticate([]byte{1}), 0x6985, "NoRandom", cos.ResultErrorAuthentication, 0, false},
@@ -261,11 +259,9 @@ func TestTypedCommands(t *testing.T) {
 		"00A4040C", "9000",
 		"00A4040C06D27600000102", "6283",
 		"0084000010", "000102030405060708090A0B0C0D0E0F9000",
-		"8084000008", "01029000",
+		"0084000008", "01029000",
 		"00B20134 00", "AABB9000",
 		"00E2003002 0102", "9000",
-		"00DC013401 01", "9000",
-		"000C0134", "9000",
 		"00704001", "9000",
 		"00440000", "9000",
 		"00040000", "6982",
@@ -275,9 +271,7 @@ func TestTypedCommands(t *testing.T) {
 		"002241A406840109800100", "9000",
 		"002281A411830C000A80276001011699902101800100", "6A88",
 		"002281B603 830101", "9000",
-		"002241B606840184800100", "9000",
 		"002A00BE0101", "6A80",
-		"002A9E9A020102 00", "0A0B9000",
 		"0088000001AA00", "CC9000",
 		"0082000001BB", "6300",
 		"00860000057C03850104", "9000",
@@ -296,7 +290,7 @@ func TestTypedCommands(t *testing.T) {
 	if len(rnd) != 16 {
 		t.Errorf("challenge of %d octets", len(rnd))
 	}
-	if _, err := card.GetRandom(ctx, 8); !errors.Is(err, cos.ErrResponseLength) {
+	if _, err := card.GetChallenge(ctx, 8); !errors.Is(err, cos.ErrResponseLength) {
 		t.Errorf("short random number: %v", err)
 	}
 	rec, err := card.ReadRecord(ctx, 6, 1)
@@ -305,8 +299,6 @@ func TestTypedCommands(t *testing.T) {
 		t.Errorf("record %x", rec)
 	}
 	check("append", card.AppendRecord(ctx, 6, []byte{1, 2}), cos.ResultOK)
-	check("update record", card.UpdateRecord(ctx, 6, 1, []byte{1}), cos.ResultOK)
-	check("erase record", card.EraseRecord(ctx, 6, 1), cos.ResultOK)
 	check("reset", card.ManageChannelReset(ctx), cos.ResultOK)
 	check("activate", card.Activate(ctx), cos.ResultOK)
 	check("deactivate", card.Deactivate(ctx), cos.ResultSecurityStatusNotSatisfied)
@@ -320,10 +312,7 @@ func TestTypedCommands(t *testing.T) {
 	check("mse internal", card.MSEInternalAuth(ctx, 9, 0), cos.ResultOK)
 	check("mse external", card.MSEExternalAuth(ctx, chr, 0), cos.ResultErrorAuthentication)
 	check("mse cert", card.MSEVerifyCert(ctx, []byte{1}), cos.ResultOK)
-	check("mse sign", card.MSESign(ctx, 0x84, 0), cos.ResultOK)
 	check("pso verify", card.PSOVerifyCertificate(ctx, []byte{1}), cos.ResultErrorImportCVC)
-	_, err = card.PSOComputeSignature(ctx, []byte{1, 2})
-	check("pso sign", err, cos.ResultOK)
 	_, err = card.InternalAuthenticate(ctx, []byte{0xAA})
 	check("internal", err, cos.ResultOK)
 	check("external", card.ExternalAuthenticate(ctx, []byte{0xBB}), cos.ResultErrorAuthentication)

@@ -9,17 +9,9 @@ import "ktradv/hw/apdu"
 // SelectMF selects the root application, without a response.
 func SelectMF() apdu.Command { return apdu.Command{INS: 0xA4, P1: 0x04, P2: 0x0C} }
 
-// SelectParent selects the application above the current one, without a response.
-func SelectParent() apdu.Command { return apdu.Command{INS: 0xA4, P1: 0x03, P2: 0x0C} }
-
 // SelectAID selects an application by its application identifier, without a response.
 func SelectAID(aid []byte) apdu.Command {
 	return apdu.Command{INS: 0xA4, P1: 0x04, P2: 0x0C, Data: aid}
-}
-
-// SelectEF selects a file of the current application by its file identifier, without a response.
-func SelectEF(fid uint16) apdu.Command {
-	return apdu.Command{INS: 0xA4, P1: 0x02, P2: 0x0C, Data: []byte{byte(fid >> 8), byte(fid)}}
 }
 
 // binary gives P1 P2 of the commands on transparent files. With a short file identifier the offset is limited to 255,
@@ -64,19 +56,9 @@ func ReadRecord(sfid, rec byte, ne int) apdu.Command {
 	return apdu.Command{INS: 0xB2, P1: rec, P2: record(sfid), Ne: ne}
 }
 
-// UpdateRecord overwrites a record.
-func UpdateRecord(sfid, rec byte, data []byte) apdu.Command {
-	return apdu.Command{INS: 0xDC, P1: rec, P2: record(sfid), Data: data}
-}
-
 // AppendRecord adds a record; a cyclic file drops its oldest one for it.
 func AppendRecord(sfid byte, data []byte) apdu.Command {
 	return apdu.Command{INS: 0xE2, P2: sfid << 3, Data: data}
-}
-
-// EraseRecord empties a record.
-func EraseRecord(sfid, rec byte) apdu.Command {
-	return apdu.Command{INS: 0x0C, P1: rec, P2: record(sfid)}
 }
 
 // Activate makes the current application visible again.
@@ -140,9 +122,6 @@ const (
 // GetChallenge asks for a random number that the card remembers for the next external authentication.
 func GetChallenge(n int) apdu.Command { return apdu.Command{INS: 0x84, Ne: n} }
 
-// GetRandom asks for a random number that the card does not remember.
-func GetRandom(n int) apdu.Command { return apdu.Command{CLA: 0x80, INS: 0x84, Ne: n} }
-
 // ListPublicKey asks for the names of the public keys that the card holds.
 func ListPublicKey() apdu.Command {
 	return apdu.Command{CLA: 0x80, INS: 0xCA, P1: 0x01, Ne: apdu.MaxNe}
@@ -155,7 +134,6 @@ func ResetChannels() apdu.Command { return apdu.Command{INS: 0x70, P1: 0x40, P2:
 // Algorithm identifiers of gemSpec_COS tables 268 to 270 as used in MANAGE SECURITY ENVIRONMENT.
 const (
 	AlgRoleAuthentication = 0x00 // elcRoleAuthentication, elcRoleCheck
-	AlgSignECDSA          = 0x00 // signECDSA
 	AlgSessionKey4SM      = 0x54 // elcSessionkey4SM: the card's side of a trusted channel
 )
 
@@ -175,20 +153,10 @@ func MSEVerifyCert(car []byte) apdu.Command {
 	return apdu.Command{INS: 0x22, P1: 0x81, P2: 0xB6, Data: append([]byte{0x83, byte(len(car))}, car...)}
 }
 
-// MSESign selects a private key for PSO COMPUTE DIGITAL SIGNATURE.
-func MSESign(keyRef, alg byte) apdu.Command {
-	return apdu.Command{INS: 0x22, P1: 0x41, P2: 0xB6, Data: []byte{0x84, 1, keyRef, 0x80, 1, alg}}
-}
-
 // PSOVerifyCertificate imports the key of a card-verifiable certificate. The data field is the content of 7F21, that is
 // body (7F4E) and signature (5F37) without the outer tag.
 func PSOVerifyCertificate(content []byte) apdu.Command {
 	return apdu.Command{INS: 0x2A, P1: 0x00, P2: 0xBE, Data: content}
-}
-
-// PSOComputeSignature signs a hash with the key selected by [MSESign].
-func PSOComputeSignature(hash []byte) apdu.Command {
-	return apdu.Command{INS: 0x2A, P1: 0x9E, P2: 0x9A, Data: hash, Ne: apdu.MaxShortNe}
 }
 
 // InternalAuthenticate lets the card prove that it has the private key selected by [MSEInternalAuth].

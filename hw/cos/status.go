@@ -90,31 +90,28 @@ func warn(v uint16, name string, r Result) row {
 
 // Rows that several commands share.
 var (
-	updateRetry   = row{from: 0x63C0, to: 0x63CF, name: "UpdateRetryWarning", result: ResultUpdateRetryWarning, carried: true}
-	wrongSecret   = row{from: 0x63C1, to: 0x63CF, name: "WrongSecretWarning", result: ResultWrongSecretWarning}
-	lastSecret    = sw(0x63C0, "WrongSecretWarning", ResultPasswordBlocked) // no try left: blocked from now on
-	lastPUK       = sw(0x63C0, "WrongSecretWarning", ResultWrongSecretWarning)
-	memory        = sw(0x6581, "MemoryFailure", ResultMemoryFailure)
-	wrongFile     = sw(0x6981, "WrongFileType", ResultObjectNotFound)
-	noCurrentEF   = sw(0x6986, "NoCurrentEF", ResultObjectNotFound)
-	fileNotFound  = sw(0x6A82, "FileNotFound", ResultObjectNotFound)
-	noRecord      = sw(0x6A83, "RecordNotFound", ResultRecordNotFound)
-	recordOff     = sw(0x6287, "RecordDeactivated", ResultRecordDeactivated)
-	offsetTooBig  = sw(0x6B00, "OffsetTooBig", ResultOffsetTooBig)
-	corrupt       = warn(0x6281, "CorruptDataWarning", ResultCorruptDataWarning)
-	pinNotFound   = sw(0x6A88, "PasswordNotFound", ResultObjectNotFound)
-	pinNotFound2  = sw(0x6988, "PasswordNotFound", ResultObjectNotFound) // as some public sources have it
-	pinBlocked    = sw(0x6983, "PasswordBlocked", ResultPasswordBlocked)
-	pinUnusable   = sw(0x6985, "PasswordNotUsable", ResultPasswordProtected)
-	pinLength     = sw(0x6985, "WrongPasswordLength", ResultWrongLength)
-	badAlgorithm  = sw(0x6A81, "UnsupportedFunction", ResultErrorAuthentication)
-	keyNotFound   = sw(0x6A88, "KeyNotFound", ResultErrorAuthentication)
-	noKey         = sw(0x6985, "NoKeyReference", ResultErrorAuthentication)
-	keyExpired    = sw(0x6983, "KeyExpired", ResultErrorAuthentication)
-	keyInvalid    = sw(0x6400, "KeyInvalid", ResultKeyInvalid)
-	signNoKey     = sw(0x6985, "NoKeyReference", ResultObjectNotFound)
-	signNotFound  = sw(0x6A88, "KeyNotFound", ResultObjectNotFound)
-	signAlgorithm = sw(0x6A81, "UnsupportedFunction", ResultKeyInvalid)
+	updateRetry  = row{from: 0x63C0, to: 0x63CF, name: "UpdateRetryWarning", result: ResultUpdateRetryWarning, carried: true}
+	wrongSecret  = row{from: 0x63C1, to: 0x63CF, name: "WrongSecretWarning", result: ResultWrongSecretWarning}
+	lastSecret   = sw(0x63C0, "WrongSecretWarning", ResultPasswordBlocked) // no try left: blocked from now on
+	lastPUK      = sw(0x63C0, "WrongSecretWarning", ResultWrongSecretWarning)
+	memory       = sw(0x6581, "MemoryFailure", ResultMemoryFailure)
+	wrongFile    = sw(0x6981, "WrongFileType", ResultObjectNotFound)
+	noCurrentEF  = sw(0x6986, "NoCurrentEF", ResultObjectNotFound)
+	fileNotFound = sw(0x6A82, "FileNotFound", ResultObjectNotFound)
+	noRecord     = sw(0x6A83, "RecordNotFound", ResultRecordNotFound)
+	recordOff    = sw(0x6287, "RecordDeactivated", ResultRecordDeactivated)
+	offsetTooBig = sw(0x6B00, "OffsetTooBig", ResultOffsetTooBig)
+	corrupt      = warn(0x6281, "CorruptDataWarning", ResultCorruptDataWarning)
+	pinNotFound  = sw(0x6A88, "PasswordNotFound", ResultObjectNotFound)
+	pinNotFound2 = sw(0x6988, "PasswordNotFound", ResultObjectNotFound) // as some public sources have it
+	pinBlocked   = sw(0x6983, "PasswordBlocked", ResultPasswordBlocked)
+	pinUnusable  = sw(0x6985, "PasswordNotUsable", ResultPasswordProtected)
+	pinLength    = sw(0x6985, "WrongPasswordLength", ResultWrongLength)
+	badAlgorithm = sw(0x6A81, "UnsupportedFunction", ResultErrorAuthentication)
+	keyNotFound  = sw(0x6A88, "KeyNotFound", ResultErrorAuthentication)
+	noKey        = sw(0x6985, "NoKeyReference", ResultErrorAuthentication)
+	keyExpired   = sw(0x6983, "KeyExpired", ResultErrorAuthentication)
+	keyInvalid   = sw(0x6400, "KeyInvalid", ResultKeyInvalid)
 )
 
 // common rows apply to every command that has no row of its own for the status word.
@@ -147,13 +144,9 @@ var operations = []operation{
 	{"SET LOGICAL EOF", 0x80, 0x0E, -1, -1, []row{updateRetry, memory, wrongFile, noCurrentEF, fileNotFound, offsetTooBig}},
 	{"READ RECORD", 0x00, 0xB2, -1, -1, []row{
 		corrupt, warn(0x6282, "EndOfRecordWarning", ResultOK), recordOff, wrongFile, noCurrentEF, fileNotFound, noRecord}},
-	{"UPDATE RECORD", 0x00, 0xDC, -1, -1, []row{
-		updateRetry, recordOff, memory, sw(0x6700, "WrongRecordLength", ResultWrongRecordLength), wrongFile, noCurrentEF,
-		fileNotFound, noRecord, sw(0x6A84, "OutOfMemory", ResultNotEnoughMemorySpace)}},
 	{"APPEND RECORD", 0x00, 0xE2, -1, -1, []row{
 		updateRetry, memory, sw(0x6700, "WrongRecordLength", ResultWrongRecordLength), wrongFile, noCurrentEF, fileNotFound,
 		sw(0x6A84, "FullRecordList", ResultFullRecordList)}},
-	{"ERASE RECORD", 0x00, 0x0C, -1, -1, []row{updateRetry, recordOff, memory, wrongFile, noCurrentEF, fileNotFound, noRecord}},
 	{"ACTIVATE", 0x00, 0x44, -1, -1, []row{
 		updateRetry, sw(0x6400, "ObjectTerminated", ResultObjectTerminated), memory,
 		sw(0x6981, "VolatileKeyWithoutLcs", ResultObjectNotFound), sw(0x6A88, "KeyNotFound", ResultObjectNotFound)}},
@@ -177,13 +170,11 @@ var operations = []operation{
 		{from: 0x63C1, to: 0x63CF, name: "RetryCounter", result: ResultPasswordNotVerified}, pinNotFound, pinNotFound2}},
 	{"MANAGE SECURITY ENVIRONMENT", 0x00, 0x22, 0x81, 0xB6, []row{
 		sw(0x6A81, "UnsupportedFunction", ResultErrorImportCVC), sw(0x6A88, "KeyNotFound", ResultErrorImportCVC)}},
-	{"MANAGE SECURITY ENVIRONMENT", 0x00, 0x22, 0x41, 0xB6, []row{signAlgorithm, signNotFound}},
 	{"MANAGE SECURITY ENVIRONMENT", 0x00, 0x22, -1, -1, []row{badAlgorithm, keyNotFound}},
 	{"PSO VERIFY CERTIFICATE", 0x00, 0x2A, 0x00, 0xBE, []row{
 		{from: 0x63C0, to: 0x63CF, name: "UpdateRetryWarning", result: ResultUpdateRetryWarning, carried: true}, memory,
 		sw(0x6983, "KeyExpired", ResultErrorImportCVC), sw(0x6985, "NoKeyReference", ResultErrorImportCVC),
 		sw(0x6A80, "VerificationError", ResultErrorImportCVC), sw(0x6A88, "InconsistentKeyReference", ResultErrorImportCVC)}},
-	{"PSO COMPUTE DIGITAL SIGNATURE", 0x00, 0x2A, 0x9E, 0x9A, []row{keyInvalid, signNoKey, signAlgorithm, signNotFound}},
 	{"INTERNAL AUTHENTICATE", 0x00, 0x88, -1, -1, []row{
 		keyInvalid, noKey, sw(0x6A80, "WrongToken", ResultWrongToken), badAlgorithm, keyNotFound}},
 	{"EXTERNAL AUTHENTICATE", 0x00, 0x82, -1, -1, []row{
@@ -194,7 +185,6 @@ var operations = []operation{
 		keyExpired, noKey, sw(0x6A80, "NumberPreconditionWrong", ResultErrorAuthentication), badAlgorithm, keyNotFound}},
 	{"MANAGE CHANNEL", 0x00, 0x70, -1, -1, []row{sw(0x6981, "NoMoreChannelsAvailable", ResultUnexpectedStatus)}},
 	{"GET CHALLENGE", 0x00, 0x84, -1, -1, nil},
-	{"GET RANDOM", 0x80, 0x84, -1, -1, nil},
 	{"LIST PUBLIC KEY", 0x80, 0xCA, 0x01, -1, []row{warn(0x6200, "DataTruncated", ResultOK)}},
 }
 
