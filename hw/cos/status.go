@@ -172,7 +172,7 @@ var operations = []operation{
 		sw(0x6A81, "UnsupportedFunction", ResultErrorImportCVC), sw(0x6A88, "KeyNotFound", ResultErrorImportCVC)}},
 	{"MANAGE SECURITY ENVIRONMENT", 0x00, 0x22, -1, -1, []row{badAlgorithm, keyNotFound}},
 	{"PSO VERIFY CERTIFICATE", 0x00, 0x2A, 0x00, 0xBE, []row{
-		{from: 0x63C0, to: 0x63CF, name: "UpdateRetryWarning", result: ResultUpdateRetryWarning, carried: true}, memory,
+		updateRetry, memory,
 		sw(0x6983, "KeyExpired", ResultErrorImportCVC), sw(0x6985, "NoKeyReference", ResultErrorImportCVC),
 		sw(0x6A80, "VerificationError", ResultErrorImportCVC), sw(0x6A88, "InconsistentKeyReference", ResultErrorImportCVC)}},
 	{"INTERNAL AUTHENTICATE", 0x00, 0x88, -1, -1, []row{
