@@ -51,7 +51,7 @@ type Config struct {
 	Control *control.Conn
 	// Alive is called in every turn of the drawing loop.
 	Alive func()
-	// Watch sees the loop before it runs and every view that is shown: the demo's door. Nil in production.
+	// Watch sees the loop before it runs and every view once it is shown: the demo's door. Nil in production.
 	Watch Watch
 }
 
@@ -110,6 +110,7 @@ func run(ctx context.Context, cfg Config, reason *control.Reason) error {
 	s := &screen{ui: screens, watch: cfg.Watch}
 	lp, err := loop.New(loop.Config{
 		Platform: cfg.Platform, Renderer: cfg.Renderer, Layout: s.layout, Alive: cfg.Alive, AliveEvery: 2 * time.Second,
+		OnFrame: s.shown,
 	})
 	if err != nil {
 		return fmt.Errorf("drawing loop: %w", err)
@@ -248,6 +249,7 @@ type screen struct {
 
 	mu      sync.Mutex
 	pending *view.View
+	drawn   *view.View // laid out in this frame; the loop's goroutine only
 	give    func(view.Event)
 }
 
@@ -255,9 +257,6 @@ func (s *screen) publish(v view.View) {
 	s.mu.Lock()
 	s.pending = &v
 	s.mu.Unlock()
-	if s.watch != nil {
-		s.watch.SetView(v)
-	}
 	s.loop.Invalidate()
 }
 
@@ -267,7 +266,7 @@ func (s *screen) layout(gtx layout.Context) {
 	s.mu.Lock()
 	if s.pending != nil {
 		s.ui.SetView(*s.pending)
-		s.pending = nil
+		s.drawn, s.pending = s.pending, nil
 	}
 	give := s.give
 	s.mu.Unlock()
@@ -290,4 +289,12 @@ func Check(k config.Config) error {
 	}
 	_, err := newUI(k)
 	return err
+}
+
+// shown tells the demo's door what is on the display now.
+func (s *screen) shown(loop.Frame) {
+	if s.drawn != nil && s.watch != nil {
+		s.watch.SetView(*s.drawn)
+	}
+	s.drawn = nil
 }

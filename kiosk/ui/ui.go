@@ -188,8 +188,20 @@ func (u *UI) Layout(gtx layout.Context) {
 	k := u.key(size, now)
 	if u.scene == nil || u.scene.key != k {
 		u.compose(k)
+		u.arm(gtx)
 	}
 	u.draw(gtx, now)
+}
+
+// arm makes the buttons of a new scene take part in the input from this frame on. Without it they would be known to the
+// router only after a second frame, which a still page does not draw, and the first touch would be lost.
+func (u *UI) arm(gtx layout.Context) {
+	for _, b := range u.scene.buttons {
+		b.update(gtx, false)
+	}
+	if s := u.scene; s.bodyHeight > s.bodyRect.Dy() {
+		u.scrollInput(gtx, s)
+	}
 }
 
 // input takes the events since the last frame.
