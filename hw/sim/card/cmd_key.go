@@ -210,7 +210,11 @@ func (c *Card) performOperation(cmd *command) ([]byte, uint16) {
 		return nil, c.importKey(cmd)
 	case 0x9E9A:
 		return c.sign(cmd)
-	case 0x8086:
+	case 0x8E80, 0x00A2, 0x8680, 0x00A8:
+		// Checksums, enciphering, verifying signatures: there is no object on
+		// these cards that could be selected for it.
+		return nil, swConditions
+	case 0x8086, 0x86B8: // DECIPHER, TRANSCIPHER
 		if c.ch.cipher == nil {
 			return nil, swConditions
 		}

@@ -175,12 +175,17 @@ func (w *writer) secrets(p *Persona) {
 			if s := p.PINState.Transport; s != "" {
 				o.Secret, o.Transport = block(s), card.TransportPIN
 			}
-			if n := p.PINState.Tries; n != nil {
-				o.Retry = *n
+			counter := func(name string, to *int, n *int) {
+				switch {
+				case n == nil:
+				case *n < 0 || *n > *to:
+					w.fail(fmt.Errorf("%s: %d of %d", name, *n, *to))
+				default:
+					*to = *n
+				}
 			}
-			if n := p.PINState.PUKUses; n != nil {
-				o.PUKUses = *n
-			}
+			counter("tries", &o.Retry, p.PINState.Tries)
+			counter("PUK uses", &o.PUKUses, p.PINState.PUKUses)
 		case *card.PaceKey:
 			o.Secret = block(CAN)
 		case *card.SecretKey:

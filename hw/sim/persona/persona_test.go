@@ -454,6 +454,8 @@ func TestReadRefuses(t *testing.T) {
 		"log too long":  func(p *Persona) { p.Log = make([]LogEntry, 51) },
 		"folder":        func(p *Persona) { p.Deactivate = []string{"MF/DF.Nothing"} },
 		"transport PIN": func(p *Persona) { p.PINState.Transport = "12a45" },
+		"tries":         func(p *Persona) { n := 4; p.PINState.Tries = &n },
+		"PUK uses":      func(p *Persona) { n := -1; p.PINState.PUKUses = &n },
 		"other card":    func(p *Persona) { p.OtherCard = "library card" },
 	} {
 		if err := bad(change); err == nil {
@@ -487,4 +489,26 @@ func TestLatin9(t *testing.T) {
 			t.Errorf("%q encoded", s)
 		}
 	}
+}
+
+// FuzzRead: whatever a persona file says, it is a card or an error.
+func FuzzRead(f *testing.F) {
+	for _, id := range order {
+		b, err := files.ReadFile("personas/" + id + ".json")
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	pki := mustPKI(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p, err := Read(b)
+		if err != nil {
+			return
+		}
+		p.Info()
+		if c, err := p.Card(pki, now, card.Config{}); err == nil {
+			c.Process([]byte{0x00, 0xA4, 0x04, 0x0C})
+		}
+	})
 }

@@ -629,3 +629,22 @@ func TestReadRefuses(t *testing.T) {
 		}
 	}
 }
+
+// FuzzRead: a recording is input like any other.
+func FuzzRead(f *testing.F) {
+	f.Add([]byte(`{"type":"header","keys":["01","02"],"can":"123123"}
+{"type":"exchange","tx":"1086000002","rx":"9000"}
+{"type":"exchange","tx":"0C20000100","rx":"990290008E0800000000000000009000"}`))
+	f.Add([]byte(`{"type":"exchange","tx":"8C2000010A8E080000000000000000","rx":"9000"}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := Read(bytes.NewReader(b))
+		if err != nil {
+			return
+		}
+		r.PACE()
+		s := &Session{Enc: make([]byte, 16), Mac: make([]byte, 16)}
+		for _, x := range r.Exchanges {
+			s.Open(x)
+		}
+	})
+}
