@@ -38,7 +38,7 @@ type builder struct {
 	inBody bool
 	room   image.Rectangle // what is drawn must stay in here
 	owner  string
-	level  int // how closely the body is set
+	level  int // how closely the body is set, see levels
 }
 
 func newBuilder(u *UI, s *scene) *builder {

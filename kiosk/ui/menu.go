@@ -67,7 +67,7 @@ func (b *builder) menu() {
 	}
 	pg.body = func(w, h int) block {
 		var above block
-		if hint != "" && b.level < densest {
+		if hint != "" && b.less() == 0 {
 			above = b.said(b.small(), hint, nil, w)
 		}
 		choices := func(w int) block {
@@ -86,7 +86,7 @@ func (b *builder) menu() {
 		// The state of the card stands beside a short menu and under a long one.
 		if sw := w * 34 / 100; b.besides(sw, h) && (len(items) <= fewChoices || divided) {
 			mw := w - sw - b.m.Space
-			if hint != "" {
+			if above.draw != nil {
 				above = b.said(b.small(), hint, nil, mw)
 			}
 			return b.column(b.m.Space, notices,
@@ -99,7 +99,7 @@ func (b *builder) menu() {
 
 // besides tells whether the state of the card can stand beside the menu: where nothing scrolls and its words fit.
 func (b *builder) besides(w, h int) bool {
-	if b.portrait() || b.level > 0 || h >= endless {
+	if b.portrait() || b.tight() || h >= endless {
 		return false
 	}
 	st := style{em: b.m.Small, bold: true}
@@ -118,21 +118,18 @@ func (b *builder) besides(w, h int) bool {
 func (b *builder) itemButtons(w int, items []view.MenuItem) block {
 	few := len(items) <= fewChoices
 	columns := 1
-	if cw := (w - b.m.Gap) / 2; !few {
-		columns = 2
-		for _, it := range items {
-			for _, l := range []text.Lang{text.German, b.lang.Lang} {
-				if b.word(b.choiceStyle(), b.u.cfg.Catalog.Get(l, it.Name, nil)) > b.choiceText(cw) {
-					columns = 1
-				}
-			}
+	if !few {
+		names := make([]string, len(items))
+		for i, it := range items {
+			names[i] = it.Name
 		}
+		columns = b.columns(w, names)
 	}
 	cw := (w - (columns-1)*b.m.Gap) / columns
 	buttons := make([]block, len(items))
 	for i, it := range items {
 		hint := it.Hint
-		if !few || b.level == densest {
+		if !few || b.less() == fewest {
 			hint = ""
 		}
 		buttons[i] = b.choice("use:"+it.UseCase, it.Name, hint, cw, func(u *UI) { u.send(it.UseCase) })
@@ -140,10 +137,23 @@ func (b *builder) itemButtons(w int, items []view.MenuItem) block {
 	return b.grid(columns, buttons)
 }
 
+// columns is 2 when the words of all names fit choices of half the width, else 1.
+func (b *builder) columns(w int, nameIDs []string) int {
+	room := b.choiceText((w - b.m.Gap) / 2)
+	for _, id := range nameIDs {
+		for _, l := range []text.Lang{text.German, b.lang.Lang} {
+			if b.word(b.choiceStyle(), b.u.cfg.Catalog.Get(l, id, nil)) > room {
+				return 1
+			}
+		}
+	}
+	return 2
+}
+
 func (b *builder) choiceStyle() style {
 	fg, bg, _ := b.buttonColours(choice)
 	st := style{em: b.m.Lead, bold: true, fg: fg, bg: bg}
-	if b.level > 0 {
+	if b.tight() {
 		st.em = b.m.Body
 	}
 	return st
@@ -154,16 +164,26 @@ func (b *builder) choiceText(w int) int { return w - 3*b.m.Pad - b.m.Lead }
 
 // groupButtons open a section of a menu that has more than fits one screen.
 func (b *builder) groupButtons(w int) block {
+	columns, cw := 1, w
+	if b.tight() {
+		names := make([]string, len(groups))
+		for i, g := range groups {
+			names[i] = g.name
+		}
+		if columns = b.columns(w, names); columns == 2 {
+			cw = (w - b.m.Gap) / 2
+		}
+	}
 	var buttons []block
 	for _, g := range groups {
 		for _, it := range b.u.view.Menu {
 			if groupOf(it.App) == g.app {
-				buttons = append(buttons, b.choice("group:"+g.app, g.name, "", w, func(u *UI) { u.group, u.scroll = g.app, 0 }))
+				buttons = append(buttons, b.choice("group:"+g.app, g.name, "", cw, func(u *UI) { u.group, u.scroll = g.app, 0 }))
 				break
 			}
 		}
 	}
-	return b.grid(1, buttons)
+	return b.grid(columns, buttons)
 }
 
 // choice is one big button with a name, which may be prescribed, and perhaps a hint.
@@ -178,7 +198,7 @@ func (b *builder) choice(id, nameID, hintID string, w int, action func(*UI)) blo
 	words := b.wide(tw, b.column(b.m.Tight, name, hint))
 	inner := b.row(b.m.Pad, words, b.icon(iconNext, b.p.Accent, b.m.Lead))
 	pad := b.m.Pad
-	if b.level > 0 {
+	if b.tight() {
 		pad = b.m.Tight
 	}
 	return b.press(id, b.t(nameID), choice, w, inner.h+2*pad, inner, action)
@@ -289,7 +309,7 @@ func (b *builder) appStates(w int) []fact {
 	st := style{em: b.m.Small, fg: b.p.Ink, bg: b.p.Sunken}
 	var out []fact
 	for _, a := range b.u.view.Apps {
-		name, state, sign := b.text(st, b.t("app.hca"), w), b.t("app.state."+a.State), noIcon
+		name, state, sign := b.text(st, b.t("app."+a.App), w), b.t("app.state."+a.State), noIcon
 		for _, g := range groups[1:] {
 			if g.app == a.App {
 				name = b.said(st, g.name, nil, w)

@@ -14,16 +14,25 @@ import (
 	"ktradv/kiosk/view"
 )
 
-// densest is the last of the levels at which a body is tried before it scrolls: 0 is generous, 1 sets things closer, 2
-// leaves out what explains but is not needed.
-const densest = 2
+// levels are how closely a body is tried to be set before it scrolls: each step leaves out something that explains but
+// is not needed, first with wide, then with narrow distances.
+const (
+	levels = 6
+	fewest = 2 // the last step of leaving out
+)
+
+// tight tells that distances are narrow at the present level.
+func (b *builder) tight() bool { return b.level%2 == 1 }
+
+// less is how much is left out at the present level, from 0 to fewest.
+func (b *builder) less() int { return b.level / 2 }
 
 // endless is the height of the place for a body that scrolls.
 const endless = 1 << 20
 
 // space is the distance of blocks at the present level.
 func (b *builder) space() int {
-	if b.level > 0 {
+	if b.tight() {
 		return b.m.Tight
 	}
 	return b.m.Space
@@ -149,7 +158,7 @@ func (b *builder) frame(pg page) {
 	}
 	place := image.Rect(b.m.Margin, y, W-b.m.Margin, bottom)
 	var body block
-	for b.level = range densest + 1 {
+	for b.level = range levels {
 		if body = pg.body(place.Dx(), place.Dy()); body.h <= place.Dy() || pg.long {
 			break
 		}
@@ -233,7 +242,7 @@ func (b *builder) footer(pg page) block {
 	maxW := b.inner() / 2
 	if v.CanEnd {
 		look := quiet
-		if v.Screen == view.Problem && !v.Problem.CanRetry {
+		if v.Screen == view.Problem && (v.Problem == nil || !v.Problem.CanRetry) {
 			look = primary
 		}
 		end = b.fixed(view.ChoiceEnd, "button.end", look, iconEnd, 0, maxW)
@@ -287,7 +296,7 @@ func (b *builder) notices(w int, list []view.Notice) block {
 		}
 		sz := b.m.Lead
 		st := style{em: b.m.Body, fg: fg, bg: bg}
-		if b.level == densest {
+		if b.less() == fewest {
 			st.em = b.m.Small
 		}
 		inner := b.row(b.m.Pad, b.icon(sign, fg, sz), b.said(st, n.ID, n.Args, w-3*b.m.Pad-sz))
@@ -302,7 +311,7 @@ func (b *builder) notices(w int, list []view.Notice) block {
 // keepCard is the warning in large letters that the card must stay in (AdV-A_2446).
 func (b *builder) keepCard(w int) block {
 	pad := b.m.Pad
-	if b.level > 0 {
+	if b.tight() {
 		pad = b.m.Tight
 	}
 	inner := w - 3*b.m.Pad - b.m.Title
@@ -351,7 +360,7 @@ func (b *builder) steps(w int, list []view.Step) block {
 		return block{}
 	}
 	gap := b.m.Pad
-	if b.level > 0 {
+	if b.tight() {
 		gap = b.m.Tight / 2
 	}
 	return b.column(gap, items...)
@@ -389,7 +398,7 @@ func (b *builder) split(w, h int, pic picture, must bool, content func(w int) bl
 			return b.row(b.m.Space, b.wide(w-pw-b.m.Space, c), b.picture(pic, pw, ph))
 		}
 	}
-	if must && b.level < densest {
+	if must && b.level < levels-1 {
 		return space(w, h+1)
 	}
 	return content(w)

@@ -223,7 +223,7 @@ func (b *builder) pin() {
 		body: func(w, h int) block {
 			return b.split(w, h, picReader, true, func(w int) block {
 				var cancel block
-				if b.level < densest {
+				if b.less() < fewest {
 					cancel = b.text(b.body(), b.t("pin.how.cancel"), w)
 				}
 				return b.column(b.space(), b.notices(w, v.Notices), b.prompt(w),
@@ -285,7 +285,7 @@ func (b *builder) pinWrong() {
 					last = b.warning(w, "pin_wrong.last")
 				}
 				again := b.big(view.ChoiceRetry, "button.pin_again", primary, w)
-				if b.level == densest {
+				if b.less() == fewest {
 					next = block{}
 				}
 				return b.column(b.space(), said, plain, b.tries(w, said.draw == nil), last, next, again)
@@ -322,7 +322,7 @@ func (b *builder) pinBlocked() {
 					said = b.said(b.body(), v.Problem.Prescribed, v.Problem.Args, w)
 				}
 				columns := 1
-				if b.level > 0 {
+				if b.tight() {
 					columns = 2
 				}
 				bw := (w - (columns-1)*b.m.Gap) / columns
@@ -362,7 +362,7 @@ func (b *builder) puk() {
 					warn = b.keepCard(w)
 				}
 				how, stages := b.text(b.body(), b.t("puk.how.ok"), w), b.steps(w, steps)
-				if b.level == densest {
+				if b.less() == fewest {
 					how, stages = block{}, b.activeStep(w, steps)
 				}
 				return b.column(b.space(), warn, b.notices(w, v.Notices), b.prompt(w), stages, how)
@@ -409,10 +409,13 @@ func (b *builder) outOfOrder() { b.explain("out_of_order.title", false) }
 
 func (b *builder) explain(titleID string, offer bool) {
 	v := &b.u.view
-	info := v.Problem
-	if info == nil {
-		p := text.ProblemFor("")
-		info = &view.ProblemInfo{Code: p.Code, Text: p.Text, Next: p.Next}
+	info := view.ProblemInfo{Code: text.ProblemFor("").Code}
+	if v.Problem != nil {
+		info = *v.Problem
+	}
+	if _, known := text.Problems[info.Code]; !known || info.Text == "" {
+		p := text.ProblemFor(info.Code)
+		info.Text, info.Next = p.Text, p.Next
 	}
 	if titleID == "" {
 		titleID = text.ProblemFor(info.Code).Title

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"image"
+	"image/color"
 	"slices"
 	"strings"
 	"testing"
@@ -204,7 +205,7 @@ func TestPINIsAskedForAtTheReader(t *testing.T) {
 	req.Covers(t, "AdV-A_2502")
 	h := newHarness(t)
 	h.show(view.View{Screen: view.PIN, Prompt: "PIN.VERIFY.PIN.CH", ReaderShowsPrompt: true, TriesLeft: 3})
-	for _, want := range []string{"Eingabe Versicherten-PIN: ", "Geben Sie die PIN am Kartenleser ein, nicht auf diesem Bildschirm.", "Der Kartenleser zeigt:"} {
+	for _, want := range []string{"Eingabe Versicherten-PIN: ", "Geben Sie die PIN am Kartenleser ein, nicht hier.", "Der Kartenleser zeigt:"} {
 		if !strings.Contains(h.words(), want) {
 			t.Errorf("PIN screen lacks %q", want)
 		}
@@ -581,4 +582,79 @@ func TestSteadyFrameAllocates(t *testing.T) {
 		t.Errorf("a steady frame with the router allocates %v times; want at most 100", all)
 	}
 	t.Logf("allocations: layout %v, with the router %v", n, all)
+}
+
+// TestOverlayChangesNoLayout: another insurer's colours, name and texts leave every button where it is.
+func TestOverlayChangesNoLayout(t *testing.T) {
+	t.Parallel()
+	plain, other := newHarness(t), newHarness(t)
+	tokens := design.Default()
+	tokens.Name = "Musterkrankenkasse"
+	tokens.Palettes[design.Light].Accent = color.NRGBA{R: 0x5A, G: 0x1A, B: 0x5E, A: 255}
+	catalog, err := text.New(map[string]map[string]string{"de": {"neutral.text": "Willkommen bei Ihrer Musterkrankenkasse."}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.u = New(Config{Shaper: fonts.Default().Shaper(), Catalog: catalog, Tokens: tokens,
+		Panel: plain.u.cfg.Panel, Now: func() time.Time { return other.now }})
+	buttons := func(h *harness) map[string]image.Rectangle {
+		m := map[string]image.Rectangle{}
+		for _, e := range h.u.Elements() {
+			if e.Kind == ButtonElement {
+				m[e.Label] = e.Rect
+			}
+		}
+		return m
+	}
+	for screen := range screens {
+		v := view.View{Screen: screen, CanEnd: screen != view.Neutral, Problem: retryable("SERVER-LOST"), Prompt: "PIN.VERIFY.PIN.CH", Steps: []view.Step{{ID: "step.log"}}}
+		plain.show(v)
+		other.show(v)
+		if diff := cmp.Diff(buttons(plain), buttons(other)); diff != "" {
+			t.Errorf("%s: the overlay moves buttons (-plain +overlay):\n%s", screen, diff)
+		}
+	}
+	if w := other.words(); !strings.Contains(w, "Musterkrankenkasse") {
+		t.Errorf("the insurer's name is not shown:\n%s", w)
+	}
+}
+
+// TestEveryButtonCanBeReachedByKey: for a person with a keypad.
+func TestEveryButtonCanBeReachedByKey(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.show(view.View{Screen: view.PINBlocked, CanEnd: true})
+	reached := map[string]bool{}
+	for range 6 {
+		h.router.MoveFocus(key.FocusForward)
+		h.frame()
+		for _, b := range h.u.scene.buttons {
+			if b.focused {
+				reached[b.label] = true
+			}
+		}
+	}
+	if len(reached) != 3 {
+		t.Errorf("keys reach %v; want all three buttons", reached)
+	}
+}
+
+// TestUnknownScreenAndTextsDoNotFail: a view from a newer session shows something, never nothing.
+func TestUnknownScreenAndTextsDoNotFail(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.show(view.View{Screen: "new_screen"})
+	if !strings.Contains(h.words(), "außer Betrieb") {
+		t.Error("an unknown screen is not shown as out of order")
+	}
+	h.show(view.View{Screen: view.Problem, CanEnd: true})
+	h.show(view.View{Screen: view.Problem, Problem: &view.ProblemInfo{Code: "NEW-CODE", Text: "problem.NEW-CODE.text", Next: "x"}})
+	if w := h.words(); !strings.Contains(w, "NEW-CODE") || !strings.Contains(w, "Es ist ein Fehler aufgetreten") {
+		t.Errorf("an unknown problem shows:\n%s", w)
+	}
+	h.show(view.View{Screen: view.Menu, Validity: &view.Validity{Online: "odd"}, Apps: []view.AppStatus{{App: "new", State: "odd"}}})
+	h.size = image.Pt(40, 30)
+	for screen := range screens {
+		h.show(view.View{Screen: screen, CanEnd: true, CanBack: true, Menu: []view.MenuItem{{UseCase: "a", Name: "b"}}})
+	}
 }
