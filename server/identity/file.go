@@ -47,6 +47,9 @@ type KeyPair struct {
 	Key         []byte `json:"key"`         // scalar, fixed width, big endian
 }
 
+// Format prints no key, whatever the verb.
+func (KeyPair) Format(w fmt.State, _ rune) { io.WriteString(w, redact.Mark) }
+
 // WriteFile writes f into dir as <ik>.json, readable for its owner alone.
 func WriteFile(dir string, f File) error {
 	f.Format = fileFormat
@@ -226,11 +229,8 @@ type software struct {
 
 var _ Identity = (*software)(nil)
 
-// String prints no key.
-func (*software) String() string { return redact.Mark }
-
-// GoString prints no key.
-func (*software) GoString() string { return redact.Mark }
+// Format prints no key, whatever the verb.
+func (software) Format(w fmt.State, _ rune) { io.WriteString(w, redact.Mark) }
 
 // Actor implements Identity.
 func (s *software) Actor() Actor { return s.actor }
