@@ -15,8 +15,28 @@ import (
 	"ktradv/hw/reader"
 )
 
-// Connect powers the card in the slot and connects to it.
+// Connect powers the card in the slot and connects to it. A reader that is in use is tried again for a moment: the
+// terminal's other process may be asking for the features just then, or may not have let go of the card yet.
 func (r *Reader) Connect(ctx context.Context) (reader.Card, error) {
+	const patience, pause = 500 * time.Millisecond, 5 * time.Millisecond
+	last := time.NewTimer(patience)
+	defer last.Stop()
+	for {
+		c, err := r.connect(ctx)
+		if !errors.Is(err, reader.ErrInUse) {
+			return c, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-last.C:
+			return nil, err
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+func (r *Reader) connect(ctx context.Context) (reader.Card, error) {
 	s, _ := r.current()
 	if s.err != nil {
 		return nil, fmt.Errorf("connect: %w", s.err)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -191,6 +192,18 @@ func (c *tinyCard) last() []byte {
 	return c.got[len(c.got)-1]
 }
 
+func (c *tinyCard) block() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return bytes.Clone(c.pin)
+}
+
+func (c *tinyCard) commands() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.got)
+}
+
 func verify() reader.PINRequest {
 	return reader.PINRequest{
 		Command: apdu.Command{INS: 0x20, P2: 1, Data: reader.Placeholder()}, Object: "PIN.CH", Action: reader.ActionVerify,
@@ -308,7 +321,7 @@ func TestVerifyAndModify(t *testing.T) {
 			g.typeIn(t, "repeat", "7654321")
 			o = <-done
 			must(t, o.err)
-			if o.res.SW != 0x9000 || !bytes.Equal(pc.pin, []byte{0x27, 0x76, 0x54, 0x32, 0x1F, 0xFF, 0xFF, 0xFF}) {
+			if o.res.SW != 0x9000 || !bytes.Equal(pc.block(), []byte{0x27, 0x76, 0x54, 0x32, 0x1F, 0xFF, 0xFF, 0xFF}) {
 				t.Errorf("after change: %04X", o.res.SW)
 			}
 			done = start(func() (reader.PINResult, error) { return k.VerifyPIN(t.Context(), verify()) })
@@ -405,8 +418,8 @@ func TestReaderWithoutUsablePad(t *testing.T) {
 			if _, err := k.VerifyPIN(t.Context(), verify()); !errors.Is(err, reader.ErrNoPINPad) {
 				t.Errorf("got %v", err)
 			}
-			if len(pc.got) != 0 {
-				t.Errorf("card got %X", pc.got)
+			if n := pc.commands(); n != 0 {
+				t.Errorf("card got %d commands", n)
 			}
 		})
 	}
@@ -658,6 +671,66 @@ func TestExclusive(t *testing.T) {
 	}
 }
 
+// other is another program that has the card for itself, as the process of the session before is.
+func other(t *testing.T) *scard.Card {
+	t.Helper()
+	sc, err := scard.EstablishContext()
+	must(t, err)
+	t.Cleanup(func() { sc.Release() })
+	h, err := sc.Connect(ifd.ReaderName, scard.ShareExclusive, scard.ProtocolT1)
+	must(t, err)
+	return h
+}
+
+func TestWaitingWhileAnotherProcessHasTheCard(t *testing.T) {
+	g := newRig(t, simreader.Config{}, simreader.Failures{}, Config{})
+	g.sim.Insert(newCard())
+	must(t, g.reader.WaitCard(within(t), true))
+	must(t, g.reader.Close())
+	for name, entering := range map[string]bool{"idle": false, "in a PIN entry": true} {
+		t.Run(name, func(t *testing.T) {
+			h := other(t)
+			done := make(chan struct{})
+			close(done)
+			if entering {
+				done = make(chan struct{})
+				in, err := reader.PINVerify{
+					Timeout: 30, Timeout2: 30, Format: reader.PINFormatBytes, Min: 6, Max: 8, EndAt: reader.EndAtOK,
+					Command: append([]byte{0, 0x20, 0, 1, 8}, reader.Placeholder()...),
+				}.Bytes()
+				must(t, err)
+				go func() {
+					defer close(done)
+					h.Control(0x42330006, in)
+				}()
+				must(t, g.sim.WaitAwaiting(within(t), "pin"))
+			}
+			r, err := open(t, Config{CallTimeout: 300 * time.Millisecond})
+			must(t, err)
+			t.Cleanup(func() { r.Close() })
+			must(t, r.WaitReader(within(t)))
+			must(t, r.WaitCard(within(t), true))
+			if c := r.Features().Class; c != reader.ClassUnknown {
+				t.Errorf("class %d of a reader that could not be asked", c)
+			}
+			if entering {
+				must(t, g.sim.PressKey(simreader.KeyCancel))
+			}
+			<-done
+			if _, err := r.Connect(t.Context()); !errors.Is(err, reader.ErrInUse) {
+				t.Errorf("connect: %v", err)
+			}
+			must(t, h.Disconnect(scard.ResetCard))
+			k, err := r.Connect(t.Context())
+			must(t, err)
+			if c := r.Features().Class; c != reader.Class3 {
+				t.Errorf("class %d", c)
+			}
+			must(t, k.Disconnect())
+		})
+	}
+}
+
 func TestParallelClients(t *testing.T) {
 	g := newRig(t, simreader.Config{}, simreader.Failures{}, Config{Shared: true})
 	g.connect(t, newCard())
@@ -701,28 +774,28 @@ func TestShowText(t *testing.T) {
 // behind it answers at once.
 func BenchmarkHostOverhead(b *testing.B) {
 	g := newRig(b, simreader.Config{}, simreader.Failures{}, Config{})
-	var processing time.Duration
+	var processing atomic.Int64
 	k := g.connect(b, timedCard{newCard(), &processing})
 	c := apdu.Command{CLA: 0x00, INS: 0xB0, P2: 16, Ne: 256}
-	processing = 0
+	processing.Store(0)
 	b.ResetTimer()
 	for b.Loop() {
 		if _, err := k.Transmit(b.Context(), c); err != nil {
 			b.Fatal(err)
 		}
 	}
-	b.ReportMetric(float64((b.Elapsed()-processing).Microseconds())/float64(b.N), "overhead_us/op")
+	b.ReportMetric(float64((b.Elapsed()-time.Duration(processing.Load())).Microseconds())/float64(b.N), "overhead_us/op")
 }
 
 // timedCard adds up the time the card takes.
 type timedCard struct {
 	*tinyCard
-	took *time.Duration
+	took *atomic.Int64
 }
 
 func (c timedCard) Process(cmd []byte) []byte {
 	began := time.Now()
-	defer func() { *c.took += time.Since(began) }()
+	defer func() { c.took.Add(int64(time.Since(began))) }()
 	return c.tinyCard.Process(cmd)
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,7 +19,7 @@ import (
 // Config of a reader.
 type Config struct {
 	// Name is a part of the name of the wanted reader, compared without regard to case; "" takes the first one that is
-	// listed. Once found, it is this reader until Close.
+	// listed. A reader that was found is kept as long as it is listed, and looked for by this again when it is not.
 	Name string
 	// Shared lets other programs use the card at the same time; the default is a card for us alone.
 	Shared bool
@@ -228,7 +229,13 @@ func (r *Reader) watch() {
 		sc, err := r.establish(r.ctx)
 		if err == nil {
 			err = r.follow(sc)
-			release(sc)
+			go func(stuck <-chan struct{}) {
+				if stuck != nil { // the cancel must reach a context that still exists
+					sc.Cancel()
+					<-stuck
+				}
+				sc.Release()
+			}(r.stuck)
 		}
 		if r.ctx.Err() != nil {
 			return
@@ -287,9 +294,6 @@ func (r *Reader) follow(sc *scard.Context) error {
 		case <-returned:
 		default:
 			r.stuck = returned
-			if r.ctx.Err() != nil {
-				go sc.Cancel()
-			}
 		}
 		switch {
 		case errors.Is(err, scard.ErrTimeout):
@@ -316,21 +320,22 @@ func (r *Reader) follow(sc *scard.Context) error {
 			}
 		} else {
 			r.publish(slot{present: now&scard.StatePresent != 0, name: state.Reader})
-			go r.ask(state.Reader)
+			go r.ask(state.Reader, now&(scard.StateInuse|scard.StateExclusive) != 0)
 		}
 		state.CurrentState = now &^ scard.StateChanged
 	}
 	return r.ctx.Err()
 }
 
-// ask asks the reader for its features over a connection without card, once.
-func (r *Reader) ask(name string) {
+// ask asks the reader for its features over a connection without card, unless they are known or a program, which we
+// would disturb, uses the reader.
+func (r *Reader) ask(name string, inUse bool) {
 	r.detecting.Lock()
 	defer r.detecting.Unlock()
 	r.mu.Lock()
 	known := r.pad != nil
 	r.mu.Unlock()
-	if !known {
+	if !known && !inUse {
 		// Nothing can be done about an error here: Connect asks again, and reports it.
 		_ = r.direct(name)
 	}
@@ -377,9 +382,11 @@ func (r *Reader) find(sc *scard.Context) (string, error) {
 	if err != nil && !errors.Is(err, scard.ErrNoReadersAvailable) {
 		return "", translate("list readers", err)
 	}
-	s, _ := r.current()
+	if s, _ := r.current(); s.name != "" && slices.Contains(names, s.name) {
+		return s.name, nil
+	}
 	for _, n := range names {
-		if s.name != "" && n == s.name || s.name == "" && strings.Contains(strings.ToLower(n), strings.ToLower(r.cfg.Name)) {
+		if strings.Contains(strings.ToLower(n), strings.ToLower(r.cfg.Name)) {
 			return n, nil
 		}
 	}
