@@ -63,6 +63,9 @@ type Watch interface {
 	Turn(ctx context.Context)
 }
 
+// ErrSupervisorGone: the supervisor ended, and with it the display. The session process ends without a word.
+var ErrSupervisorGone = errors.New("the supervisor is gone")
+
 // Run serves one insured person. It returns when the visit is over.
 func Run(ctx context.Context, cfg Config) error {
 	reason := control.Broken
@@ -124,8 +127,12 @@ func run(ctx context.Context, cfg Config, reason *control.Reason) error {
 	loopDone := make(chan error, 1)
 	go func() { loopDone <- lp.Run(ctx) }()
 	go func() {
-		if err := <-loopDone; ctx.Err() == nil {
-			cancel(fmt.Errorf("drawing loop ended: %w", errOr(err, platform.ErrClosed)))
+		switch err := <-loopDone; {
+		case ctx.Err() != nil:
+		case err == nil:
+			cancel(ErrSupervisorGone)
+		default:
+			cancel(fmt.Errorf("drawing loop: %w", err))
 		}
 	}()
 
@@ -173,13 +180,6 @@ func run(ctx context.Context, cfg Config, reason *control.Reason) error {
 		return fmt.Errorf("last frame: %w", err)
 	}
 	return log.Flush(fctx)
-}
-
-func errOr(err, other error) error {
-	if err != nil {
-		return err
-	}
-	return other
 }
 
 // waitTurn waits for the supervisor's word; a supervisor that is gone ends the process.

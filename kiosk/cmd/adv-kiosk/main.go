@@ -51,7 +51,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := run(ctx, *path, flag.Arg(0), *check)
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil && !errors.Is(err, app.ErrSupervisorGone) {
 		fmt.Fprintln(os.Stderr, "adv-kiosk:", err)
 		os.Exit(1)
 	}
@@ -142,9 +142,23 @@ func supervisor(ctx context.Context, cfg config.Config, path string) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	go func() { cancel(fmt.Errorf("display ended: %w", host.Run(ctx))) }()
-	return runMain(ctx, display, func() error { return sup.Run(ctx) })
+	go func() {
+		if err := host.Run(ctx); err != nil {
+			err = fmt.Errorf("display: %w", err)
+			cancel(err)
+		} else {
+			cancel(errClosed) // the window was closed: an orderly end
+		}
+	}()
+	return runMain(ctx, display, func() error {
+		if err := sup.Run(ctx); !errors.Is(err, errClosed) {
+			return err
+		}
+		return nil
+	})
 }
+
+var errClosed = errors.New("display closed")
 
 func session(ctx context.Context, cfg config.Config) error {
 	// A session process lives for one visit and holds personal data: the less garbage lies around, the better.
