@@ -108,9 +108,10 @@ func DetectPad(ctx context.Context, c Controller, name string, models []Model) (
 // soft tells that a reader which was asked for a property could not answer, but is still there.
 func soft(err error) bool { return errors.Is(err, ErrUnsupported) || errors.Is(err, ErrTransmission) }
 
-// properties reads what the driver says about the pad. A malformed answer counts as none: the reader can be used
-// without.
+// properties reads what the driver says about the pad: the TLV properties, and the older structure for the size of the
+// display where they do not have it. A malformed answer counts as none: the reader can be used without.
 func properties(ctx context.Context, c Controller, features map[byte]uint32) (Properties, error) {
+	var p Properties
 	for _, way := range []struct {
 		tag   byte
 		parse func([]byte) (Properties, error)
@@ -118,8 +119,8 @@ func properties(ctx context.Context, c Controller, features map[byte]uint32) (Pr
 		{FeatureTLVProperties, ParseTLVProperties},
 		{FeaturePINProperties, ParsePINProperties},
 	} {
-		code, ok := features[way.tag]
-		if !ok {
+		code, offered := features[way.tag]
+		if !offered || p.Columns != nil {
 			continue
 		}
 		answer, err := c.Control(ctx, code, nil)
@@ -129,11 +130,16 @@ func properties(ctx context.Context, c Controller, features map[byte]uint32) (Pr
 			}
 			return Properties{}, err
 		}
-		if p, err := way.parse(answer); err == nil && p.Columns != nil {
-			return p, nil
+		found, err := way.parse(answer)
+		switch {
+		case err != nil:
+		case way.tag == FeatureTLVProperties:
+			p = found
+		default:
+			p.Columns, p.Lines = found.Columns, found.Lines
 		}
 	}
-	return Properties{}, nil
+	return p, nil
 }
 
 // Features tells what was found out about the reader.

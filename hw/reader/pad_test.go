@@ -98,6 +98,10 @@ func TestClassAndDisplay(t *testing.T) {
 			driver(6, 7, 0x0A, 0x12).with(0x42330012, always(1, 9)).with(0x4233000A, always(16, 2, 7, 0)), "Some Reader",
 			Features{Class: Class3, Verify: true, Modify: true, Display: DisplayPresent, Columns: 16, Lines: 2, PINFormat: PINFormatBytes},
 		},
+		"TLV properties without display, PIN properties with": {
+			driver(6, 7, 0x0A, 0x12).with(0x42330012, always(6, 1, 4, 7, 1, 12)).with(0x4233000A, always(16, 2, 7, 0)), "Some Reader",
+			Features{Class: Class3, Verify: true, Modify: true, Display: DisplayPresent, Columns: 16, Lines: 2, MinPIN: 4, MaxPIN: 12, PINFormat: PINFormatBytes},
+		},
 		"pad, display reported as none": {
 			driver(6, 7, 0x0A).with(0x4233000A, always(0, 0, 7, 0)), "Some Reader",
 			Features{Class: Class2, Verify: true, Modify: true, Display: DisplayNone, PINFormat: PINFormatBytes},
