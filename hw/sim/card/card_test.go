@@ -29,9 +29,9 @@ type rig struct {
 }
 
 const (
-	pin = "26123456FFFFFFFF"
-	new = "26654321FFFFFFFF"
-	puk = "2812345678FFFFFF"
+	pin   = "26123456FFFFFFFF"
+	fresh = "26654321FFFFFFFF"
+	puk   = "2812345678FFFFFF"
 
 	selectMF    = "00A4040C"
 	selectHCA   = "00A4040C06D27600000102"
@@ -178,7 +178,7 @@ func TestAccessRules(t *testing.T) {
 			r.do("0020000108"+pin, "9000")
 			r.SetRole(card.CHAT{OID: card.FlagsCMS, Flags: card.Flag(33, 32, 29)})
 		},
-		"wrong PIN":    func(r *rig) { r.do("0020000108"+pin, "9000"); r.do("0020000108"+new, "63C2") },
+		"wrong PIN":    func(r *rig) { r.do("0020000108"+pin, "9000"); r.do("0020000108"+fresh, "63C2") },
 		"AMTS+CHAT.2A": func(r *rig) { r.do("0020000C08"+pin, "9000"); r.SetRole(chat2A) },
 		"reset":        func(r *rig) { r.do("0020000108"+pin, "9000"); r.SetRole(chat1); r.Reset(true) },
 	}
@@ -206,7 +206,7 @@ func TestAccessRules(t *testing.T) {
 		{"C.CH.AUT", selectESIGN, "00B0840005", []string{"*"}},
 		{"C.CH.AUTN", selectESIGN, "00B08B0005", []string{"MRPIN.home", "CHAT.1+PIN", "CHAT.2A", "CHAT.2A+PIN", "AMTS+CHAT.2A"}},
 		{"C.CH.ENCV", selectESIGN, "00B08C0005", []string{"MRPIN.home", "CHAT.1+PIN", "CHAT.2A", "CHAT.2A+PIN", "AMTS+CHAT.2A"}},
-		{"PIN.AMTS_REP", selectMF, "0024010D08" + new, []string{"PIN.CH", "CHAT.1+PIN", "CHAT.2A+PIN", "f33+PIN", "CMS flag 33"}},
+		{"PIN.AMTS_REP", selectMF, "0024010D08" + fresh, []string{"PIN.CH", "CHAT.1+PIN", "CHAT.2A+PIN", "f33+PIN", "CMS flag 33"}},
 		{"EF.DIR", selectMF, "00E200F0026100", nil},
 		{"root key", selectMF, "00E421000A8308" + hex.EncodeToString(rootCAR), nil},
 		{"terminate", selectMF, "00E80000", nil},
@@ -278,20 +278,20 @@ func TestVerify(t *testing.T) {
 	r := insert(t, options{})
 	r.script(`
 		80200001 -> 63C3
-		0020000108` + new + ` -> 63C2
+		0020000108` + fresh + ` -> 63C2
 		80200001 -> 63C2
 		80200002 -> 63C2
 		0020000108` + pin + ` -> 9000
 		80200001 -> 9000
 		80200002 -> 63C3
-		0020000108` + new + ` -> 63C2
+		0020000108` + fresh + ` -> 63C2
 		80200001 -> 63C2
-		0020000208` + new + ` -> 63C1
-		0020000508` + new + ` -> 63C0
+		0020000208` + fresh + ` -> 63C1
+		0020000508` + fresh + ` -> 63C0
 		0020000108` + pin + ` -> 6983
 		0020000208` + pin + ` -> 6983
 		80200001 -> 63C0
-		0024000110` + pin + new + ` -> 6983
+		0024000110` + pin + fresh + ` -> 6983
 		0020000E08` + pin + ` -> 6A88
 		0020010108` + pin + ` -> 6A86
 		00200001 -> 6700
@@ -325,7 +325,7 @@ func TestChange(t *testing.T) {
 	t.Parallel()
 	r := insert(t, options{})
 	r.script(`
-		0024000110` + new + pin + ` -> 63C2
+		0024000110` + fresh + pin + ` -> 63C2
 		0024000110` + pin + `2512345FFFFFFFFF -> 6985
 		0024000110` + pin + `29123456789FFFFF -> 6985
 		0024000110` + pin + `2612345AFFFFFFFF -> 6985
@@ -333,8 +333,8 @@ func TestChange(t *testing.T) {
 		0024000110` + pin + `1612345600000000 -> 6985
 		80200001 -> 63C2
 		0024000108` + pin + ` -> 6700
-		0024020110` + pin + new + ` -> 6A86
-		0024010108` + new + ` -> 6982
+		0024020110` + pin + fresh + ` -> 6A86
+		0024010108` + fresh + ` -> 6982
 		0024000110` + pin + `267654321FFFFFFF -> 6985
 		0024000110` + pin + `277654321FFFFFFF -> 9000
 		80200001 -> 9000
@@ -349,7 +349,7 @@ func TestResetRetryCounter(t *testing.T) {
 	blocked := func(sys *card.System) { sys.Root.Lookup("MF/PIN.CH").(*card.Password).Retry = 0 }
 	r := insert(t, options{prepare: blocked})
 	r.script(`
-		002C010108` + new + ` -> 63C9
+		002C010108` + fresh + ` -> 63C9
 		80200001 -> 63C0
 		002C010108` + puk + ` -> 9000
 		80200001 -> 63C3
@@ -367,7 +367,7 @@ func TestResetRetryCounter(t *testing.T) {
 	`)
 	// Six of ten uses are left, right or wrong.
 	for left := 5; left >= 0; left-- {
-		r.do("002C010108"+new, fmt.Sprintf("63C%X", left))
+		r.do("002C010108"+fresh, fmt.Sprintf("63C%X", left))
 	}
 	r.do("002C010108"+puk, "6983")
 	r.do("80200001", "9000") // none of that took the state away
@@ -434,7 +434,7 @@ func TestEnableAndDisable(t *testing.T) {
 	t.Parallel()
 	insert(t, options{}).script(`
 		80200003 -> 62D0
-		0028000308` + new + ` -> 63C2
+		0028000308` + fresh + ` -> 63C2
 		80200003 -> 62D0
 		0028000308` + pin + ` -> 9000
 		80200003 -> 63C3
@@ -887,5 +887,159 @@ func TestBlock(t *testing.T) {
 		if _, err := card.NewBlock(bad); err == nil {
 			t.Errorf("%q accepted", bad)
 		}
+	}
+}
+
+func TestGenerateKeyPair(t *testing.T) {
+	t.Parallel()
+	r := insert(t, options{})
+	amts := "00A4040C06D2760001440C"
+	r.do("0020000C08"+pin, "9000")
+	r.SetRole(role(47))
+	r.do(amts, "9000")
+	r.do("0046818800", "6400")
+	r.do("0046C09900", "6A88")
+	first := r.do("0046C08800", "9000")
+	second := r.do("0046C08800", "9000")
+	if len(first) != 70 || bytes.Equal(first, second) {
+		t.Errorf("keys % X, % X", first, second)
+	}
+	if got := r.do("0046818800", "9000"); !bytes.Equal(got, second) {
+		t.Errorf("public key % X", got)
+	}
+	r.SetRole(role(46))
+	r.do("0046C08800", "6982")
+	r.do("0046818800", "9000")
+	r.SetRole(role(47))
+	r.SetFaults(card.Faults{MemoryFailure: 1})
+	r.do("0046C08800", "6581")
+	if got := r.do("0046818800", "9000"); !bytes.Equal(got, second) {
+		t.Error("a failed generation changed the key")
+	}
+	// With a rule for it, P1 = 84 generates only where there is no key.
+	r.View(func(s *card.System) {
+		k := s.Root.Lookup("MF/DF.HCA/DF.AMTS/PrK.AMTS.ENC.E256").(*card.PrivateKey)
+		rules := &k.Rules.Contact[0].Rules
+		*rules = append(*rules, card.Rule{Patterns: []card.Pattern{{0x00, 0x46, 0x84, card.Any}}, Cond: card.Cond{Op: card.Always}})
+	})
+	r.do("00468488", "6985")
+	r.View(func(s *card.System) { s.Root.Lookup("MF/DF.HCA/DF.AMTS/PrK.AMTS.ENC.E256").(*card.PrivateKey).EC = nil })
+	if got := r.do("00468488", "9000"); len(got) != 0 {
+		t.Errorf("% X", got)
+	}
+	r.do("0046818800", "9000")
+}
+
+// Rules may differ between security environments.
+func TestSecurityEnvironments(t *testing.T) {
+	t.Parallel()
+	r := insert(t, options{prepare: func(s *card.System) {
+		f := s.Root.Lookup("MF/DF.HCA/EF.GVD").(*card.File)
+		f.Rules.Contact = append(f.Rules.Contact, card.StateRules{State: card.Activated, SE: 2, Rules: []card.Rule{
+			{Patterns: []card.Pattern{{0x00, 0xB0, card.Any, card.Any}}, Cond: card.Cond{Op: card.Always}},
+		}})
+	}})
+	r.script(selectHCA + ` -> 9000
+		00B0830005 -> 6982
+		0022F302 -> 9000
+		00B0830005 -> 9000
+		0022F303 -> 9000
+		00B0830005 -> 6982
+		0022F302 -> 9000
+		00A4040C -> 9000
+		` + selectHCA + ` -> 9000
+		00B0830005 -> 6982
+		0022F30201AA -> 6700`)
+}
+
+func TestSelectPACEKey(t *testing.T) {
+	t.Parallel()
+	insert(t, options{}).script(`
+		108600000000027C000000 -> 6985
+		0022C1A40F800A04007F00070202040202830102 -> 9000
+		0022C1A412800A04007F0007020204020283010284010D -> 9000
+		0022C1A412800A04007F00070202040202830102840110 -> 6A81
+		0022C1A40F800A04007F00070202040203830102 -> 6A81
+		0022C1A40F800A04007F00070202040202830109 -> 6A88
+		0022C1A410800A04007F0007020204020283020102 -> 6A80
+		0022C1A403830102 -> 6A80
+		0022C1A40F800A04007F00070202040202830102 -> 9000
+		108600000000027C000000 -> 6A81
+		002281A406830112800154 -> 9000
+		00820000010A -> 6A81
+		002281A406830119800100 -> 6A81
+		002281A406830111800154 -> 6A88
+	`)
+}
+
+// A card that was never personalised refuses, it does not fall over.
+func TestUnpersonalised(t *testing.T) {
+	t.Parallel()
+	sys, err := objsys.G21()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := card.New(sys, card.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{Card: c, t: t, sys: sys}
+	r.script(`
+		002281B60A83080000000000000013 -> 6A88
+		002241A406840109800100 -> 9000
+		0088000018` + strings.Repeat("11", 24) + `00 -> 6400
+		0020000108` + pin + ` -> 63C2
+		00B0820000 -> 6B00
+		80CA010000 -> 9000
+	`)
+	if c.Name() != "eGK G2.1" {
+		t.Errorf("name %q", c.Name())
+	}
+}
+
+func TestParseRulesRefuses(t *testing.T) {
+	t.Parallel()
+	const good = "CB{[ACTIVATED,1,{({00||b0||??||??},AND{PWD(01),AUTCHAT(cvc_FlagList_TI:00000000400000)})}]}"
+	if _, err := card.ParseRules(good); err != nil {
+		t.Fatal(err)
+	}
+	for from, to := range map[string]string{
+		"CB{": "XX{", "[ACTIVATED": "(ACTIVATED", "ACTIVATED": "SLEEPING", ",1,": ",9,", ",{(": ",(", "({00": "{00", "00||b0||??||??": "00||b0||??",
+		"b0": "bb0", "},AND": "]AND", "AND": "XOR", "PWD(01)": "PWD(xx)", "TI:": "XX:", "400000)": "4000)", "})}]}": "})}]", "})}": "}}", "}]}": "}}",
+	} {
+		if _, err := card.ParseRules(strings.Replace(good, from, to, 1)); err == nil {
+			t.Errorf("%q for %q: accepted", to, from)
+		}
+	}
+	for _, s := range []string{good + good[:3], good + "," + good, strings.Replace(good, "PWD(01)", strings.Repeat("AND{", 20)+"ALW"+strings.Repeat("}", 20), 1)} {
+		if _, err := card.ParseRules(s); err == nil {
+			t.Errorf("%.60q: accepted", s)
+		}
+	}
+}
+
+func TestParseFCPRulesRefuses(t *testing.T) {
+	t.Parallel()
+	for name, s := range map[string]string{
+		"nothing":       "",
+		"other object":  "6F00",
+		"no rules":      "6203800100",
+		"no condition":  "620DA10B91030105 01AB048F0200B0",
+		"interface":     "620FA10D9103090501AB068C0200B09000",
+		"state":         "620FA10D9103010901AB068C0200B09000",
+		"condition":     "620FA10D9103010501AB068C0200B09900",
+		"no command":    "620BA1099103010501AB029000",
+		"usage":         "6212A1109103010501AB098C0200B0B803950140",
+		"short header":  "620BA109910201 05AB029000",
+		"open object":   "620FA10D9103010501AB078C0200B09000",
+		"password ref":  "6216A1149103010501AB0D8C0200B0A40795010883020102",
+		"unknown usage": "6215A1139103010501AB0C8C0200B0A406950109830101",
+	} {
+		if _, err := card.ParseFCPRules(unhex(t, s)); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	if _, err := card.ParseFCPRules(unhex(t, "620FA10D9103010501AB068C0200B09000")); err != nil {
+		t.Error(err)
 	}
 }

@@ -52,7 +52,7 @@ func (c *Card) key(ref byte) (Object, *Folder) {
 func (c *Card) publicKeys() []*PublicKey {
 	var all []*PublicKey
 	for _, o := range c.sys.Root.Children {
-		if k, ok := o.(*PublicKey); ok {
+		if k, ok := o.(*PublicKey); ok && k.Key != nil {
 			all = append(all, k)
 		}
 	}
@@ -297,7 +297,7 @@ func (c *Card) sign(cmd *command) ([]byte, uint16) {
 	if !ok || !c.access(&k.Header, s.folder, cmd) {
 		return nil, swSecurityStatus
 	}
-	if !k.available() {
+	if !k.can(s.alg) {
 		return nil, swKeyInvalid
 	}
 	var (
@@ -506,7 +506,7 @@ func (c *Card) internalAuthenticate(cmd *command) ([]byte, uint16) {
 	if !c.access(&k.Header, s.folder, cmd) {
 		return nil, swSecurityStatus
 	}
-	if !k.available() {
+	if !k.can(s.alg) {
 		return nil, swKeyInvalid
 	}
 	switch s.alg {
@@ -603,7 +603,7 @@ func (c *Card) generalAuthenticate(cmd *command) ([]byte, uint16) {
 	if !ok || s.alg != ELCSessionKey4SM {
 		return nil, swUnsupportedFunction
 	}
-	if !k.available() {
+	if !k.can(s.alg) {
 		return nil, swKeyInvalid
 	}
 	v, err := onlyTLV(cmd.data, 0x7C)

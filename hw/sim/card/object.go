@@ -185,6 +185,15 @@ type PrivateKey struct {
 // available tells whether the object holds a key.
 func (k *PrivateKey) available() bool { return k.EC != nil || k.RSA != nil }
 
+// can tells whether the object holds a key for the algorithm.
+func (k *PrivateKey) can(a Algorithm) bool {
+	switch a {
+	case SignPSS, SignPKCS1, Sign9796, RSAClientAuth, RSADecipherOAEP, RSADecipherPKCS1:
+		return k.RSA != nil
+	}
+	return k.EC != nil
+}
+
 // SecretKey is a symmetric authentication object (SK.CMS, SK.VSD, ...).
 type SecretKey struct {
 	Header

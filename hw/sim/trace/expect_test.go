@@ -46,9 +46,8 @@ func TestExpectedCommandsAreKnown(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := c.Process(cmd)
-		head := string(bytes.ToUpper(m[1][:4]))
 		unknown := bytes.Equal(got, []byte{0x6D, 0x00}) || bytes.Equal(got, []byte{0x6E, 0x00}) || bytes.Equal(got, []byte{0x67, 0x00}) || bytes.Equal(got, []byte{0x6A, 0x86})
-		if _, ok := notOurs[head]; unknown != ok {
+		if _, ok := notOurs[string(bytes.ToUpper(m[1][:4]))]; unknown != ok {
 			t.Errorf("%s: % X", m[1], got)
 		}
 	}
