@@ -66,14 +66,21 @@ func decodeCommand(data []byte) (c command, ok bool) {
 // path can be drawn.
 func pathBounds(path []byte, t matrix, width float32) (rectangle, bool) {
 	r := emptyRect
+	moved := t.translation()
 	for ; len(path) >= pathStride; path = path[pathStride:] {
 		c, ok := decodeCommand(path)
 		if !ok {
 			return rectangle{}, false
 		}
 		for _, p := range c.p[:c.n] {
-			r.add(t.apply(p))
+			if !moved {
+				p = t.apply(p)
+			}
+			r.add(p)
 		}
+	}
+	if moved {
+		r = rectangle{r.x0 + t.ox, r.y0 + t.oy, r.x1 + t.ox, r.y1 + t.oy}
 	}
 	if width > 0 {
 		hw := float64(width) / 2

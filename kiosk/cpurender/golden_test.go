@@ -81,7 +81,7 @@ func TestGoldenReplay(t *testing.T) {
 				t.Errorf("%s, %d workers: %v", name, workers, err)
 			}
 			if workers == 1 {
-				fmt.Printf("picture %s %x\n", name, sha256.Sum256(got.Pix))
+				t.Logf("picture %s %x", name, sha256.Sum256(got.Pix))
 			}
 		}
 	}
@@ -164,8 +164,8 @@ func TestOtherProcessor(t *testing.T) {
 	}
 	theirs := make(map[string]string)
 	for _, line := range strings.Split(string(out), "\n") {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "picture" {
-			theirs[f[1]] = f[2]
+		if f := strings.Fields(line); len(f) == 4 && f[1] == "picture" {
+			theirs[f[2]] = f[3]
 		}
 	}
 	for _, name := range recordings() {

@@ -3,8 +3,10 @@
 package cpurender
 
 import (
+	"fmt"
 	"image"
 	"image/color"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -77,4 +79,28 @@ func TestOracleExact(t *testing.T) {
 		t.Errorf("colours differ by up to %d", d.max)
 	}
 	t.Logf("%v", d)
+}
+
+// TestOracleScenes compares random scenes: transforms, strokes, gradients and
+// images in combinations the pages do not have.
+func TestOracleScenes(t *testing.T) {
+	rng := rand.New(rand.NewPCG(77, 1))
+	size := image.Pt(400, 300)
+	for i := range 60 {
+		var list op.Ops
+		newScene(rng, 6).build(&list, size)
+		got := image.NewRGBA(image.Rectangle{Max: size})
+		silent(2).Frame(got, &list)
+		want := oracle(t, size, &list)
+		d := compareImages(got, want)
+		t.Logf("scene %d: %v", i, d)
+		if d.mae > 0.6 || d.percent(16) > 0.4 {
+			t.Errorf("scene %d: %v; limits mae 0.6, >16 0.4 %%", i, d)
+		}
+		if dir := os.Getenv("ORACLE_OUT"); dir != "" && d.percent(16) > 0.1 {
+			writePNG(t, filepath.Join(dir, fmt.Sprintf("s%d-oracle.png", i)), want)
+			writePNG(t, filepath.Join(dir, fmt.Sprintf("s%d-ours.png", i)), got)
+			writePNG(t, filepath.Join(dir, fmt.Sprintf("s%d-diff.png", i)), diffImage(got, want))
+		}
+	}
 }

@@ -474,7 +474,7 @@ func damaged(seed uint64, changes []byte) (*op.Ops, bool) {
 		data[len(data)-1-rng.IntN(len(data)*3/4)] = byte(rng.IntN(256))
 	}
 	for ; len(changes) >= 3; changes = changes[3:] {
-		data[(len(data)-1-int(changes[0])-int(changes[1])<<8+len(data)*16)%len(data)] = changes[2]
+		data[len(data)-1-(int(changes[0])+int(changes[1])<<8)%len(data)] = changes[2]
 	}
 	out := new(op.Ops)
 	return out, oplist.Replay(data, out) == nil

@@ -310,9 +310,12 @@ func (w *walker) pushRect(st *state, r rectangle) {
 		return
 	}
 	rest, off := st.t.split()
-	bounds := emptyRect
-	for _, c := range rest.corners(r) {
-		bounds.add(c)
+	bounds := r
+	if rest != identity {
+		bounds = emptyRect
+		for _, c := range rest.corners(r) {
+			bounds.add(c)
+		}
 	}
 	n := clipNode{kind: shapeNothing, bounds: bounds.round().Add(off)}
 	if !rest.straight() || !bounds.whole() {
@@ -517,6 +520,10 @@ func packed(c color.NRGBA) uint32 {
 
 // fills reports whether a rectangle under t covers the whole viewport.
 func (w *walker) fills(t matrix, r rectangle) bool {
+	const near = everywhere / 2
+	if t.translation() && t.ox > -near && t.ox < near && t.oy > -near && t.oy < near {
+		return true // no screen is as large as the rest
+	}
 	inv, ok := t.invert()
 	if !ok {
 		return false

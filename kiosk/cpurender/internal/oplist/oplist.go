@@ -100,7 +100,11 @@ func Record(list *op.Ops) ([]byte, error) {
 
 // Replay appends a recording to a list. Sizes are checked, contents are not:
 // the list may hold any coordinates, and pops without pushes.
-func Replay(data []byte, list *op.Ops) error {
+func Replay(data []byte, list *op.Ops) error { return ReplayFunc(data, list, nil) }
+
+// ReplayFunc is Replay with a function that may exchange operations without
+// references for others; nil keeps all.
+func ReplayFunc(data []byte, list *op.Ops, exchange func(ops.OpType, []byte) []byte) error {
 	p := parser{data: data}
 	if string(p.take(len(magic))) != magic {
 		return fmt.Errorf("%w: bad magic", ErrFormat)
@@ -138,6 +142,17 @@ func Replay(data []byte, list *op.Ops) error {
 		if !ok || size != 0 && size != len(b) {
 			return fmt.Errorf("%w: operation %d of %d bytes", ErrFormat, t, len(b))
 		}
+		index := uint32(0)
+		if t == ops.TypeImage {
+			index = p.uint32()
+			if p.short || index >= uint32(len(images)) {
+				return fmt.Errorf("%w: image %d of %d", ErrFormat, index, len(images))
+			}
+		}
+		if exchange != nil {
+			b = exchange(t, b)
+			t = ops.OpType(b[0])
+		}
 		switch t {
 		case ops.TypeAux:
 			m := op.Record(list)
@@ -146,11 +161,7 @@ func Replay(data []byte, list *op.Ops) error {
 			ops.EndMulti(o)
 			m.Stop().Add(list)
 		case ops.TypeImage:
-			i := int(p.uint32())
-			if p.short || i >= len(images) {
-				return fmt.Errorf("%w: image %d of %d", ErrFormat, i, len(images))
-			}
-			copy(ops.Write2(o, len(b), images[i], handles[i]), b)
+			copy(ops.Write2(o, len(b), images[index], handles[index]), b)
 		default:
 			copy(ops.Write(o, len(b)), b)
 		}
