@@ -3,9 +3,10 @@
 //
 // The files come embedded from pinned Go modules, never from the system, so a
 // picture has the same bytes on every machine: Roboto (Latin, Cyrillic, Greek;
-// Apache-2.0), Noto Sans Arabic (SIL OFL 1.1) and, for arrows, check marks and
-// other symbols that those two lack, DejaVu Sans (Bitstream Vera licence). An
-// overlay may put fonts of its own in front of them.
+// Apache-2.0) and Noto Sans Arabic (SIL OFL 1.1), both from the module
+// eliasnaur.com/font. A third family for arrows and other symbols would cost
+// several megabytes of memory per process; the screens draw such signs
+// themselves. An overlay may put fonts of its own in front of them.
 package fonts
 
 import (
@@ -27,8 +28,6 @@ import (
 	"gioui.org/font"
 	"gioui.org/font/opentype"
 	"gioui.org/text"
-	"github.com/go-fonts/dejavu/dejavusans"
-	"github.com/go-fonts/dejavu/dejavusansbold"
 	"github.com/go-text/typesetting/di"
 	gotext "github.com/go-text/typesetting/font"
 	"github.com/go-text/typesetting/language"
@@ -57,7 +56,6 @@ var builtin = sync.OnceValue(func() *Set {
 	for _, ttf := range [][]byte{
 		robotoregular.TTF, robotomedium.TTF, robotobold.TTF,
 		arabic.TTF, arabicbold.TTF,
-		dejavusans.TTF, dejavusansbold.TTF,
 	} {
 		// The files are part of the program; a test parses every one.
 		faces, err := opentype.ParseCollection(ttf)

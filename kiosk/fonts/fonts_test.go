@@ -25,7 +25,19 @@ var alphabets = map[string]string{
 	"Russian":   "АБВГДЕЁЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯабвгдеёжзийклмнопрстуфхцчшщъыьэюя№",
 	"Ukrainian": "ҐґЄєІіЇї’ʼ",
 	"Arabic":    "ءآأؤإئابةتثجحخدذرزسشصضطظعغفقكلمنهوىيًٌٍَُِّْ،؛؟٠١٢٣٤٥٦٧٨٩ـ",
-	"symbols":   "←↑→↓✓✗•·●○■□▲▼◀▶⌫⇧⏎",
+	"card data": iso8859_15(),
+}
+
+// iso8859_15 is the character set of the records on the card.
+func iso8859_15() (s string) {
+	for c := rune(0xa0); c <= 0xff; c++ {
+		if r, ok := map[rune]rune{0xa4: '€', 0xa6: 'Š', 0xa8: 'š', 0xb4: 'Ž', 0xb8: 'ž', 0xbc: 'Œ', 0xbd: 'œ', 0xbe: 'Ÿ'}[c]; ok {
+			s += string(r)
+		} else {
+			s += string(c)
+		}
+	}
+	return s
 }
 
 func TestAlphabets(t *testing.T) {
@@ -46,7 +58,6 @@ func TestEmbeddedFaces(t *testing.T) {
 	want := []font.Font{
 		{Typeface: "Roboto"}, {Typeface: "Roboto", Weight: font.Medium}, {Typeface: "Roboto", Weight: font.Bold},
 		{Typeface: "Noto Sans Arabic"}, {Typeface: "Noto Sans Arabic", Weight: font.Bold},
-		{Typeface: "DejaVu Sans"}, {Typeface: "DejaVu Sans", Weight: font.Bold},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
@@ -112,7 +123,7 @@ func TestShaperIsDeterministic(t *testing.T) {
 	for _, s := range alphabets {
 		shape(b, s, system.LTR)
 	}
-	mixed := "Grüße, مرحبا 123 Привіт ✓ → Łódź"
+	mixed := "Grüße, مرحبا 123 Привіт Łódź"
 	if d := cmp.Diff(shape(a, mixed, system.LTR), shape(b, mixed, system.LTR)); d != "" {
 		t.Error(d)
 	}

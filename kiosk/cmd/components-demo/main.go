@@ -17,6 +17,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -54,6 +55,8 @@ func main() {
 	flag.StringVar(&o.png, "png", "", "memory: write the picture to this `file` and end")
 	flag.BoolVar(&o.trace, "trace", false, "print a line for each frame")
 	flag.Parse()
+	// A terminal has little memory and one program: collect garbage early.
+	debug.SetGCPercent(50)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, o, os.Stdout); err != nil && !errors.Is(err, context.Canceled) {

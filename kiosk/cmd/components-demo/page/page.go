@@ -9,6 +9,7 @@ import (
 	"image"
 	"image/color"
 	"slices"
+	"strconv"
 	"time"
 
 	"gioui.org/f32"
@@ -92,7 +93,13 @@ func (p *Page) Layout(gtx layout.Context) {
 				return p.label(gtx, 40, font.Bold, c.Ink, "Bausteine der Oberfläche")
 			}),
 			layout.Rigid(func(gtx layout.Context) layout.Dimensions {
-				return p.label(gtx, 24, font.Normal, c.Muted, fmt.Sprintf("Gedrückt: %d · Zeile: %d · Finger: %d · Привіт, мир! · Günaydın, dzień dobry", p.presses, p.selected+1, len(p.fingers)))
+				return layout.Flex{}.Layout(gtx,
+					p.state(c, "Gedrückt: ", p.presses), p.state(c, " · Zeile: ", p.selected+1), p.state(c, " · Finger: ", len(p.fingers)),
+					layout.Rigid(func(gtx layout.Context) layout.Dimensions {
+						gtx.Constraints.Min = image.Point{}
+						return p.label(gtx, 24, font.Normal, c.Muted, " · Привіт, мир! · Günaydın, dzień dobry")
+					}),
+				)
 			}),
 			layout.Rigid(func(gtx layout.Context) layout.Dimensions {
 				gtx.Locale = system.Locale{Language: "ar", Direction: system.RTL}
@@ -159,6 +166,19 @@ func (p *Page) touch(e pointer.Event) {
 func (p *Page) label(gtx layout.Context, size unit.Sp, w font.Weight, c color.NRGBA, s string) layout.Dimensions {
 	gtx.Constraints.Min.Y = 0
 	return widget.Label{MaxLines: 1}.Layout(gtx, p.shaper, font.Font{Weight: w}, size, s, ink(gtx, c))
+}
+
+// state shows a number; the text beside it is laid out once only.
+func (p *Page) state(c design.Palette, name string, v int) layout.FlexChild {
+	return layout.Rigid(func(gtx layout.Context) layout.Dimensions {
+		gtx.Constraints.Min = image.Point{}
+		return layout.Flex{}.Layout(gtx,
+			layout.Rigid(func(gtx layout.Context) layout.Dimensions { return p.label(gtx, 24, font.Normal, c.Muted, name) }),
+			layout.Rigid(func(gtx layout.Context) layout.Dimensions {
+				return p.label(gtx, 24, font.Normal, c.Muted, strconv.Itoa(v))
+			}),
+		)
+	})
 }
 
 // ink records a colour as the material of text.
