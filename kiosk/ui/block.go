@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"cmp"
 	"image"
 	"image/color"
 	"strings"
@@ -21,6 +22,7 @@ import (
 // A block is a measured part of a screen that can be drawn anywhere.
 type block struct {
 	w, h int
+	base int // of a text: its first base line
 	draw func(at image.Point)
 	// stretch returns the same block with another height; nil where that makes no sense.
 	stretch func(h int) block
@@ -64,6 +66,7 @@ type style struct {
 	fg, bg color.NRGBA
 	align  gtext.Alignment
 	lines  int  // at most, 0 for any number
+	spoken string // what assistive software says, "" for the text itself
 	free   bool // not from the catalogue: a value of any length, whose words may have to be broken
 }
 
@@ -138,10 +141,7 @@ func (b *builder) textIn(st style, s string, width int, lang text.Language) bloc
 			ink.Max.X, ink.Max.Y = max(ink.Max.X, r.Max.X), max(ink.Max.Y, r.Max.Y)
 		}
 		if first {
-			base, first = g.Ascent.Ceil(), false
-			if int(g.Y) > base {
-				base = int(g.Y)
-			}
+			base, first = int(g.Y), false
 		}
 		end = int(g.Y) + g.Descent.Ceil()
 		right = max(right, g.X+g.Advance)
@@ -165,14 +165,13 @@ func (b *builder) textIn(st style, s string, width int, lang text.Language) bloc
 	if minWidth > 0 {
 		w = width
 	}
-	// Space above the first line and below the last is that between lines, so that blocks of text align.
 	h := end
 	inkRect := image.Rect(ink.Min.X.Floor(), ink.Min.Y.Floor(), ink.Max.X.Ceil(), ink.Max.Y.Ceil())
-	return block{w: w, h: h, draw: func(at image.Point) {
+	return block{w: w, h: h, base: base, draw: func(at image.Point) {
 		rect := image.Rectangle{Min: at, Max: at.Add(image.Pt(w, h))}
 		area := clip.Rect(rect.Inset(-st.em / 4)).Push(b.ops)
 		if b.owner == "" {
-			semantic.LabelOp(s).Add(b.ops)
+			semantic.LabelOp(cmp.Or(st.spoken, s)).Add(b.ops)
 		}
 		paint.ColorOp{Color: st.fg}.Add(b.ops)
 		for _, r := range runs {

@@ -86,9 +86,9 @@ func (b *builder) dataRow(w, lw int, r view.Row) block {
 	if lw == 0 {
 		return b.column(0, b.text(small, label, w), b.text(st, value, w))
 	}
-	// The first lines of both stand on one line.
-	drop := space(1, b.m.Body-b.m.Small)
-	return b.top(b.m.Pad, b.wide(lw, b.column(0, drop, b.text(small, label, lw))), b.text(st, value, w-lw-b.m.Pad))
+	// The first lines of both stand on one base line.
+	name, val := b.text(small, label, lw), b.text(st, value, w-lw-b.m.Pad)
+	return b.top(b.m.Pad, b.wide(lw, b.column(0, space(1, max(0, val.base-name.base)), name)), val)
 }
 
 // value writes a row's value in the chosen language. This is where personal data leaves its type.

@@ -321,8 +321,12 @@ func (b *builder) keepCard(w int) block {
 		b.wide(w-2*b.m.Pad, b.row(b.m.Pad, b.icon(iconWarn, b.p.OnWarn, b.m.Title), words)))
 }
 
-// steps measures the list of the parts of something slow.
-func (b *builder) steps(w int, list []view.Step) block {
+// stepStates are the words for view.Pending, Active, Done and Failed.
+var stepStates = [...]string{"step.state.pending", "step.state.active", "step.state.done", "step.state.failed"}
+
+// steps measures the list of the parts of something slow. A part that runs has a sign that turns; where the terminal
+// waits for the person (waiting) it stands still.
+func (b *builder) steps(w int, list []view.Step, waiting bool) block {
 	var items []block
 	sz := b.m.Body * 3 / 2
 	for i, s := range list {
@@ -344,6 +348,12 @@ func (b *builder) steps(w int, list []view.Step) block {
 		case view.Active:
 			st = st.strong()
 			mark = block{w: sz, h: sz, draw: func(at image.Point) {
+				if waiting {
+					d := pen{ops: b.ops, p: b.p}
+					r := float32(sz) / 2
+					d.ring(float32(at.X)+r, float32(at.Y)+r, r*0.8, r*0.28, b.p.Accent)
+					return
+				}
 				b.s.spinners = append(b.s.spinners, spinner{image.Rectangle{Min: at, Max: at.Add(image.Pt(sz, sz))}, b.inBody})
 			}}
 		default:
@@ -354,7 +364,10 @@ func (b *builder) steps(w int, list []view.Step) block {
 				d.ring(float32(at.X)+r, float32(at.Y)+r, r*0.8, float32(b.m.Border)*1.5, b.p.Line)
 			}}
 		}
-		items = append(items, b.row(b.m.Pad, mark, b.text(st, strconv.Itoa(i+1)+". "+b.t(s.ID), w-sz-b.m.Pad)))
+		name := strconv.Itoa(i+1) + ". " + b.t(s.ID)
+		// The sign says to the eye how far the step is; the ear is told.
+		st.spoken = name + ": " + b.t(stepStates[min(max(int(s.State), 0), len(stepStates)-1)])
+		items = append(items, b.row(b.m.Pad, mark, b.text(st, name, w-sz-b.m.Pad)))
 	}
 	if len(items) == 0 {
 		return block{}

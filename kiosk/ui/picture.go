@@ -234,8 +234,10 @@ func (d pen) reader(x, y, w, h float32, full bool) {
 	d.block(x+m, dispY, w-2*m, dispH, 8, d.p.AccentSoft)
 	d.stroke(d.rounded(x+m, dispY, w-2*m, dispH, 8), 4, d.p.Accent)
 	if full {
-		for i := range 4 {
-			d.disc(x+m+w*0.1+float32(i)*w*0.085, dispY+dispH*0.68, w*0.022, d.p.Accent)
+		// places for the digits; what is typed is shown nowhere
+		for i := range 6 {
+			px, py := x+m+w*(0.08+float32(i)*0.085), dispY+dispH*0.74
+			d.bar(px, py, px+w*0.045, py, 4, d.p.Accent)
 		}
 	}
 	d.bar(x+m+w*0.08, dispY+dispH*0.34, x+w-m-w*0.18, dispY+dispH*0.34, 5, d.p.Accent)

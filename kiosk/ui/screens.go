@@ -185,7 +185,7 @@ func (b *builder) stepsBody(pic picture) func(w, h int) block {
 			if v.KeepCard {
 				warn = b.keepCard(w)
 			}
-			return b.column(b.space(), b.notices(w, v.Notices), warn, b.steps(w, v.Steps))
+			return b.column(b.space(), b.notices(w, v.Notices), warn, b.steps(w, v.Steps, false))
 		})
 	}
 }
@@ -361,7 +361,7 @@ func (b *builder) puk() {
 				if v.KeepCard {
 					warn = b.keepCard(w)
 				}
-				how, stages := b.text(b.body(), b.t("puk.how.ok"), w), b.steps(w, steps)
+				how, stages := b.text(b.body(), b.t("puk.how.ok"), w), b.steps(w, steps, true)
 				if b.less() == fewest {
 					how, stages = block{}, b.activeStep(w, steps)
 				}

@@ -658,3 +658,21 @@ func TestUnknownScreenAndTextsDoNotFail(t *testing.T) {
 		h.show(view.View{Screen: screen, CanEnd: true, CanBack: true, Menu: []view.MenuItem{{UseCase: "a", Name: "b"}}})
 	}
 }
+
+// TestStepsAreSpoken: what the sign beside a step tells the eye is in the words for assistive software.
+func TestStepsAreSpoken(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.show(view.View{Screen: view.Connecting, Steps: []view.Step{
+		{ID: "step.connect", State: view.Done}, {ID: "step.unlock", State: view.Active}, {ID: "step.log"}}})
+	var got []string
+	for _, n := range h.router.AppendSemantics(nil) {
+		if strings.Contains(n.Desc.Label, ": ") {
+			got = append(got, n.Desc.Label)
+		}
+	}
+	want := []string{"1. Sichere Verbindung aufbauen: erledigt", "2. Karte freischalten: läuft", "3. Zugriff auf der Karte vermerken: wartet"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("spoken steps (-want +got):\n%s", diff)
+	}
+}
