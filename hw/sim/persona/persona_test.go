@@ -426,6 +426,36 @@ func TestKVNRCheckDigits(t *testing.T) {
 	}
 }
 
+// The fields keep within the limits of the VSD schema 5.2, and the texts of
+// the personas use what is special about ISO-8859-15.
+func TestFieldLimits(t *testing.T) {
+	t.Parallel()
+	longest, beyondLatin1 := 0, false
+	for _, id := range order {
+		p, err := Find(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := p.Person
+		limits := map[string]int{x.Given: 45, x.Surname: 45, x.Title: 20, x.NameAffix: 20, x.NameParticle: 20, p.Insurer.Name: 45}
+		for _, a := range []*Address{x.Address, x.POBox} {
+			if a != nil {
+				limits[a.Zip], limits[a.City], limits[a.Street], limits[a.Number], limits[a.Extra], limits[a.Box] = 10, 40, 46, 9, 40, 8
+			}
+		}
+		for text, limit := range limits {
+			if n := len([]rune(text)); text != "" && n > limit {
+				t.Errorf("%s: %q has %d letters, at most %d", id, text, n, limit)
+			}
+			beyondLatin1 = beyondLatin1 || strings.ContainsAny(text, "ŠšŽžŒœŸ€")
+		}
+		longest = max(longest, len([]rune(x.Given)))
+	}
+	if longest < 40 || !beyondLatin1 {
+		t.Errorf("longest given name %d letters, letters of ISO-8859-15 only: %v", longest, beyondLatin1)
+	}
+}
+
 func TestReadRefuses(t *testing.T) {
 	t.Parallel()
 	for name, s := range map[string]string{
