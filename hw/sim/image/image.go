@@ -337,13 +337,13 @@ func (x *xmlChild) object(depth int) (card.Object, error) {
 		if end := a.num("positionLogicalEndOfFile"); end != len(f.Body) || end > f.Size {
 			a.fail("positionLogicalEndOfFile", "%d, but the body has %d of %d octets", end, len(f.Body), f.Size)
 		}
-		o = x.file(f, a)
+		o = fileIDs(f, a)
 	case "LinearFixedElementaryFile":
-		o = x.file(x.records(&card.File{Header: h, Structure: card.LinearFixed}, a), a)
+		o = fileIDs(x.records(&card.File{Header: h, Structure: card.LinearFixed}, a), a)
 	case "LinearVariableElementaryFile":
-		o = x.file(x.records(&card.File{Header: h, Structure: card.LinearVariable, Size: a.num("numberOfOctet")}, a), a)
+		o = fileIDs(x.records(&card.File{Header: h, Structure: card.LinearVariable, Size: a.num("numberOfOctet")}, a), a)
 	case "CyclicElementaryFile":
-		o = x.file(x.records(&card.File{Header: h, Structure: card.Cyclic}, a), a)
+		o = fileIDs(x.records(&card.File{Header: h, Structure: card.Cyclic}, a), a)
 	case "PWD":
 		o = &card.Password{
 			Header: h, ID: byte(a.num("pwdIdentifier")), Min: a.num("minimumLength"), Max: a.num("maximumLength"),
@@ -398,7 +398,7 @@ func (x *xmlChild) object(depth int) (card.Object, error) {
 	return o, nil
 }
 
-func (x *xmlChild) file(f *card.File, a *attributes) *card.File {
+func fileIDs(f *card.File, a *attributes) *card.File {
 	f.FID, f.SFID = uint16(a.num("fileIdentifier")), byte(a.num("shortFileIdentifier"))
 	return f
 }

@@ -42,7 +42,8 @@ func G2() (*card.System, error) {
 	}, false)
 }
 
-const any = card.Any
+// wild stands in a header for any value.
+const wild = card.Any
 
 // ref stands in a header for the reference of the object the rule belongs to,
 // or for 80 + SFID of a file.
@@ -64,24 +65,24 @@ var commands = map[string]struct {
 }{
 	"FINGERPRINT":                      {[]card.Pattern{{0x80, 0xFA, 0, 0}}, transport{never: true}},
 	"GET RANDOM":                       {[]card.Pattern{{0x80, 0x84, 0, 0}}, transport{rspEnc: true}},
-	"80 82":                            {[]card.Pattern{{0x80, 0x82, any, any}}, transport{same: true}},
+	"80 82":                            {[]card.Pattern{{0x80, 0x82, wild, wild}}, transport{same: true}},
 	"LOAD APPLICATION":                 {[]card.Pattern{{0x10, 0xEA, 0, 0}, {0x00, 0xEA, 0, 0}}, transport{same: true}},
 	"ACTIVATE":                         {[]card.Pattern{{0x00, 0x44, 0, 0}}, transport{}},
 	"DEACTIVATE":                       {[]card.Pattern{{0x00, 0x04, 0, 0}}, transport{}},
-	"READ BINARY":                      {[]card.Pattern{{0x00, 0xB0, any, any}}, transport{rspEnc: true}},
-	"UPDATE BINARY":                    {[]card.Pattern{{0x00, 0xD6, any, any}}, transport{cmdEnc: true}},
-	"WRITE BINARY":                     {[]card.Pattern{{0x00, 0xD0, any, any}}, transport{cmdEnc: true}},
-	"ERASE BINARY":                     {[]card.Pattern{{0x00, 0x0E, any, any}}, transport{}},
-	"SET LOGICAL EOF":                  {[]card.Pattern{{0x80, 0x0E, any, any}}, transport{}},
+	"READ BINARY":                      {[]card.Pattern{{0x00, 0xB0, wild, wild}}, transport{rspEnc: true}},
+	"UPDATE BINARY":                    {[]card.Pattern{{0x00, 0xD6, wild, wild}}, transport{cmdEnc: true}},
+	"WRITE BINARY":                     {[]card.Pattern{{0x00, 0xD0, wild, wild}}, transport{cmdEnc: true}},
+	"ERASE BINARY":                     {[]card.Pattern{{0x00, 0x0E, wild, wild}}, transport{}},
+	"SET LOGICAL EOF":                  {[]card.Pattern{{0x80, 0x0E, wild, wild}}, transport{}},
 	"SET LOGICAL EOF AT START":         {[]card.Pattern{{0x80, 0x0E, ref, 0}}, transport{}},
-	"READ RECORD":                      {[]card.Pattern{{0x00, 0xB2, any, any}}, transport{rspEnc: true}},
-	"SEARCH RECORD":                    {[]card.Pattern{{0x00, 0xA2, any, any}}, transport{cmdEnc: true, rspEnc: true}},
-	"UPDATE RECORD":                    {[]card.Pattern{{0x00, 0xDC, any, any}}, transport{cmdEnc: true}},
-	"APPEND RECORD":                    {[]card.Pattern{{0x00, 0xE2, 0, any}}, transport{cmdEnc: true}},
-	"ERASE RECORD":                     {[]card.Pattern{{0x00, 0x0C, any, any}}, transport{}},
-	"DELETE RECORD":                    {[]card.Pattern{{0x80, 0x0C, any, any}}, transport{}},
-	"ACTIVATE RECORD":                  {[]card.Pattern{{0x00, 0x08, any, any}}, transport{}},
-	"DEACTIVATE RECORD":                {[]card.Pattern{{0x00, 0x06, any, any}}, transport{}},
+	"READ RECORD":                      {[]card.Pattern{{0x00, 0xB2, wild, wild}}, transport{rspEnc: true}},
+	"SEARCH RECORD":                    {[]card.Pattern{{0x00, 0xA2, wild, wild}}, transport{cmdEnc: true, rspEnc: true}},
+	"UPDATE RECORD":                    {[]card.Pattern{{0x00, 0xDC, wild, wild}}, transport{cmdEnc: true}},
+	"APPEND RECORD":                    {[]card.Pattern{{0x00, 0xE2, 0, wild}}, transport{cmdEnc: true}},
+	"ERASE RECORD":                     {[]card.Pattern{{0x00, 0x0C, wild, wild}}, transport{}},
+	"DELETE RECORD":                    {[]card.Pattern{{0x80, 0x0C, wild, wild}}, transport{}},
+	"ACTIVATE RECORD":                  {[]card.Pattern{{0x00, 0x08, wild, wild}}, transport{}},
+	"DEACTIVATE RECORD":                {[]card.Pattern{{0x00, 0x06, wild, wild}}, transport{}},
 	"DELETE":                           {nil, transport{same: true}}, // header depends on the object
 	"VERIFY":                           {[]card.Pattern{{0x00, 0x20, 0, ref}}, transport{cmdEnc: true}},
 	"GET PIN STATUS":                   {[]card.Pattern{{0x80, 0x20, 0, ref}}, transport{}},
@@ -94,7 +95,7 @@ var commands = map[string]struct {
 	"ENABLE 00":                        {[]card.Pattern{{0x00, 0x28, 0, ref}}, transport{cmdEnc: true}},
 	"INTERNAL AUTHENTICATE":            {[]card.Pattern{{0x00, 0x88, 0, 0}}, transport{cmdEnc: true, rspEnc: true}},
 	"EXTERNAL AUTHENTICATE":            {[]card.Pattern{{0x00, 0x82, 0, 0}}, transport{same: true}},
-	"GENERAL AUTHENTICATE":             {[]card.Pattern{{any, 0x86, any, any}}, transport{same: true}},
+	"GENERAL AUTHENTICATE":             {[]card.Pattern{{wild, 0x86, wild, wild}}, transport{same: true}},
 	"PSO VERIFY CERTIFICATE":           {[]card.Pattern{{0x00, 0x2A, 0x00, 0xBE}}, transport{same: true}},
 	"PSO COMPUTE SIGNATURE":            {[]card.Pattern{{0x00, 0x2A, 0x9E, 0x9A}}, transport{cmdEnc: true, rspEnc: true}},
 	"PSO 9EAC":                         {[]card.Pattern{{0x00, 0x2A, 0x9E, 0xAC}}, transport{cmdEnc: true, rspEnc: true}},
@@ -105,7 +106,7 @@ var commands = map[string]struct {
 	"GENERATE KEY PAIR C0":             {[]card.Pattern{{0x00, 0x46, 0xC0, ref}}, transport{rspEnc: true}},
 }
 
-// issuer and the other names of conditions in the tables.
+// names are the conditions that the tables call by a name.
 var names = func() map[string]card.Cond {
 	cms := card.CHAT{OID: card.FlagsCMS, Flags: card.Flag(8)}
 	vsd := card.CHAT{OID: card.FlagsCMS, Flags: card.Flag(9)}
