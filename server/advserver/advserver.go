@@ -44,6 +44,7 @@ type Server struct {
 	listener net.Listener
 	ops      *http.Server // nil when switched off
 	opsLn    net.Listener
+	janitor  *janitor
 	notify   func(state string)
 }
 
@@ -106,6 +107,7 @@ func Start(cfg config.Config) (_ *Server, err error) {
 	metrics := proxy.NewMetrics(registry)
 	adapter := consumer.New(consumer.Config{OCSPURL: cfg.OCSP.URL, OCSPTimeout: time.Duration(cfg.OCSP.Timeout),
 		Responders: responders, Log: log, Observe: metrics.ObserveOCSP})
+	s.janitor = newJanitor(adapter.Forget)
 	s.proxy, err = proxy.New(proxy.Config{
 		Identities: identities, Roots: roots, EGKCAs: cas, Status: adapter, Sessions: cfg.Limits.Sessions,
 		StepTimeout: time.Duration(cfg.Limits.StepTimeout), SessionTimeout: time.Duration(cfg.Limits.SessionTimeout),
@@ -114,7 +116,8 @@ func Start(cfg config.Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("start server: %w", err)
 	}
-	s.grpc = grpc.NewServer(append(proxy.ServerOptions(), grpc.Creds(loggedTLS{credentials.NewTLS(policy), log}))...)
+	s.grpc = grpc.NewServer(append(proxy.ServerOptions(), grpc.Creds(loggedTLS{credentials.NewTLS(policy), log}),
+		grpc.StatsHandler(s.janitor))...)
 	s.proxy.Register(s.grpc)
 
 	l, err := net.Listen("tcp", cfg.Listen)
@@ -148,6 +151,9 @@ func (s *Server) OpsAddr() net.Addr {
 // timeout, and returns. The log is complete when it returns.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
+	cleaning, stopCleaning := context.WithCancel(context.Background())
+	defer stopCleaning()
+	go s.janitor.run(cleaning)
 	failed := make(chan error, 2)
 	go func() { failed <- s.grpc.Serve(s.listener) }()
 	if s.ops != nil {

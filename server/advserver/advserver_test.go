@@ -146,8 +146,14 @@ func (s *site) run(t testing.TB) running {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := running{srv, cancel, make(chan error, 1)}
-	go func() { r.stopped <- srv.Run(ctx) }()
-	t.Cleanup(cancel)
+	go func() {
+		r.stopped <- srv.Run(ctx)
+		close(r.stopped)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-r.stopped
+	})
 	return r
 }
 
@@ -162,6 +168,13 @@ func (r running) halt(t testing.TB) {
 // dial opens a session stream as a terminal does.
 func (s *site) dial(t testing.TB, addr net.Addr) api.AdV_SessionClient {
 	t.Helper()
+	stream, _ := s.dialConn(t, addr)
+	return stream
+}
+
+// dialConn also returns what closes the connection.
+func (s *site) dialConn(t testing.TB, addr net.Addr) (stream api.AdV_SessionClient, hangUp func()) {
+	t.Helper()
 	cfg, err := tlspolicy.ClientConfig(s.trust, "adv.example", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -169,18 +182,18 @@ func (s *site) dial(t testing.TB, addr net.Addr) api.AdV_SessionClient {
 	return open(t, addr, credentials.NewTLS(cfg))
 }
 
-func open(t testing.TB, addr net.Addr, creds credentials.TransportCredentials) api.AdV_SessionClient {
+func open(t testing.TB, addr net.Addr, creds credentials.TransportCredentials) (stream api.AdV_SessionClient, hangUp func()) {
 	t.Helper()
 	conn, err := grpc.NewClient(addr.String(), grpc.WithTransportCredentials(creds))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	stream, err := api.NewAdVClient(conn).Session(t.Context())
+	stream, err = api.NewAdVClient(conn).Session(t.Context())
 	if err != nil {
-		return failedStream{err: err}
+		return failedStream{err: err}, func() {}
 	}
-	return stream
+	return stream, func() { conn.Close() }
 }
 
 type failedStream struct {
@@ -331,7 +344,8 @@ func TestOnlyTLSAndOnlyThePinnedServer(t *testing.T) {
 	if _, err := other.dial(t, srv.Addr()).Recv(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("terminal with another trust store: %v", err)
 	}
-	if _, err := open(t, srv.Addr(), insecure.NewCredentials()).Recv(); status.Code(err) != codes.Unavailable {
+	plain, _ := open(t, srv.Addr(), insecure.NewCredentials())
+	if _, err := plain.Recv(); status.Code(err) != codes.Unavailable {
 		t.Errorf("without TLS: %v", err)
 	}
 	old := &tls.Config{ServerName: "adv.example", MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10, InsecureSkipVerify: true}

@@ -78,6 +78,13 @@ func httpClient() *http.Client {
 	}
 }
 
+// Forget closes idle connections to the services, whose buffers hold the last request and answer.
+func (a *Adapter) Forget() {
+	if c, ok := a.cfg.HTTP.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+}
+
 // Status asks for the revocation status of cert, which issuer issued. The caller has checked cert's signature before:
 // the responder's address may come from the certificate.
 func (a *Adapter) Status(ctx context.Context, cert, issuer *x509ti.Certificate) (ocsp.Status, error) {

@@ -23,9 +23,36 @@ import (
 )
 
 func main() {
+	if err := eraseMemory(); err != nil {
+		fmt.Fprintf(os.Stderr, "adv-server: %v\n", err)
+		os.Exit(1)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// eraseMemory starts the program anew, in the same process, with the runtime setting that makes Go overwrite memory when it
+// frees it (AdV-A_2409). The runtime takes it from the environment, and only at its start.
+func eraseMemory() error {
+	if advserver.ErasesMemory() {
+		return nil
+	}
+	setting := advserver.EraseSetting
+	if old := os.Getenv("GODEBUG"); old != "" {
+		setting = old + "," + setting
+	}
+	if err := os.Setenv("GODEBUG", setting); err != nil {
+		return fmt.Errorf("set GODEBUG: %w", err)
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find own program: %w", err)
+	}
+	if err := syscall.Exec(exe, os.Args, os.Environ()); err != nil {
+		return fmt.Errorf("start anew with %s: %w", advserver.EraseSetting, err)
+	}
+	return nil
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
