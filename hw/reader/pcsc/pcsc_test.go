@@ -621,6 +621,34 @@ func TestHungDaemonIsReplaced(t *testing.T) {
 	}
 }
 
+func TestDaemonComesLaterAndDies(t *testing.T) {
+	if skip != "" {
+		t.Skip("no PC/SC on this machine: ", skip)
+	}
+	r, err := open(t, Config{})
+	must(t, err)
+	t.Cleanup(func() { r.Close() })
+	if _, err := r.Connect(t.Context()); !errors.Is(err, reader.ErrReaderGone) {
+		t.Errorf("connect without daemon: %v", err)
+	}
+	sim := simreader.New(simreader.Config{})
+	server, err := ifd.Serve(sim, dir)
+	must(t, err)
+	t.Cleanup(func() { server.Close() })
+	daemon, err := pcscd.Start(t.Context(), pcscd.Config{ConfigDir: configDir, Socket: ifd.PCSCDSocket(dir), Isolation: pcscd.Private})
+	must(t, err)
+	t.Cleanup(func() { daemon.Close() })
+	must(t, r.WaitReader(within(t)))
+	sim.Insert(newCard())
+	must(t, r.WaitCard(within(t), true))
+	must(t, syscall.Kill(daemon.Pid(), syscall.SIGKILL))
+	if err := r.WaitCard(within(t), false); !errors.Is(err, reader.ErrReaderGone) {
+		t.Errorf("daemon died: %v", err)
+	}
+	must(t, daemon.Restart(t.Context()))
+	(&rig{reader: r}).reconnect(t)
+}
+
 func TestSlowReader(t *testing.T) {
 	g := newRig(t, simreader.Config{}, simreader.Failures{Delay: 300 * time.Millisecond}, Config{})
 	k := g.connect(t, newCard())
