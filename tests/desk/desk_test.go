@@ -92,6 +92,7 @@ func (d *desk) upTo(persona, screen string) {
 	d.t.Helper()
 	d.must(d.Insert(d.ctx, persona))
 	d.must(d.waitPad("pin"))
+	d.must(d.Screen(d.ctx, "pin"))
 	if screen == "pin" {
 		return
 	}
