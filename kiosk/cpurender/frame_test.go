@@ -25,7 +25,7 @@ func sameBytes(a, b *image.RGBA) error {
 // each with a fresh picture; what changed must lie within the damage.
 func TestIncrementalEqualsFull(t *testing.T) {
 	t.Parallel()
-	frames := 250
+	frames := 100
 	if testing.Short() {
 		frames = 40
 	}

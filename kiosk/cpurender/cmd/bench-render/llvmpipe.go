@@ -5,6 +5,7 @@ package main
 import (
 	"image"
 	"log"
+	"os"
 	"slices"
 	"time"
 
@@ -16,6 +17,10 @@ import (
 // llvmpipe draws the dense page with Gio's own renderer and reads the picture
 // back, as a program without a window system has to.
 func llvmpipe(n int) []time.Duration {
+	if os.Getenv("EGL_PLATFORM") == "" {
+		os.Setenv("EGL_PLATFORM", "surfaceless")
+		os.Setenv("LIBGL_ALWAYS_SOFTWARE", "1")
+	}
 	win, err := headless.NewWindow(fullHD.X, fullHD.Y)
 	if err != nil {
 		log.Printf("no comparison: %v", err)
