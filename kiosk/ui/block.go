@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"image"
 	"image/color"
+	"math"
 	"strings"
 
 	"gioui.org/f32"
@@ -48,7 +49,7 @@ func newBuilder(u *UI, s *scene) *builder {
 		u: u, s: s, ops: &s.ops, p: s.palette, m: s.metrics, stamp: u.stamp,
 		room: image.Rectangle{Max: s.key.size},
 	}
-	for _, l := range text.Languages {
+	for _, l := range u.langs {
 		if l.Lang == u.pres.lang {
 			b.lang = l
 		}
@@ -65,9 +66,9 @@ type style struct {
 	bold   bool
 	fg, bg color.NRGBA
 	align  gtext.Alignment
-	lines  int  // at most, 0 for any number
+	lines  int    // at most, 0 for any number
 	spoken string // what assistive software says, "" for the text itself
-	free   bool // not from the catalogue: a value of any length, whose words may have to be broken
+	free   bool   // not from the catalogue: a value of any length, whose words may have to be broken
 }
 
 func (s style) strong() style                 { s.bold = true; return s }
@@ -104,7 +105,7 @@ func (b *builder) textIn(st style, s string, width int, lang text.Language) bloc
 	}
 	sh := b.u.cfg.Shaper
 	minWidth := 0
-	if st.align != gtext.Start || lang.RightToLeft {
+	if st.align != gtext.Start {
 		minWidth = width
 	}
 	sh.LayoutString(gtext.Parameters{
@@ -117,6 +118,7 @@ func (b *builder) textIn(st style, s string, width int, lang text.Language) bloc
 		ink       fixed.Rectangle26_6
 		first     = true
 		base, end int
+		left      fixed.Int26_6 = math.MaxInt32
 		right     fixed.Int26_6
 		broken    bool
 		lastSpace = true
@@ -144,7 +146,7 @@ func (b *builder) textIn(st style, s string, width int, lang text.Language) bloc
 			base, first = int(g.Y), false
 		}
 		end = int(g.Y) + g.Descent.Ceil()
-		right = max(right, g.X+g.Advance)
+		left, right = min(left, g.X), max(right, g.X+g.Advance)
 		runesSeen += int(g.Runes)
 		if runesSeen > 0 && runesSeen <= len(all) {
 			lastSpace = strings.ContainsRune(" \n-/–", all[runesSeen-1])
@@ -161,12 +163,17 @@ func (b *builder) textIn(st style, s string, width int, lang text.Language) bloc
 			line = line[:0]
 		}
 	}
-	w := right.Ceil()
+	// Lines that start at the right are set against the full width; the block is as wide as its words.
+	shift := 0
+	if minWidth == 0 && lang.RightToLeft && len(runs) > 0 {
+		shift = left.Floor()
+	}
+	w := right.Ceil() - shift
 	if minWidth > 0 {
 		w = width
 	}
 	h := end
-	inkRect := image.Rect(ink.Min.X.Floor(), ink.Min.Y.Floor(), ink.Max.X.Ceil(), ink.Max.Y.Ceil())
+	inkRect := image.Rect(ink.Min.X.Floor(), ink.Min.Y.Floor(), ink.Max.X.Ceil(), ink.Max.Y.Ceil()).Sub(image.Pt(shift, 0))
 	return block{w: w, h: h, base: base, draw: func(at image.Point) {
 		rect := image.Rectangle{Min: at, Max: at.Add(image.Pt(w, h))}
 		area := clip.Rect(rect.Inset(-st.em / 4)).Push(b.ops)
@@ -175,7 +182,7 @@ func (b *builder) textIn(st style, s string, width int, lang text.Language) bloc
 		}
 		paint.ColorOp{Color: st.fg}.Add(b.ops)
 		for _, r := range runs {
-			t := op.Affine(f32.AffineId().Offset(r.off.Add(f32.Pt(float32(at.X), float32(at.Y))))).Push(b.ops)
+			t := op.Affine(f32.AffineId().Offset(r.off.Add(f32.Pt(float32(at.X-shift), float32(at.Y))))).Push(b.ops)
 			c := clip.Outline{Path: r.path}.Op().Push(b.ops)
 			paint.PaintOp{}.Add(b.ops)
 			c.Pop()

@@ -264,18 +264,16 @@ func (b *builder) footer(pg page) block {
 	if end.draw == nil && back.draw == nil && note.draw == nil {
 		return block{}
 	}
-	left := b.row(b.m.Gap, end, back)
-	h := max(left.h, note.h)
+	h := max(end.h, back.h, note.h)
+	// The way out is at the left whatever the direction of the writing: it is always in the same place.
 	return block{w: b.inner(), h: h, draw: func(at image.Point) {
-		lx, nx := at.X, at.X+b.inner()-note.w
-		if b.lang.RightToLeft {
-			lx, nx = at.X+b.inner()-left.w, at.X
-		}
-		if left.w > 0 {
-			left.draw(image.Pt(lx, at.Y+h-left.h))
+		right := at.X + b.inner()
+		for _, it := range present([]block{end, back}) {
+			it.draw(image.Pt(at.X, at.Y+h-it.h))
+			at.X += it.w + b.m.Gap
 		}
 		if note.draw != nil {
-			note.draw(image.Pt(nx, at.Y+h-note.h))
+			note.draw(image.Pt(right-note.w, at.Y+h-note.h))
 		}
 	}}
 }

@@ -88,7 +88,7 @@ type option struct {
 // settings are language, text size and colours, each option one tap away.
 func (b *builder) settings(w int) block {
 	var langs, sizes, looks []option
-	for _, l := range text.Languages {
+	for _, l := range b.u.langs {
 		langs = append(langs, option{"lang:" + string(l.Lang), l.Name, l.Lang == b.u.pres.lang, func(u *UI) { u.pres.lang = l.Lang }})
 	}
 	for _, s := range design.Sizes {

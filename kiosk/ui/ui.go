@@ -70,9 +70,11 @@ var standard = presentation{lang: text.German}
 type UI struct {
 	cfg  Config
 	zone *time.Location
-	view view.View
-	seq  int // counts views
-	pres presentation
+	// langs are the languages that are offered.
+	langs []text.Language
+	view  view.View
+	seq   int // counts views
+	pres  presentation
 
 	group   string      // open group of the menu, "" for its first level
 	content view.Screen // last screen that was not laid over another one
@@ -120,7 +122,7 @@ func New(cfg Config) *UI {
 		zone = time.Local
 	}
 	u := &UI{
-		cfg: cfg, zone: zone, view: view.View{Screen: view.Neutral}, content: view.Neutral, pres: standard,
+		cfg: cfg, zone: zone, langs: text.Languages, view: view.View{Screen: view.Neutral}, content: view.Neutral, pres: standard,
 		buttons: make(map[string]*button), words: make(map[wordKey]int),
 	}
 	u.rootWants = []event.Filter{

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"fmt"
 	"image"
 	"image/color"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"gioui.org/op"
 	"github.com/google/go-cmp/cmp"
 
+	"ktradv/hw/vsd"
 	"ktradv/internal/redact"
 	"ktradv/internal/req"
 	"ktradv/kiosk/design"
@@ -674,5 +676,103 @@ func TestStepsAreSpoken(t *testing.T) {
 	want := []string{"1. Sichere Verbindung aufbauen: erledigt", "2. Karte freischalten: läuft", "3. Zugriff auf der Karte vermerken: wartet"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("spoken steps (-want +got):\n%s", diff)
+	}
+}
+
+// TestFailuresAreShownWithWhatToDo: every registered problem stands on the screen with its prescribed text word for word
+// where there is one, what happened, what to do next and its code.
+func TestFailuresAreShownWithWhatToDo(t *testing.T) {
+	t.Parallel()
+	req.Covers(t, "AdV-A_2444")
+	h := newHarness(t)
+	c := h.u.cfg.Catalog
+	for code, p := range text.Problems {
+		info := &view.ProblemInfo{Code: code, Prescribed: p.Prescribed, Text: p.Text, Next: p.Next, Args: map[string]string{"x": "2"}}
+		h.show(view.View{Screen: view.Problem, Problem: info, CanEnd: true})
+		w := h.words()
+		want := []string{c.Get(text.German, p.Title, nil), c.Get(text.German, p.Text, nil), c.Get(text.German, p.Next, nil), "Code: " + code}
+		if p.Prescribed != "" {
+			want = append(want, c.Get(text.German, p.Prescribed, info.Args))
+		}
+		for _, s := range want {
+			if !strings.Contains(w, s+"\n") {
+				t.Errorf("%s: the screen lacks %q", code, s)
+			}
+		}
+		if _, ok := h.node("Sitzung beenden"); !ok {
+			t.Errorf("%s: no next step to press", code)
+		}
+	}
+}
+
+// TestDataShowsEverything: each row with its label, the prescribed notices word for word.
+func TestDataShowsEverything(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	v := view.View{Screen: view.Data, Notices: []view.Notice{{ID: "VSD.NOTICE.106"}, {ID: "VSD.NOTICE.107"}, {ID: "VSD.NOTICE.114"}, {ID: "VSD.CURRENT"}, {ID: "VSD.UPDATED"}}}
+	var want []string
+	for _, n := range v.Notices {
+		want = append(want, h.u.cfg.Catalog.Get(text.German, n.ID, nil))
+	}
+	for i, s := range vsd.SectionIDs() {
+		section := view.Section{Title: s}
+		want = append(want, h.u.cfg.Catalog.Get(text.German, s, nil))
+		for j, l := range vsd.LabelIDs() {
+			if j%len(vsd.SectionIDs()) != i {
+				continue
+			}
+			value := fmt.Sprintf("Wert %d", j)
+			section.Rows = append(section.Rows, view.Row{Label: l, Value: redact.NewString(value), Kind: view.Text})
+			want = append(want, h.u.cfg.Catalog.Get(text.German, l, nil), value)
+		}
+		v.Data = append(v.Data, section)
+	}
+	h.show(v)
+	w := h.words()
+	for _, s := range want {
+		if !strings.Contains(w, s+"\n") {
+			t.Errorf("the screen lacks %q", s)
+		}
+	}
+	last := h.u.Elements()[len(h.u.Elements())-1]
+	if last.Rect.Max.Y > h.u.scene.bodyHeight {
+		t.Errorf("the last row ends at %d, beyond the %d that can be scrolled to", last.Rect.Max.Y, h.u.scene.bodyHeight)
+	}
+}
+
+// TestRightToLeft: in a language that is written from the right the screens are mirrored, nothing leaves its room, and
+// the way out stays where it is.
+func TestRightToLeft(t *testing.T) {
+	t.Parallel()
+	h, ltr := newHarness(t), newHarness(t)
+	h.u.langs = []text.Language{{Lang: text.German, Name: "Deutsch", RightToLeft: true}}
+	for screen := range screens {
+		v := view.View{Screen: screen, CanEnd: true, CanBack: true, Problem: retryable("SERVER-LOST"), Prompt: "PIN.VERIFY.PIN.CH",
+			Steps: []view.Step{{ID: "step.log"}}, Menu: []view.MenuItem{{UseCase: "a", Name: "TAB_ADV_473.ADV001.name", App: "general"}},
+			Data: manyRows().Data}
+		h.show(v)
+		ltr.show(v)
+		if screen != view.Neutral {
+			end, _ := h.node("Sitzung beenden")
+			if want, _ := ltr.node("Sitzung beenden"); end != want {
+				t.Errorf("%s: end session at %v; want %v", screen, end, want)
+			}
+		}
+		for i, e := range h.u.Elements() {
+			if e.Kind == TextElement && !e.Ink.In(e.Room) {
+				t.Errorf("%s: %q at %v leaves %v", screen, e.Label, e.Ink, e.Room)
+			}
+			for _, o := range h.u.Elements()[:i] {
+				if e.Kind == o.Kind && e.Kind == ButtonElement && e.Body == o.Body && e.Rect.Overlaps(o.Rect) {
+					t.Errorf("%s: %q overlaps %q", screen, e.Label, o.Label)
+				}
+			}
+		}
+	}
+	h.show(view.View{Screen: view.PIN, Prompt: "PIN.VERIFY.PIN.CH"})
+	for _, e := range h.u.Elements() {
+		if e.Label == "Bitte geben Sie Ihre PIN ein" && e.Rect.Max.X != h.size.X-h.u.scene.metrics.Margin {
+			t.Errorf("heading at %v; want it at the right margin", e.Rect)
+		}
 	}
 }

@@ -78,7 +78,7 @@ func TestApproved(t *testing.T) {
 	}
 	want := readApproved(t)
 	var mu sync.Mutex
-	got := map[string]string{}
+	got, wrong := map[string]string{}, 0
 	t.Run("draw", func(t *testing.T) {
 		for _, look := range design.Looks {
 			t.Run(look.ID(), func(t *testing.T) {
@@ -106,13 +106,20 @@ func TestApproved(t *testing.T) {
 							if !ok {
 								reason = "has not been approved"
 							}
-							t.Errorf("picture %s %s: look at it with make gallery; approve with KTRADV_APPROVE=1", name, reason)
+							mu.Lock()
+							if wrong++; wrong <= 10 {
+								t.Errorf("picture %s %s", name, reason)
+							}
+							mu.Unlock()
 						}
 					}
 				}
 			})
 		}
 	})
+	if wrong > 0 {
+		t.Errorf("%d pictures in all: look at them with the tool kiosk/cmd/gallery; approve with KTRADV_APPROVE=1", wrong)
+	}
 	for name := range want {
 		if _, ok := got[name]; !ok && !approve {
 			t.Errorf("approved picture %s is not drawn any more", name)
