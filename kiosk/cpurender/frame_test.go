@@ -8,7 +8,10 @@ import (
 	"testing"
 
 	"gioui.org/cpurender/internal/pages"
+	"gioui.org/f32"
 	"gioui.org/op"
+	"gioui.org/op/clip"
+	"gioui.org/op/paint"
 )
 
 // silent returns a renderer for lists that may be odd on purpose.
@@ -237,5 +240,82 @@ func TestTarget(t *testing.T) {
 	}
 	if d := r.Frame(other, nil); len(d) == 0 || other.Pix[0] != 0 {
 		t.Errorf("no list: damage %v, first byte %d; want an empty picture", d, other.Pix[0])
+	}
+}
+
+// TestSmallChanges: pairs of frames that differ in one thing only, which the
+// hash of a tile must see.
+func TestSmallChanges(t *testing.T) {
+	t.Parallel()
+	blue, page := rgba(0x2040ff, 255), image.Pt(128, 64)
+	img := image.NewRGBA(image.Rect(0, 0, 8, 8))
+	for i := range img.Pix {
+		img.Pix[i] = 255
+	}
+	one, other := paint.NewImageOp(img), paint.NewImageOp(image.NewRGBA(img.Rect))
+	fill := func(r image.Rectangle) func(o *op.Ops) {
+		return func(o *op.Ops) { paint.FillShape(o, blue, clip.Rect(r).Op()) }
+	}
+	round := func(r image.Rectangle, radius int, x float32) func(o *op.Ops) {
+		return func(o *op.Ops) {
+			defer op.Affine(f32.AffineId().Offset(f32.Pt(x, 0))).Push(o).Pop()
+			paint.FillShape(o, blue, clip.UniformRRect(r, radius).Op(o))
+		}
+	}
+	clipped := func(outer image.Rectangle) func(o *op.Ops) {
+		return func(o *op.Ops) {
+			defer clip.Rect(outer).Push(o).Pop()
+			round(image.Rect(4, 4, 60, 30), 8, 0)(o)
+		}
+	}
+	picture := func(i paint.ImageOp, filter paint.ImageFilter, scale float32) func(o *op.Ops) {
+		return func(o *op.Ops) {
+			defer op.Affine(f32.AffineId().Scale(f32.Point{}, f32.Pt(scale, scale))).Push(o).Pop()
+			i.Filter = filter
+			i.Add(o)
+			paint.PaintOp{}.Add(o)
+		}
+	}
+	layer := func(opacity float32) func(o *op.Ops) {
+		return func(o *op.Ops) {
+			defer paint.PushOpacity(o, opacity).Pop()
+			fill(image.Rect(4, 4, 20, 20))(o)
+		}
+	}
+	gradient := func(x float32) func(o *op.Ops) {
+		return func(o *op.Ops) {
+			paint.LinearGradientOp{Stop1: f32.Pt(0, 0), Stop2: f32.Pt(x, 0), Color1: blue, Color2: rgba(0, 255)}.Add(o)
+			paint.PaintOp{}.Add(o)
+		}
+	}
+	tests := map[string][2]func(o *op.Ops){
+		"width":         {fill(image.Rect(5, 5, 20, 20)), fill(image.Rect(5, 5, 21, 20))},
+		"position":      {fill(image.Rect(5, 5, 20, 20)), fill(image.Rect(5, 6, 20, 21))},
+		"radius":        {round(image.Rect(5, 5, 60, 30), 5, 0), round(image.Rect(5, 5, 60, 30), 6, 0)},
+		"fraction":      {round(image.Rect(5, 5, 60, 30), 5, 0), round(image.Rect(5, 5, 60, 30), 5, 0.5)},
+		"outer clip":    {clipped(image.Rect(0, 0, 40, 40)), clipped(image.Rect(0, 0, 41, 40))},
+		"image":         {picture(one, paint.FilterLinear, 1), picture(other, paint.FilterLinear, 1)},
+		"image scale":   {picture(one, paint.FilterLinear, 1), picture(one, paint.FilterLinear, 1.5)},
+		"opacity":       {layer(0.5), layer(0.51)},
+		"layer or none": {layer(1), func(o *op.Ops) {}},
+		"gradient":      {gradient(100), gradient(101)},
+	}
+	for name, pair := range tests {
+		var a, b op.Ops
+		paint.Fill(&a, rgba(0xffffff, 255))
+		pair[0](&a)
+		paint.Fill(&b, rgba(0xffffff, 255))
+		pair[1](&b)
+		r := silent(1)
+		dst := image.NewRGBA(image.Rectangle{Max: page})
+		for i, list := range []*op.Ops{&a, &b, &a} {
+			damage := r.Frame(dst, list)
+			if err := sameBytes(dst, render(t, page, list)); err != nil {
+				t.Errorf("%s, frame %d: %v", name, i, err)
+			}
+			if len(damage) == 0 {
+				t.Errorf("%s, frame %d: no damage", name, i)
+			}
+		}
 	}
 }
