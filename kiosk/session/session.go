@@ -130,6 +130,7 @@ type Session struct {
 	valid  view.Validity
 	hca    bool // health application active
 	pinOK  bool // PIN.CH was verified in this session
+	worn   bool // the card's memory needed several attempts to write (UpdateRetryWarning)
 }
 
 // New prepares a session. It touches neither card nor network.

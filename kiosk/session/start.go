@@ -261,6 +261,7 @@ func (s *Session) runner() serverlink.Run {
 			if !c.Expects(r) {
 				break
 			}
+			s.retried(ctx, cos.Check(c.APDU, r.SW))
 		}
 		return out, nil
 	}
@@ -282,14 +283,24 @@ func (s *Session) protocolEntry(ctx context.Context) (next activity, err error) 
 		Time: s.cfg.Now(), Data: egk.LogDataAdV, Access: egk.LogAccessGeneral,
 		ActorICCSN: s.actor.ICCSN, ActorName: redact.NewString(s.actor.Name),
 	})
-	if cos.IsWarning(err) { // written, after the card tried more than once
-		s.logError(ctx, codeOf(err, codeLogEntry), err, true)
+	if s.retried(ctx, err) {
 		err = nil
 	}
 	if err != nil {
 		return nil, fail(codeLogEntry, err)
 	}
 	return (*Session).validity, nil
+}
+
+// retried tells whether err is the warning UpdateRetryWarning: the card has written, after several attempts. The warning is
+// logged, and the menu tells the person (TAB_ADV_318).
+func (s *Session) retried(ctx context.Context, err error) bool {
+	if !cos.IsWarning(err) || !cos.IsResult(err, cos.ResultUpdateRetryWarning) {
+		return false
+	}
+	s.worn = true
+	s.logError(ctx, string(cos.ResultUpdateRetryWarning), err, true)
+	return true
 }
 
 // validity is "Online-Gültigkeitsprüfung der eGK" (PL_TUC_EGK_STATUS): the state of the health application on the card,
@@ -299,19 +310,24 @@ func (s *Session) validity(ctx context.Context) (next activity, err error) {
 	done := s.span(ctx, advlog.L("card.validity"))
 	defer func() { done(err) }()
 	s.connecting(4)
+	s.valid = view.Validity{Online: "unknown"}
 	autn, err := egk.ReadCertificate(ctx, s.card, s.info.Generation, egk.CertAUTN)
-	if err != nil {
+	var refused *cos.StatusError
+	switch {
+	case errors.Is(err, egk.ErrMalformed), errors.Is(err, egk.ErrNoCertificate), errors.As(err, &refused):
+		// There is nothing that the server could check (Prüffehler).
+		s.logError(ctx, codeOf(err, "CARD-READ-ERROR"), err, true)
+	case err != nil:
 		return nil, fail("CARD-READ-ERROR", err)
-	}
-	v, err := s.server.CheckCertificate(ctx, autn)
-	if err != nil {
-		return nil, fail("SERVER-LOST", err)
-	}
-	s.valid = view.Validity{MathValid: v.MathValid, TimeValid: v.TimeValid, Online: map[api.OnlineStatus]string{
-		api.OnlineStatus_ONLINE_STATUS_GOOD: "good", api.OnlineStatus_ONLINE_STATUS_REVOKED: "revoked",
-	}[v.Online]}
-	if s.valid.Online == "" {
-		s.valid.Online = "unknown"
+	default:
+		v, err := s.server.CheckCertificate(ctx, autn)
+		if err != nil {
+			return nil, fail("SERVER-LOST", err)
+		}
+		s.valid.MathValid, s.valid.TimeValid = v.MathValid, v.TimeValid
+		if word, ok := onlineWords[v.Online]; ok {
+			s.valid.Online = word
+		}
 	}
 	switch s.info.Apps[egk.HCA] {
 	case egk.AppAvailable:
@@ -322,6 +338,11 @@ func (s *Session) validity(ctx context.Context) (next activity, err error) {
 		return nil, &Failure{Code: codeHCACheck}
 	}
 	return (*Session).mainMenu, nil
+}
+
+// onlineWords are the certain answers about a certificate; every other is "unknown".
+var onlineWords = map[api.OnlineStatus]string{
+	api.OnlineStatus_ONLINE_STATUS_GOOD: "good", api.OnlineStatus_ONLINE_STATUS_REVOKED: "revoked",
 }
 
 func (s *Session) connecting(step int) {
@@ -371,6 +392,7 @@ func (s *Session) notices() []view.Notice {
 	add(!s.valid.TimeValid, "notice.cert_expired", view.Warning)
 	add(s.valid.Online == "unknown", "notice.online_unknown", view.Warning)
 	add(!s.hca, "notice.hca_inactive", view.Warning)
+	add(s.worn, "TAB_ADV_318.UpdateRetryWarning", view.Warning)
 	return out
 }
 
