@@ -51,7 +51,7 @@ type rig struct {
 }
 
 // patience is how long a rig waits for anything; far more than it takes, so that only what hangs runs into it.
-const patience = 60 * time.Second
+const patience = 30 * time.Second
 
 // dialer connects to s as the kiosk does.
 func dialer(s *Server) func(context.Context) (session.Server, error) {

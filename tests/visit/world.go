@@ -166,6 +166,8 @@ type ServerConfig struct {
 	Log *advlog.Log
 	// Received sees every message of an app before the service does.
 	Received func(*api.AppMessage)
+	// OCSPURL is another responder; "" is the world's.
+	OCSPURL string
 	// Clock of the proxy and its checks; nil is the real time.
 	Clock func() time.Time
 }
@@ -193,10 +195,13 @@ func (w *World) Serve(cfg ServerConfig) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.OCSPURL == "" {
+		cfg.OCSPURL = w.OCSPURL
+	}
 	if cfg.Service == nil {
 		cfg.Service, err = proxy.New(proxy.Config{
 			Identities: w.Identities, Roots: w.Roots, EGKCAs: w.EGKCAs, Log: cfg.Log, Clock: cfg.Clock,
-			Status: consumer.New(consumer.Config{OCSPURL: w.OCSPURL, Log: cfg.Log, Clock: cfg.Clock}),
+			Status: consumer.New(consumer.Config{OCSPURL: cfg.OCSPURL, Log: cfg.Log, Clock: cfg.Clock}),
 		})
 		if err != nil {
 			return nil, err
