@@ -656,6 +656,16 @@ func TestOneOf(t *testing.T) {
 	}
 }
 
+func TestInsurer(t *testing.T) {
+	t.Parallel()
+	for ik, want := range map[string]int64{"109500969": 109500969, "101575519": 101575519, "109500968": 0, "10950096": 0,
+		"1095009690": 0, "X00001234": 0, "": 0, "1095Ü0969": 0} {
+		if got := Insurer(ik).attr.Value.Int64(); got != want {
+			t.Errorf("Insurer(%q) = %d; want %d", ik, got, want)
+		}
+	}
+}
+
 func TestOperationID(t *testing.T) {
 	t.Parallel()
 	a, b := NewOperation(nil), NewOperation(nil)

@@ -98,6 +98,30 @@ func Flag(key constant, v bool) Value { return Value{slog.Bool(string(key), v)} 
 // Word is a Label.
 func Word(key constant, v Label) Value { return Value{slog.String(string(key), v.String())} }
 
+// Insurer is the Institutskennzeichen of an insurer, which names an organisation and no person. Anything but nine digits
+// with the right check digit is left out (0), so that another number can hardly come in this way.
+func Insurer(ik string) Value {
+	var n int64
+	sum := 0
+	for i := range len(ik) {
+		d := int(ik[i]) - '0'
+		if d < 0 || d > 9 || len(ik) != 9 {
+			return Value{slog.Int64("ik", 0)}
+		}
+		n = n*10 + int64(d)
+		if i >= 2 && i < 8 { // digits 3 to 8, every other one doubled and its digits added
+			if i%2 == 0 {
+				d = d*2/10 + d*2%10
+			}
+			sum += d
+		}
+	}
+	if n%10 != int64(sum%10) {
+		n = 0
+	}
+	return Value{slog.Int64("ik", n)}
+}
+
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // ErrorEvent is an entry of the error stream.

@@ -377,6 +377,37 @@ func TestOnlyTLSAndOnlyThePinnedServer(t *testing.T) {
 	}
 }
 
+func TestServerResumesNoSession(t *testing.T) {
+	t.Parallel()
+	req.Covers(t, "A_16395")
+	s := newSite(t)
+	srv := s.run(t)
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		cfg, err := tlspolicy.ClientConfig(s.trust, "adv.example", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A client that would resume if it got a ticket.
+		cfg.ClientSessionCache, cfg.SessionTicketsDisabled, cfg.MaxVersion = tls.NewLRUClientSessionCache(4), false, version
+		for i := range 2 {
+			c, err := tls.Dial("tcp", srv.Addr().String(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Read(make([]byte, 1)); err != nil { // HTTP/2 settings; tickets come before them
+				t.Fatal(err)
+			}
+			if c.ConnectionState().DidResume {
+				t.Errorf("%s: connection %d resumed", tls.VersionName(version), i+1)
+			}
+			c.Close()
+		}
+		if _, ok := cfg.ClientSessionCache.Get("adv.example"); ok {
+			t.Errorf("%s: the server gave out a ticket", tls.VersionName(version))
+		}
+	}
+}
+
 func TestOversizeMessage(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -31,42 +33,7 @@ func TestMemoryAfterASession(t *testing.T) {
 	t.Parallel()
 	req.Covers(t, "AdV-A_2409")
 	s := newSite(t)
-	s.config["ops_listen"] = "off"
-	b, err := json.Marshal(s.config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(s.dir, "server.json")
-	if err := os.WriteFile(path, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	// The real program, because it is the one that has to start with the right setting of the runtime.
-	exe := filepath.Join(s.dir, "adv-server")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", exe, "ktradv/server/cmd/adv-server")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
-	cmd := exec.Command(exe, "-config", path)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("the server ended with %v\n%s", err, stderr.String())
-		}
-	}()
-	var addr tcpAddr
-	if _, err := fmt.Fscanf(stdout, "listening on %s\n", &addr); err != nil {
-		t.Fatalf("server: %v\n%s", err, stderr.String())
-	}
-
+	cmd, addr := startProgram(t, s)
 	in := s.insert(t, "healthy-g21")
 	stream, hangUp := s.dialConn(t, addr)
 	o := in.options(t)
@@ -118,6 +85,93 @@ func TestMemoryAfterASession(t *testing.T) {
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("ten seconds after the session the server's memory holds %v", found)
+		}
+	}
+}
+
+// program builds adv-server once for all tests.
+var program = sync.OnceValues(func() (string, error) {
+	exe := filepath.Join(buildDir, "adv-server")
+	if out, err := exec.Command("go", "build", "-o", exe, "ktradv/server/cmd/adv-server").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return exe, nil
+})
+
+var buildDir string // of TestMain
+
+func TestMain(m *testing.M) {
+	var err error
+	if buildDir, err = os.MkdirTemp("", "adv-server"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(buildDir)
+	os.Exit(code)
+}
+
+// startProgram runs the real adv-server for s and stops it at the end of the test.
+func startProgram(t *testing.T, s *site, env ...string) (*exec.Cmd, tcpAddr) {
+	t.Helper()
+	exe, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(s.dir, "server.json")
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, "-config", path)
+	cmd.Env = append(os.Environ(), env...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the server ended with %v\n%s", err, stderr.String())
+		}
+	})
+	var addr tcpAddr
+	if _, err := fmt.Fscanf(stdout, "listening on %s\n", &addr); err != nil {
+		t.Fatalf("server: %v\n%s", err, stderr.String())
+	}
+	return cmd, addr
+}
+
+// systemd learns when the server is ready, that it lives, and that it is being stopped.
+func TestSystemdNotifications(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	name := filepath.Join(s.dir, "notify")
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	cmd, _ := startProgram(t, s, "NOTIFY_SOCKET="+name, "WATCHDOG_USEC=100000")
+	for i, want := range []string{"READY=1", "WATCHDOG=1", "WATCHDOG=1", "STOPPING=1"} {
+		if want == "STOPPING=1" {
+			cmd.Process.Signal(syscall.SIGTERM)
+		}
+		b := make([]byte, 100)
+		n, err := socket.Read(b)
+		for want == "STOPPING=1" && err == nil && string(b[:n]) == "WATCHDOG=1" {
+			n, err = socket.Read(b)
+		}
+		if err != nil || string(b[:n]) != want {
+			t.Errorf("notification %d: %q, %v; want %s", i+1, b[:n], err, want)
 		}
 	}
 }

@@ -160,6 +160,9 @@ func (c *conversation) logFailure(ctx context.Context, f failure) {
 	if f.card {
 		e.Part, e.ICCSN = partCard, c.iccsn
 	}
+	if f.log == codeIdentity {
+		e.Values = []advlog.Value{advlog.Insurer(c.ik)} // whose SM-B is missing
+	}
 	c.proxy.cfg.Log.Error(ctx, e)
 	if f.kind == advlog.Security {
 		c.proxy.cfg.Log.Security(ctx, advlog.SecurityEvent{Name: nameSession, Severity: f.severity, Result: f.result, Code: f.log})
@@ -191,8 +194,19 @@ func (c *conversation) start(ctx context.Context) (context.Context, error) {
 		span.End(f.result, f.log)
 		return ctx, err
 	}
-	span.End(advlog.ResultOK, advlog.Code{}, advlog.Int("round_trips", int64(c.trips)))
+	span.End(advlog.ResultOK, advlog.Code{}, append(version(s.AppVersion), advlog.Int("round_trips", int64(c.trips)),
+		advlog.Int("generation", int64(s.Generation)))...)
 	return ctx, nil
+}
+
+// version is the app's version as numbers, major.minor.patch; another spelling gives nothing, because text from outside
+// is not logged.
+func version(s string) []advlog.Value {
+	var major, minor, patch uint16
+	if n, err := fmt.Sscanf(s, "%d.%d.%d", &major, &minor, &patch); n != 3 || err != nil {
+		return nil
+	}
+	return []advlog.Value{advlog.Int("app_major", int64(major)), advlog.Int("app_minor", int64(minor)), advlog.Int("app_patch", int64(patch))}
 }
 
 // unlock runs the batches of card-to-card and ends with the certificate check.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"math/big"
 	"net/http/httptest"
@@ -474,6 +475,9 @@ func TestRefusals(t *testing.T) {
 			if len(es) != 1 || es[0].Code != tt.code || es[0].ErrorType == "" || es[0].Severity != "Error" {
 				t.Fatalf("error log %+v; want one entry with code %d", es, tt.code)
 			}
+			if ik := es[0].Values["ik"]; tt.code == 11010 && fmt.Sprintf("%.0f", ik) != in.info.IK {
+				t.Errorf("the entry names the insurer %v; want %s", ik, in.info.IK)
+			}
 			if want := in.info.ICCSN; tt.iccsn && es[0].ICCSN != want || !tt.iccsn && es[0].ICCSN != "" {
 				t.Errorf("card number in the error log: %q; card-related %t", es[0].ICCSN, tt.iccsn)
 			}
@@ -551,6 +555,10 @@ func TestLogsOfASession(t *testing.T) {
 			}
 			if stream == "flow" && (e.Start == "" || e.End == "" || e.Name == "" || e.Result == "" || (e.Result == "ok") != (e.Code == 0)) {
 				t.Errorf("flow entry is incomplete: %+v", e)
+			}
+			if v := e.Values; e.Name == "server.session_start" && stream == "flow" && e.Result == "ok" &&
+				(v["app_major"] != 1.0 || v["app_minor"] != 2.0 || v["app_patch"] != 3.0 || v["generation"] != 2.0 || v["round_trips"] != 4.0) {
+				t.Errorf("figures of the session start: %v", v)
 			}
 			names[stream+" "+e.Name]++
 		}

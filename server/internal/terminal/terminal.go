@@ -50,7 +50,7 @@ type Options struct {
 func Unlock(s Stream, start Start, card Card, o Options) (Result, error) {
 	var r Result
 	err := s.Send(&api.AppMessage{Body: &api.AppMessage_Start{Start: &api.Start{OperationId: start.OperationID, Ik: start.IK,
-		AppVersion: "test", CvcEgkAut: start.AUTCVC, CvcEgkCa: start.CACVC, Generation: start.Generation}}})
+		AppVersion: "1.2.3", CvcEgkAut: start.AUTCVC, CvcEgkCa: start.CACVC, Generation: start.Generation}}})
 	if err != nil {
 		return r, fmt.Errorf("send start: %w", err)
 	}
