@@ -776,3 +776,24 @@ func TestRightToLeft(t *testing.T) {
 		}
 	}
 }
+
+// TestWrongInsertionPlaysOnce: the picture of how to insert the card moves once when the card does not answer.
+func TestWrongInsertionPlaysOnce(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.show(view.View{Screen: view.Reading})
+	h.show(view.View{Screen: view.Problem, Problem: retryable("CARD-MUTE")})
+	if _, ok := h.router.WakeupTime(); !ok {
+		t.Error("nothing moves after a wrong insertion")
+	}
+	h.now = h.now.Add(insertTime)
+	h.frame()
+	h.frame()
+	if at, ok := h.router.WakeupTime(); ok {
+		t.Errorf("the picture still asks for a frame at %v", at)
+	}
+	h.show(view.View{Screen: view.Problem, Problem: retryable("CARD-NOT-EGK")})
+	if at, ok := h.router.WakeupTime(); ok {
+		t.Errorf("another problem asks for a frame at %v", at)
+	}
+}
