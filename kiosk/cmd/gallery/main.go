@@ -1,7 +1,7 @@
 // Command gallery draws every screen of the terminal in every language, look and size into one HTML page that holds all
 // pictures, and says what breaks the rules of the design.
 //
-// Usage: gallery [-o out/gallery.html] [-overlay folder] [-panel 0|1|2]
+// Usage: gallery [-o out/gallery] [-overlay folder] [-panel 0|1|2]; the page is index.html in the folder -o.
 package main
 
 import (
@@ -17,7 +17,7 @@ import (
 
 func main() {
 	log.SetFlags(0)
-	out := flag.String("o", "out/gallery.html", "the page to write")
+	out := flag.String("o", "out/gallery", "folder for the page index.html")
 	overlay := flag.String("overlay", "", "folder with an insurer's ui.json")
 	panel := flag.Int("panel", 0, "which of the panels: 0 = 1280x800, 1 = 1920x1080, 2 = 1024x768")
 	flag.Parse()
@@ -37,10 +37,11 @@ func run(out, overlay string, panel int) error {
 			return err
 		}
 	}
-	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
+	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
-	f, err := os.Create(out)
+	name := filepath.Join(out, "index.html")
+	f, err := os.Create(name)
 	if err != nil {
 		return err
 	}
@@ -52,7 +53,7 @@ func run(out, overlay string, panel int) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	fmt.Printf("%s: %d screens, %d variants\n", out, len(gallery.Samples()), len(gallery.Variants(gallery.Panels[panel])))
+	fmt.Printf("%s: %d screens, %d variants\n", name, len(gallery.Samples()), len(gallery.Variants(gallery.Panels[panel])))
 	if len(faults) > 0 {
 		return fmt.Errorf("%d faults, the first: %s", len(faults), faults[0])
 	}
