@@ -281,7 +281,9 @@ func TestNothingOfThePersonRemains(t *testing.T) {
 	d.must(d.Touch(d.ctx, "Sitzung beenden"))
 	d.must(d.Remove(d.ctx))
 	d.must(d.Screen(d.ctx, "neutral"))
-	d.must(d.waitFor(func() bool { return len(d.program("adv-kiosk")) >= 2 && d.finds(d.program("adv-kiosk"), patterns...) == 0 }))
+	d.must(d.waitFor(func() bool {
+		return len(d.program("adv-kiosk")) >= 2 && d.finds(d.program("adv-kiosk"), patterns...) == 0
+	}))
 }
 
 func (d *desk) waitFor(ok func() bool) error {
