@@ -153,14 +153,32 @@ func TestOtherProcessor(t *testing.T) {
 		}
 	}
 	bin := filepath.Join(t.TempDir(), "arm64.test")
-	build := exec.Command("go", "test", "-c", "-o", bin, ".")
-	build.Env = append(os.Environ(), "GOOS=linux", "GOARCH=arm64", "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build for arm64: %v\n%s", err, out)
+	buildTest(t, bin, "GOARCH=arm64")
+	samePictures(t, exec.Command(qemu, bin, "-test.run", "^(TestGoldenReplay|TestGoldenPages)$", "-test.v"))
+}
+
+// TestNewerProcessor does the same with a build for processors that can fuse
+// products and sums.
+func TestNewerProcessor(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds for another processor")
 	}
-	out, err := exec.Command(qemu, bin, "-test.run", "^(TestGoldenReplay|TestGoldenPages)$", "-test.v").CombinedOutput()
+	info, err := os.ReadFile("/proc/cpuinfo")
+	if runtime.GOARCH != "amd64" || err != nil || !strings.Contains(string(info), " fma ") || !strings.Contains(string(info), " avx2 ") {
+		t.Skip("no amd64 processor of level v3")
+	}
+	bin := filepath.Join(t.TempDir(), "v3.test")
+	buildTest(t, bin, "GOAMD64=v3")
+	samePictures(t, exec.Command(bin, "-test.run", "^(TestGoldenReplay|TestGoldenPages)$", "-test.v"))
+}
+
+// samePictures runs tests of another build and compares the pictures they
+// drew with the approved ones.
+func samePictures(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	out, err := cmd.CombinedOutput()
 	if err != nil {
-		t.Fatalf("arm64: %v\n%s", err, out)
+		t.Fatalf("%v\n%s", err, out)
 	}
 	theirs := make(map[string]string)
 	for _, line := range strings.Split(string(out), "\n") {
@@ -171,7 +189,7 @@ func TestOtherProcessor(t *testing.T) {
 	for _, name := range recordings() {
 		want := fmt.Sprintf("%x", sha256.Sum256(readPNG(t, filepath.Join("testdata", name+".png")).Pix))
 		if theirs[name] != want {
-			t.Errorf("%s: arm64 draws %s, amd64 %s", name, theirs[name], want)
+			t.Errorf("%s: the other build draws %s, this one %s", name, theirs[name], want)
 		}
 	}
 	if !strings.Contains(string(out), "--- PASS: TestGoldenPages") {

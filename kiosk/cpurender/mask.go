@@ -158,7 +158,7 @@ func (b *maskBuilder) endRow() {
 
 // rasterCells bounds the memory of a rasteriser; larger shapes are built in
 // bands.
-const rasterCells = 1 << 20
+const rasterCells = 1 << 18
 
 // build computes the coverage. It is the only writer of m.
 func (m *mask) build(w *worker) {
