@@ -568,7 +568,8 @@ type Responses struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Response APDU: data followed by two bytes of status word, 2 to 4096 bytes.
 	Apdu [][]byte `protobuf:"bytes,1,rep,name=apdu,proto3" json:"apdu,omitempty"`
-	// Only with the answer to ROLE_AUTHENTICATE, and there required when the card answered 9000.
+	// Only with the answer to ROLE_AUTHENTICATE, when the card answered 9000. Left out when the certificate could not be
+	// read from the card: then the result says that nothing could be checked.
 	CertificateCheck *CertificateCheck `protobuf:"bytes,2,opt,name=certificate_check,json=certificateCheck,proto3" json:"certificate_check,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache

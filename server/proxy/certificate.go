@@ -11,12 +11,17 @@ import (
 	"ktradv/server/consumer"
 )
 
-var errNotGood = errors.New("certificate is revoked or unknown")
+var (
+	errNotGood = errors.New("certificate is revoked or unknown")
+	errUnread  = errors.New("certificate could not be read from the card")
+)
 
 // checkCertificate judges C.CH.AUTN: signature and profile, period of validity, revocation (PL_TUC_EGK_STATUS, TIP1-A_6901,
 // TIP1-A_6902). Each criterion has its own result; an invalid certificate does not end the session, and a responder that
 // fails is tolerated. The revocation status is asked only for a certificate whose signature verifies, so that nobody can
 // have the server ask an address of his choice.
+//
+// der is empty when the app could not read the certificate; then nothing is checked.
 //
 // A certificate of another insurer's card than the one the app stated is an error: the card would have been unlocked by the
 // wrong insurer (AdV-A_2570).
@@ -25,7 +30,13 @@ func (c *conversation) checkCertificate(ctx context.Context, der []byte) (*api.C
 	span := p.cfg.Log.Begin(ctx, nameCertificate)
 	result := &api.CertificateResult{Online: api.OnlineStatus_ONLINE_STATUS_CHECK_FAILED}
 	code := codeCertificate
-	cert, err := x509ti.Parse(der)
+	var cert *x509ti.Certificate
+	err := errUnread
+	if len(der) == 0 {
+		code = codeUnread
+	} else {
+		cert, err = x509ti.Parse(der)
+	}
 	if err == nil {
 		c.secrets = append(c.secrets, cert.Raw)
 		if ik, err := cert.IK(); err == nil && ik != c.ik {

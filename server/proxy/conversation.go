@@ -238,10 +238,7 @@ func (c *conversation) unlock(ctx context.Context, s *api.Start) error {
 			return err
 		}
 	}
-	if check == nil {
-		return fmt.Errorf("%w: certificate to check is missing", errProtocol)
-	}
-	result, err := c.checkCertificate(ctx, check.CertAutn)
+	result, err := c.checkCertificate(ctx, check.GetCertAutn())
 	if err != nil {
 		return err
 	}

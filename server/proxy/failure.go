@@ -57,6 +57,7 @@ var (
 	codeFault         = advlog.NewCode(11090, "fault of the server")
 	codeCertificate   = advlog.NewCode(11050, "certificate of the card is not valid")
 	codeRevoked       = advlog.NewCode(11051, "certificate of the card is revoked or unknown")
+	codeUnread        = advlog.NewCode(11053, "certificate of the card could not be read")
 	codeNoStatus      = advlog.NewCode(11052, "revocation status could not be determined")
 )
 

@@ -16,7 +16,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
-	"runtime/debug"
+	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -169,11 +170,12 @@ func (p *Proxy) Session(stream grpc.BidiStreamingServer[api.AppMessage, api.Serv
 	c := &conversation{proxy: p, stream: stream, in: make(chan received)}
 	defer c.wipe()
 	defer func() {
-		// A fault in one session must not end the others. The stack goes nowhere, because it may hold personal data.
+		// A fault in one session must not end the others. What it says goes nowhere, because it may hold personal data; where
+		// it happened does.
 		if r := recover(); r != nil {
-			frames := countFrames(debug.Stack())
+			pc, line := faultPlace()
 			p.cfg.Log.Error(ctx, advlog.ErrorEvent{Code: codeFault, Severity: advlog.Fatal, Name: nameSession,
-				Part: partProxy, Result: advlog.ResultFailed, Values: []advlog.Value{advlog.Int("frames", frames)}})
+				Part: partProxy, Result: advlog.ResultFailed, Values: []advlog.Value{advlog.Int("pc", pc), advlog.Int("line", line)}})
 			p.cfg.Metrics.sessions.WithLabelValues("fault").Inc()
 			err = status.Error(codes.Internal, "internal error")
 		}
@@ -182,13 +184,20 @@ func (p *Proxy) Session(stream grpc.BidiStreamingServer[api.AppMessage, api.Serv
 	return c.run(ctx)
 }
 
-func countFrames(stack []byte) (n int64) {
-	for _, b := range stack {
-		if b == '\n' {
-			n++
+// faultPlace is the program counter (for addr2line) and the line of the code that panicked. It is called by the deferred
+// function that recovers.
+func faultPlace() (pc, line int64) {
+	pcs := make([]uintptr, 32)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs)])
+	for {
+		f, more := frames.Next()
+		if !strings.HasPrefix(f.Function, "runtime.") {
+			return int64(f.PC), int64(f.Line)
+		}
+		if !more {
+			return 0, 0
 		}
 	}
-	return n / 2
 }
 
 // refuse answers a stream that gets no session.

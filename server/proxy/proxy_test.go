@@ -11,8 +11,10 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -427,9 +429,6 @@ func TestRefusals(t *testing.T) {
 		{name: "card refuses the role", persona: "healthy-g21", options: corrupt(unlock, func(r *api.Responses) {
 			r.Apdu, r.CertificateCheck = [][]byte{{0x63, 0x00}}, nil
 		}), want: api.FailureCode_FAILURE_CODE_CARD_REFUSED, sw: 0x6300, code: 11023, iccsn: true},
-		{name: "certificate missing", persona: "healthy-g21", options: corrupt(unlock, func(r *api.Responses) {
-			r.CertificateCheck = nil
-		}), want: api.FailureCode_FAILURE_CODE_PROTOCOL, code: 11030},
 		{name: "certificate too early", persona: "healthy-g21", options: corrupt(pin, func(r *api.Responses) {
 			r.CertificateCheck = &api.CertificateCheck{CertAutn: []byte{1}}
 		}), want: api.FailureCode_FAILURE_CODE_PROTOCOL, code: 11030},
@@ -483,7 +482,7 @@ func TestRefusals(t *testing.T) {
 			}
 			// However it failed, the card gives nothing away: C.CH.AUTN needs the rights of the KTR-AdV.
 			raw := apdu.RawFunc(func(_ context.Context, cmd []byte) ([]byte, error) { return in.card.Process(cmd), nil })
-			if tt.code != 11032 && tt.name != "certificate missing" && tt.name != "card refuses the role" {
+			if tt.code != 11032 && tt.name != "card refuses the role" {
 				if _, err := egk.ReadCertificate(t.Context(), apdu.FromRaw(raw), egk.G21, egk.CertAUTN); err == nil {
 					t.Error("C.CH.AUTN can be read")
 				}
@@ -641,6 +640,8 @@ func TestCertificateResults(t *testing.T) {
 		}, want: &result{MathValid: false, TimeValid: true, Online: failed}, code: 11050, iccsn: true},
 		{name: "garbage", persona: "healthy-g21", autn: func([]byte) []byte { return []byte("garbage") },
 			want: &result{Online: failed}, code: 11050, iccsn: true},
+		{name: "could not be read", persona: "healthy-g21", autn: func([]byte) []byte { return nil },
+			want: &result{Online: failed}, code: 11053, iccsn: true},
 		{name: "certificate of a CA", persona: "healthy-g21", autn: func([]byte) []byte { return theWorld(t).pki.EGKCA.Certificate },
 			want: &result{TimeValid: true, Online: failed}, code: 11050, iccsn: true},
 	}
@@ -924,6 +925,8 @@ type brokenIdentity struct {
 	fault string
 }
 
+var faultLine atomic.Int64 // where the identity panics
+
 func (s brokenStore) Lookup(ctx context.Context, ik string) (identity.Identity, error) {
 	if s.fault == "unavailable" {
 		return nil, identity.ErrUnavailable
@@ -940,6 +943,8 @@ func (i brokenIdentity) SignRoleToken(ctx context.Context, m []byte) ([]byte, er
 		return []byte{1, 2, 3}, nil
 	case "panic":
 		var nothing []byte
+		_, _, line, _ := runtime.Caller(0)
+		faultLine.Store(int64(line) + 2)
 		return nothing[5:], nil
 	}
 	return i.Identity.SignRoleToken(ctx, m)
@@ -978,8 +983,8 @@ func TestFaultInOneSession(t *testing.T) {
 	if err := <-done; status.Code(err) != codes.Internal || strings.Contains(err.Error(), "slice") {
 		t.Errorf("handler returned %v", err)
 	}
-	if es := readLog(t, log, dir, "error"); len(es) != 1 || es[0].Code != 11090 {
-		t.Errorf("error log %+v; want code 11090", es)
+	if es := readLog(t, log, dir, "error"); len(es) != 1 || es[0].Code != 11090 || es[0].Values["line"] != float64(faultLine.Load()) {
+		t.Errorf("error log %+v; want code 11090 and line %d", es, faultLine.Load())
 	}
 	if p.Active() != 0 {
 		t.Errorf("%d sessions left", p.Active())

@@ -42,7 +42,7 @@ type Result struct {
 type Options struct {
 	// Answer may replace the answer to a batch before it is sent; nil does not.
 	Answer func(step api.Step, m *api.AppMessage) *api.AppMessage
-	// AUTN reads C.CH.AUTN after the card has been unlocked.
+	// AUTN reads C.CH.AUTN after the card has been unlocked; nil when it cannot be read.
 	AUTN func() []byte
 }
 
@@ -89,7 +89,9 @@ func Unlock(s Stream, start Start, card Card, o Options) (Result, error) {
 			}
 		}
 		if complete && batch.Step == api.Step_STEP_ROLE_AUTHENTICATE && o.AUTN != nil {
-			answer.CertificateCheck = &api.CertificateCheck{CertAutn: o.AUTN()}
+			if der := o.AUTN(); der != nil {
+				answer.CertificateCheck = &api.CertificateCheck{CertAutn: der}
+			}
 		}
 		out := &api.AppMessage{Body: &api.AppMessage_Responses{Responses: answer}}
 		if o.Answer != nil {
