@@ -196,7 +196,7 @@ func (s *Session) Run(ctx context.Context) Outcome {
 	s.mu.Unlock()
 	cancel(errEnd)
 	watch.Wait()
-	s.finish(context.WithoutCancel(ctx), err)
+	s.finish(ctx, err)
 	return Outcome{Served: true, Err: err}
 }
 
@@ -427,12 +427,11 @@ func (s *Session) watchCard(ctx context.Context) {
 // finish ends the session in order (AdV-A_2449): reset the card, close the connection, forget everything, and say what
 // the person has to know. A use case that was writing has finished by now: writes do not run under the flow's context.
 func (s *Session) finish(ctx context.Context, err error) {
+	stopped := ctx // a terminal that is being stopped resets the card, but explains nothing for a minute
+	ctx = context.WithoutCancel(ctx)
 	ended := s.span(ctx, advlog.L("session.end"))
 	code := problemOf(err)
-	gone := false // nothing can be said to the card any more
-	for _, e := range []error{apdu.ErrCardRemoved, apdu.ErrReaderGone, reader.ErrHung} {
-		gone = gone || errors.Is(err, e)
-	}
+	gone := cardGone(err)
 	if errors.Is(err, reader.ErrHung) {
 		s.hung()
 	}
@@ -462,10 +461,20 @@ func (s *Session) finish(ctx context.Context, err error) {
 
 	switch {
 	case code != "":
-		s.explain(ctx, err, code)
+		s.explain(stopped, err, code)
 	case !gone:
 		s.show(view.View{Screen: view.TakeCard})
 	}
+}
+
+// cardGone tells that nothing can be said to the card any more: it was pulled, or its reader is gone or hangs.
+func cardGone(err error) bool {
+	for _, e := range []error{apdu.ErrCardRemoved, apdu.ErrReaderGone, reader.ErrHung} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // begin opens an operation: all log entries from here to the OCSP request carry its id (AdV-A_2440, AdV-A_2441).
@@ -494,7 +503,7 @@ func (s *Session) explain(ctx context.Context, err error, code string) {
 	v := view.View{Screen: view.Problem, Problem: problemInfo(code, err), CanEnd: true}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	if !errors.Is(err, apdu.ErrCardRemoved) && !errors.Is(err, apdu.ErrReaderGone) && !errors.Is(err, reader.ErrHung) {
+	if !cardGone(err) {
 		go func() {
 			if s.cfg.Slot.WaitCard(ctx, false) == nil {
 				cancel()

@@ -172,7 +172,7 @@ func (s *Session) unblock(ctx context.Context) (activity, error) {
 
 // enterSecret is ENV_TUC_SECRET_INPUT for PIN.CH. The command holds placeholders; the reader's pad fills them. An entry
 // cannot be called off from here: when the session ends meanwhile, the screen says to press cancel at the reader, and
-// this call waits for it or for the reader's own time limit.
+// this call waits for it or for the reader's own time limit. Without card or reader there is nothing to wait for.
 func (s *Session) enterSecret(ctx context.Context, action string, cmd apdu.Command) (apdu.Response, reader.PINResult, error) {
 	type result struct {
 		resp apdu.Response
@@ -180,8 +180,10 @@ func (s *Session) enterSecret(ctx context.Context, action string, cmd apdu.Comma
 		err  error
 	}
 	done := make(chan result, 1)
+	entry, abandon := context.WithCancel(context.WithoutCancel(ctx))
+	defer abandon()
 	go func() {
-		resp, res, err := reader.EnterSecret(context.WithoutCancel(ctx), s.card, reader.SecretInput{
+		resp, res, err := reader.EnterSecret(entry, s.card, reader.SecretInput{
 			Identifier: "PIN.CH", Action: action, MinLength: egk.PINMinDigits, MaxLength: egk.PINMaxDigits, CommandAPDUPart: cmd, Timeout: s.cfg.PINTimeout,
 		})
 		done <- result{resp, res, err}
@@ -192,7 +194,9 @@ func (s *Session) enterSecret(ctx context.Context, action string, cmd apdu.Comma
 	case <-ctx.Done():
 	}
 	cause := context.Cause(ctx)
-	if !errors.Is(cause, apdu.ErrCardRemoved) && !errors.Is(cause, apdu.ErrReaderGone) {
+	if cardGone(cause) {
+		abandon()
+	} else {
 		s.show(view.View{Screen: view.Ending, PadStage: "cancel", Steps: steps(1, "step.finish", "step.reset", "step.disconnect")})
 	}
 	r := <-done
