@@ -104,6 +104,8 @@ func Start(cfg config.Config) (_ *Server, err error) {
 
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "adv_log_entries_dropped_total",
+		Help: "Log entries that the disk did not take."}, func() float64 { return float64(log.Dropped()) }))
 	metrics := proxy.NewMetrics(registry)
 	adapter := consumer.New(consumer.Config{OCSPURL: cfg.OCSP.URL, OCSPTimeout: time.Duration(cfg.OCSP.Timeout),
 		Responders: responders, Log: log, Observe: metrics.ObserveOCSP})

@@ -307,6 +307,7 @@ func TestSessionOverTLS(t *testing.T) {
 		t.Errorf("result %+v", r)
 	}
 	if code, body := get(t, srv.OpsAddr(), "/metrics"); code != http.StatusOK || !strings.Contains(body, "adv_sessions_active 1") ||
+		!strings.Contains(body, "adv_log_entries_dropped_total 0") ||
 		!strings.Contains(body, `adv_ocsp_seconds_count{outcome="good"} 1`) || !strings.Contains(body, `adv_card_batch_seconds_count{step="pin_status"} 1`) {
 		t.Errorf("metrics: %d\n%s", code, body)
 	} else if strings.Contains(body, in.info.ICCSN) || strings.Contains(body, in.info.KVNR) {
