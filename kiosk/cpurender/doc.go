@@ -42,10 +42,15 @@
 //
 // Coverage masks are kept in a cache with a byte budget. What one frame may use
 // beyond that is bounded too (see [Options]); a list that asks for more is
-// drawn up to that point and reported once. Coordinates that are not finite
-// make the shape they belong to disappear. A panic while drawing is recovered:
-// the caches are dropped, the frame is painted again in full and the incident
-// reported through [Options.Report].
+// drawn up to that point and reported once. Opacity layers nest 32 deep; what is
+// deeper is drawn into the innermost. Coordinates that are not finite, or beyond
+// 67 million, make the shape they belong to disappear. A panic while drawing is
+// recovered: the caches are dropped, the frame is painted again in full and the
+// incident reported through [Options.Report].
+//
+// A shape that is moved by parts of a pixel is drawn at the nearest eighth, so
+// that moving text finds its masks again; rotated and scaled shapes are drawn
+// where they are.
 //
 // An operation list that calls itself, which the public API of Gio cannot
 // build without reusing a list that is still referenced, makes Gio's reader

@@ -259,6 +259,7 @@ type maskCache struct {
 	list   mask // ring: list.next is the most recently used
 	bytes  int
 	budget int
+	made   int // masks made for the current frame
 }
 
 func newMaskCache(budget int) *maskCache {
@@ -279,6 +280,7 @@ func (c *maskCache) get(key maskKey, frame uint64) (m *mask, isNew bool) {
 		m = &mask{key: key, id: key.hash(), size: maskOverhead}
 		c.masks[key] = m
 		c.bytes += m.size
+		c.made++
 	}
 	m.frame = frame
 	m.prev, m.next = &c.list, c.list.next

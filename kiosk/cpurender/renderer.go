@@ -39,7 +39,7 @@ type Options struct {
 	// MaxFrameMasks bounds the memory for the masks of one frame, in bytes; 0
 	// stands for 64 MiB. Shapes beyond it are not drawn.
 	MaxFrameMasks int
-	// MaxOps bounds the operations of one frame; 0 stands for 400,000.
+	// MaxOps bounds the operations of one frame; 0 stands for 200,000.
 	MaxOps int
 	// Report receives each kind of problem once: errors that wrap ErrUnknownOp,
 	// ErrUnbalanced, ErrBadImage, ErrBadNumber, ErrLimit or ErrPanic. It is
@@ -117,7 +117,7 @@ func New(opt Options) *Renderer {
 	opt.MaskBudget = orDefault(opt.MaskBudget, 8<<20)
 	opt.ImageBudget = orDefault(opt.ImageBudget, 16<<20)
 	opt.MaxFrameMasks = orDefault(opt.MaxFrameMasks, 64<<20)
-	opt.MaxOps = orDefault(opt.MaxOps, 400_000)
+	opt.MaxOps = orDefault(opt.MaxOps, 200_000)
 	r := &Renderer{opt: opt, reported: make(map[error]bool)}
 	for range opt.Workers {
 		w := &worker{r: r}
@@ -256,6 +256,7 @@ func (r *Renderer) attempt(list *op.Ops) (err error) {
 	r.frame++
 	r.stats.Frames++
 	r.walk.reset(r.target.r)
+	r.masks.made = 0
 	r.walk.collect(list)
 	if err := r.buildMasks(); err != nil {
 		return err

@@ -337,6 +337,36 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestManyShapes: a frame of very many shapes is cut off, and what it needed is
+// given back.
+func TestManyShapes(t *testing.T) {
+	size := image.Pt(100, 100)
+	var list op.Ops
+	paint.Fill(&list, rgba(0xffffff, 255))
+	for i := range 20_000 {
+		paint.FillShape(&list, rgba(uint32(i), 255), clip.Ellipse{Min: image.Pt(i%90, i%80), Max: image.Pt(i%90+10, i%80+1+i/90)}.Op(&list))
+	}
+	r, errs := problems(Options{MaxFrameMasks: 4 << 20, MaskBudget: 1 << 20})
+	dst := image.NewRGBA(image.Rectangle{Max: size})
+	before := heap()
+	r.Frame(dst, &list)
+	if reported(*errs, ErrLimit) != 1 {
+		t.Errorf("reported %v, want ErrLimit once", *errs)
+	}
+	list = op.Ops{}
+	paint.Fill(&list, rgba(0x445566, 255))
+	r.Frame(dst, &list)
+	if used := int64(heap()) - int64(before); used > 6<<20 {
+		t.Errorf("%d bytes are kept", used)
+	}
+	if cap(r.walk.clips) > 1<<12 || cap(r.walk.cmds) > 1<<12 {
+		t.Errorf("room for %d clips and %d commands is kept", cap(r.walk.clips), cap(r.walk.cmds))
+	}
+	if dst.Pix[0] != 0x44 {
+		t.Error("the next frame was not drawn")
+	}
+}
+
 // TestBudget: masks and images that are no longer used go away.
 func TestBudget(t *testing.T) {
 	size := image.Pt(300, 200)

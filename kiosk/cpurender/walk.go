@@ -112,7 +112,6 @@ type walker struct {
 	layers   []int32 // open layers: index of their begin command, or -1 when folded
 	saved    map[uint32]matrix
 	folded   int // layers beyond the limit
-	full     bool
 }
 
 // maxLayers bounds the nesting of opacity layers: each needs memory of its own.
@@ -133,7 +132,6 @@ func (w *walker) reset(viewport image.Rectangle) {
 	w.layers = w.layers[:0]
 	clear(w.saved)
 	w.folded = 0
-	w.full = false
 }
 
 // release drops what refers to the operation list.
@@ -142,6 +140,17 @@ func (w *walker) release() {
 	clear(w.samplers)
 	clear(w.pending)
 	w.reader.Reset(nil)
+	w.cmds, w.clips = shrink(w.cmds), shrink(w.clips)
+	w.grads, w.samplers, w.pending = shrink(w.grads), shrink(w.samplers), shrink(w.pending)
+}
+
+// shrink gives memory back that an unusually large frame needed.
+func shrink[T any](s []T) []T {
+	const usual = 1 << 12
+	if cap(s) > usual && 4*len(s) < cap(s) {
+		return nil
+	}
+	return s
 }
 
 func initialState() state {
@@ -166,8 +175,12 @@ func (w *walker) collect(list *op.Ops) {
 		if !ok {
 			break
 		}
-		if count >= limit || w.full {
-			w.r.report(fmt.Errorf("%w: more than %d operations or commands", ErrLimit, limit))
+		if count >= limit {
+			w.r.report(fmt.Errorf("%w: more than %d operations", ErrLimit, limit))
+			break
+		}
+		if w.r.masks.made*maskOverhead > w.r.opt.MaxFrameMasks {
+			w.r.report(fmt.Errorf("%w: more than %d new shapes", ErrLimit, w.r.masks.made))
 			break
 		}
 		if len(e.Data) == 0 {
@@ -436,10 +449,6 @@ const everywhere = 1e6
 
 // paint adds the command for a paint operation.
 func (w *walker) paint(st *state) {
-	if len(w.cmds) >= w.r.opt.MaxOps {
-		w.full = true
-		return
-	}
 	bounds := w.viewport
 	if st.clip >= 0 {
 		bounds = w.clips[st.clip].bounds
