@@ -29,8 +29,9 @@ build: deps ## the production binaries, in out/bin
 	CGO_ENABLED=1 $(GO) build -trimpath -ldflags='-s -w' -tags '$(TAGS)' -o $(BIN)/adv-kiosk ./kiosk/cmd/adv-kiosk
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o $(BIN)/adv-server ./server/cmd/adv-server
 
-run: deps ## terminal, reader, card, server and control panel on this machine
-	@$(GO) run ./tests/demo/cmd/demo run
+run: ## terminal, reader, card, server and control panel on this machine
+	@tests/setup.sh base $(if $(DISPLAY)$(WAYLAND_DISPLAY),window)
+	@$(GO) run ./tests/demo/cmd/demo run $(if $(PANEL),-panel $(PANEL))
 
 demo: deps ## play one visit, screen shots and steps under out/demo
 	@$(GO) run ./tests/demo/cmd/demo play -out out/demo

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that a make target needs and that are missing. Usage: setup.sh GROUP...
-# Groups: base (tests, demo), display (virtual machine of the display tests), oracle (Gio's own renderer on llvmpipe).
+# Groups: base (tests, demo), display (virtual machine of the display tests), window (desktop window), oracle (Gio's own renderer on llvmpipe).
 set -euo pipefail
 
 declare -A packages=(
   [base]="gcc libc6-dev pkg-config pcscd libpcsclite-dev openssl qemu-user-static"
   [display]="qemu-system-x86 zstd"
-  [oracle]="libegl-dev libgles-dev libegl-mesa0 libgl1-mesa-dri libgles2 libwayland-dev libx11-dev libx11-xcb-dev libxkbcommon-x11-dev libxkbcommon-dev libxcursor-dev libxfixes-dev libvulkan-dev"
+  [window]="libegl-dev libgles-dev libegl-mesa0 libgl1-mesa-dri libgles2 libwayland-dev libx11-dev libx11-xcb-dev libxkbcommon-x11-dev libxkbcommon-dev libxcursor-dev libxfixes-dev libvulkan-dev"
 )
+packages[oracle]=${packages[window]} # the same libraries draw in memory there
 
 command -v "${GO:-go}" >/dev/null || {
   echo "setup: Go is missing. Install Go 1.26 or newer (the one thing this project does not install itself) and put it on the PATH." >&2

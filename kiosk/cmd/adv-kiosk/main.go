@@ -150,12 +150,10 @@ func supervisor(ctx context.Context, cfg config.Config, path string) error {
 			cancel(errClosed) // the window was closed: an orderly end
 		}
 	}()
-	return runMain(ctx, display, func() error {
-		if err := sup.Run(ctx); !errors.Is(err, errClosed) {
-			return err
-		}
-		return nil
-	})
+	if err := sup.Run(ctx); !errors.Is(err, errClosed) {
+		return err
+	}
+	return nil
 }
 
 var errClosed = errors.New("display closed")
