@@ -1,6 +1,7 @@
 package tlspolicy
 
 import (
+	"bufio"
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
@@ -337,13 +338,7 @@ func TestNoRenegotiation(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()
 		writePair(t, dir, cert)
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := l.Addr().String()
-		l.Close() // the port is free for s_server now
-		cmd := exec.CommandContext(t.Context(), openssl, "s_server", "-accept", addr, "-tls1_2", "-legacy_renegotiation",
+		cmd := exec.CommandContext(t.Context(), openssl, "s_server", "-accept", "127.0.0.1:0", "-tls1_2", "-legacy_renegotiation",
 			"-cert", filepath.Join(dir, "cert.pem"), "-key", filepath.Join(dir, "key.pem"))
 		feed, err := cmd.StdinPipe()
 		if err != nil {
@@ -357,7 +352,16 @@ func TestNoRenegotiation(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { cmd.Process.Kill(); cmd.Wait() }()
-		waitFor(t, out, "ACCEPT")
+		lines := bufio.NewScanner(out)
+		addr := ""
+		for addr == "" && lines.Scan() { // "ACCEPT 127.0.0.1:port"
+			if a, ok := strings.CutPrefix(lines.Text(), "ACCEPT "); ok {
+				addr = a
+			}
+		}
+		if addr == "" {
+			t.Fatalf("openssl s_server does not listen: %v", lines.Err())
+		}
 		app := clientConfig(t, "adv.example", cert)
 		app.Time = time.Now
 		conn, err := tls.Dial("tcp", addr, app)
@@ -373,19 +377,6 @@ func TestNoRenegotiation(t *testing.T) {
 			t.Errorf("connection ended with %v; want a refusal of the renegotiation", err)
 		}
 	})
-}
-
-func waitFor(t *testing.T, r io.Reader, want string) {
-	t.Helper()
-	var seen bytes.Buffer
-	b := make([]byte, 256)
-	for !strings.Contains(seen.String(), want) {
-		n, err := r.Read(b)
-		seen.Write(b[:n])
-		if err != nil {
-			t.Fatalf("waiting for %q: %v; output %q", want, err, seen.String())
-		}
-	}
 }
 
 func writePair(t testing.TB, dir string, cert tls.Certificate) {
