@@ -222,16 +222,17 @@ func newSampler(t *texture, nearest bool, rest matrix, off image.Point, c [4]poi
 	ua, ub, uc := coef(u, w)
 	va, vb, vc := coef(v, h)
 	ok := true
-	for _, f := range []struct {
-		dst *int64
-		v   float64
-	}{{&s.ua, ua}, {&s.ub, ub}, {&s.uc, uc}, {&s.va, va}, {&s.vb, vb}, {&s.vc, vc}} {
-		if !(f.v > -1<<28 && f.v < 1<<28) {
+	fixed := func(v, limit float64) int64 {
+		if !(v > -limit && v < limit) {
 			ok = false
-		} else {
-			*f.dst = int64(math.Floor(float64(f.v*(1<<32)) + 0.5))
+			return 0
 		}
+		return int64(math.Floor(float64(v*(1<<32)) + 0.5))
 	}
+	// The limits keep sums of products with coordinates within 63 bits.
+	const step, start = 1 << 15, 1 << 28
+	s.ua, s.ub, s.uc = fixed(ua, step), fixed(ub, step), fixed(uc, start)
+	s.va, s.vb, s.vc = fixed(va, step), fixed(vb, step), fixed(vc, start)
 	if !ok {
 		return s, false
 	}
