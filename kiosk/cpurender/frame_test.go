@@ -234,8 +234,9 @@ func TestTarget(t *testing.T) {
 		t.Errorf("smaller target: %v, want %v", c, w)
 	}
 	for _, bad := range []*image.RGBA{nil, {}, {Rect: image.Rect(0, 0, 10, 10), Stride: 40, Pix: make([]byte, 100)}, {Rect: image.Rect(0, 0, 1<<20, 1), Stride: 4 << 20, Pix: make([]byte, 4<<20)}} {
-		if d := r.Frame(bad, &list); len(d) != 0 {
-			t.Errorf("unusable target: damage %v", d)
+		r, errs := problems(Options{})
+		if d := r.Frame(bad, &list); len(d) != 0 || reported(*errs, ErrTarget) != 1 {
+			t.Errorf("unusable target: damage %v, reported %v", d, *errs)
 		}
 	}
 	if d := r.Frame(other, nil); len(d) == 0 || other.Pix[0] != 0 {

@@ -114,3 +114,17 @@ func TestOracleScenes(t *testing.T) {
 		}
 	}
 }
+
+// diffImage shows differences, multiplied by eight.
+func diffImage(a, b *image.RGBA) *image.RGBA {
+	out := image.NewRGBA(a.Rect)
+	for i := range a.Pix {
+		if i%4 == 3 {
+			out.Pix[i] = 255
+			continue
+		}
+		e := int(a.Pix[i]) - int(b.Pix[i])
+		out.Pix[i] = uint8(min(255, 8*max(e, -e)))
+	}
+	return out
+}

@@ -42,7 +42,7 @@ type Options struct {
 	// MaxOps bounds the operations of one frame; 0 stands for 200,000.
 	MaxOps int
 	// Report receives each kind of problem once: errors that wrap ErrUnknownOp,
-	// ErrUnbalanced, ErrBadImage, ErrBadNumber, ErrLimit or ErrPanic. It is
+	// ErrUnbalanced, ErrBadImage, ErrBadNumber, ErrLimit, ErrTarget or ErrPanic. It is
 	// called from Frame. Nil means that problems pass in silence.
 	Report func(error)
 }
@@ -165,7 +165,7 @@ func (r *Renderer) Stats() Stats {
 // report passes a problem on, each kind once.
 func (r *Renderer) report(err error) {
 	kind := err
-	for _, k := range []error{ErrUnknownOp, ErrUnbalanced, ErrBadImage, ErrBadNumber, ErrLimit, ErrPanic} {
+	for _, k := range []error{ErrUnknownOp, ErrUnbalanced, ErrBadImage, ErrBadNumber, ErrLimit, ErrTarget, ErrPanic} {
 		if errors.Is(err, k) {
 			kind = k
 		}
@@ -202,7 +202,7 @@ func (r *Renderer) nrgba(b []byte) color.NRGBA {
 func (r *Renderer) Frame(dst *image.RGBA, list *op.Ops) []image.Rectangle {
 	target, ok := newTarget(dst)
 	if !ok {
-		r.report(fmt.Errorf("%w: no usable target", ErrLimit))
+		r.report(ErrTarget)
 		return nil
 	}
 	if !r.valid || !target.same(&r.last) {

@@ -106,20 +106,6 @@ func compareImages(a, b *image.RGBA) difference {
 	return d
 }
 
-// diffImage shows differences, multiplied by eight.
-func diffImage(a, b *image.RGBA) *image.RGBA {
-	out := image.NewRGBA(a.Rect)
-	for i := range a.Pix {
-		if i%4 == 3 {
-			out.Pix[i] = 255
-			continue
-		}
-		e := int(a.Pix[i]) - int(b.Pix[i])
-		out.Pix[i] = uint8(min(255, 8*max(e, -e)))
-	}
-	return out
-}
-
 // rgba is a colour literal.
 func rgba(c uint32, a uint8) color.NRGBA {
 	return color.NRGBA{R: uint8(c >> 16), G: uint8(c >> 8), B: uint8(c), A: a}

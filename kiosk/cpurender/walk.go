@@ -24,6 +24,8 @@ var (
 	ErrBadNumber = errors.New("coordinate out of range")
 	// ErrLimit: the frame exceeds a limit of Options; the rest is not drawn.
 	ErrLimit = errors.New("limit of the frame exceeded")
+	// ErrTarget: there is no picture to draw into, or its sizes do not fit.
+	ErrTarget = errors.New("no usable target")
 	// ErrPanic: drawing panicked; the frame was painted again in full.
 	ErrPanic = errors.New("panic while drawing")
 )
