@@ -59,7 +59,7 @@ type Config struct {
 type Watch interface {
 	SetLoop(*loop.Loop)
 	SetView(view.View)
-	// Turn is called when it is this process's turn.
+	// Turn is called when it is this process's turn and it has something to show.
 	Turn(ctx context.Context)
 }
 
@@ -142,9 +142,14 @@ func run(ctx context.Context, cfg Config, reason *control.Reason) error {
 	if err := waitTurn(ctx, cfg.Control); err != nil {
 		return err
 	}
-	if cfg.Watch != nil {
-		cfg.Watch.Turn(ctx)
-	}
+	s.turn(func() {
+		if cfg.Watch != nil {
+			cfg.Watch.Turn(ctx)
+		}
+		if err := cfg.Control.Send(control.Message{Kind: control.Visible}); err != nil {
+			cancel(err)
+		}
+	})
 	rd, err := openReader(ctx, cfg.OpenReader, s)
 	if err != nil {
 		return err
@@ -249,8 +254,11 @@ type screen struct {
 
 	mu      sync.Mutex
 	pending *view.View
-	drawn   *view.View // laid out in this frame; the loop's goroutine only
+	visible func() // called when the next view has been drawn
 	give    func(view.Event)
+
+	drawn *view.View // laid out in this frame; the loop's goroutine only
+	after func()     // to be called when it is on the display; the loop's goroutine only
 }
 
 func (s *screen) publish(v view.View) {
@@ -260,6 +268,9 @@ func (s *screen) publish(v view.View) {
 	s.loop.Invalidate()
 }
 
+// turn has f called when the first view from now on is on the display.
+func (s *screen) turn(f func()) { s.mu.Lock(); s.pending, s.visible = nil, f; s.mu.Unlock() }
+
 func (s *screen) handle(give func(view.Event)) { s.mu.Lock(); s.give = give; s.mu.Unlock() }
 
 func (s *screen) layout(gtx layout.Context) {
@@ -267,6 +278,7 @@ func (s *screen) layout(gtx layout.Context) {
 	if s.pending != nil {
 		s.ui.SetView(*s.pending)
 		s.drawn, s.pending = s.pending, nil
+		s.after, s.visible = s.visible, nil
 	}
 	give := s.give
 	s.mu.Unlock()
@@ -297,4 +309,8 @@ func (s *screen) shown(loop.Frame) {
 		s.watch.SetView(*s.drawn)
 	}
 	s.drawn = nil
+	if s.after != nil {
+		s.after()
+		s.after = nil
+	}
 }

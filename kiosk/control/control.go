@@ -23,6 +23,8 @@ const (
 	Ready Kind = "ready"
 	// Activate: its turn has come (supervisor to session).
 	Activate Kind = "activate"
+	// Visible: the process has drawn what is to be seen in its turn (session to supervisor).
+	Visible Kind = "visible"
 	// Hung: the card service did not answer in its time and must be replaced (session to supervisor). The session goes on
 	// to tell the person.
 	Hung Kind = "hung"
@@ -90,7 +92,7 @@ func (c *Conn) Receive() (Message, error) {
 		return Message{}, fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
 	switch m.Kind {
-	case Ready, Activate, Hung:
+	case Ready, Activate, Visible, Hung:
 		if m.Reason != "" {
 			return Message{}, fmt.Errorf("%w: %s with a reason", ErrProtocol, m.Kind)
 		}

@@ -9,7 +9,8 @@
 //	session process   what the supervisor does
 //	----------------  -------------------------------------------------------------
 //	started           waits until it is ready and has drawn
-//	waiting           nothing; another is kept only if this one is gone
+//	waiting           nothing
+//	its turn          waits until it has something to show; the picture of the one before stands until then
 //	active            shows it, gives it the input, watches that it lives
 //	says: hung        replaces the card service; the process goes on
 //	ended             shows the next one
@@ -100,44 +101,34 @@ type process struct {
 	display *remote.Session
 	control *control.Conn
 	ready   chan struct{}       // closed when it is set up
+	visible chan struct{}       // closed when it has something to show
 	hung    chan struct{}       // a value when it says that the card service hangs
 	ended   chan control.Reason // one value, when it says so
 	heard   chan struct{}       // closed when nothing more comes from it
 	exited  chan struct{}       // closed when it is gone
-	once    sync.Once
+	once    [2]sync.Once
 }
 
 // Run shows one session after the other until ctx ends.
 func (s *Supervisor) Run(ctx context.Context) error {
-	var waiting *process
-	defer func() { waiting.kill() }()
-	var failures int
-	for ctx.Err() == nil {
+	var shown, waiting *process // shown served before and is still seen
+	defer func() { shown.kill(); waiting.kill() }()
+	for failures := 0; ctx.Err() == nil; {
+		if failures > 0 && !pause(ctx, failures) {
+			break
+		}
 		active := waiting
 		waiting = nil
-		if active == nil {
-			var err error
-			if active, err = s.start(ctx); err != nil {
+		err := s.turn(ctx, &active)
+		shown.kill() // only now: its last picture stood until there was another
+		shown = nil
+		if err != nil {
+			active.kill()
+			s.cfg.Host.Activate(nil) // better a dark screen than the picture of the person before
+			if ctx.Err() == nil {
 				failures++
 				s.failed(ctx, codeSessionFailed)
-				if !pause(ctx, failures) {
-					break
-				}
-				continue
 			}
-		}
-		if err := s.cfg.Host.Activate(active.display); err != nil {
-			active.kill()
-			failures++
-			s.failed(ctx, codeSessionFailed)
-			if !pause(ctx, failures) {
-				break
-			}
-			continue
-		}
-		if err := active.control.Send(control.Message{Kind: control.Activate}); err != nil {
-			active.kill()
-			failures++
 			continue
 		}
 		if s.cfg.Notify != nil {
@@ -153,13 +144,11 @@ func (s *Supervisor) Run(ctx context.Context) error {
 			}
 			next <- p
 		}()
-		reason, ok := s.watch(ctx, active)
-		if ok && reason != control.Broken {
+		if reason, ok := s.watch(ctx, active); ok && reason != control.Broken {
 			failures = 0
 		} else {
 			failures++
 		}
-		// Leave the picture of the session that ends until the next one can be shown.
 		select {
 		case waiting = <-next:
 		case <-time.After(s.cfg.ReadyIn):
@@ -167,20 +156,35 @@ func (s *Supervisor) Run(ctx context.Context) error {
 			waiting = <-next
 		}
 		stop()
-		if waiting != nil {
-			if err := s.cfg.Host.Activate(waiting.display); err != nil {
-				waiting.kill()
-				waiting = nil
-			}
-		} else {
-			s.cfg.Host.Activate(nil) // better a dark screen than the picture of the person before
-		}
-		active.kill()
-		if failures > 0 && ctx.Err() == nil && !pause(ctx, failures) {
-			break
-		}
+		shown = active
 	}
 	return context.Cause(ctx)
+}
+
+// turn gives a process its turn, starting it first where none waits, and shows it as soon as it has something to show: the
+// neutral screen, or that a card is still in the slot.
+func (s *Supervisor) turn(ctx context.Context, p **process) error {
+	if *p == nil {
+		var err error
+		if *p, err = s.start(ctx); err != nil {
+			return err
+		}
+	}
+	if err := (*p).control.Send(control.Message{Kind: control.Activate}); err != nil {
+		return err
+	}
+	limit := time.NewTimer(s.cfg.SilentFor)
+	defer limit.Stop()
+	select {
+	case <-(*p).visible:
+	case <-(*p).exited:
+		return errors.New("session process ended before it showed anything")
+	case <-limit.C:
+		return errors.New("session process shows nothing")
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return s.cfg.Host.Activate((*p).display)
 }
 
 // watch returns when the active process has ended: how, and whether it said so itself.
@@ -312,7 +316,7 @@ func (s *Supervisor) start(ctx context.Context) (_ *process, err error) {
 		return nil, fmt.Errorf("start session process: %w", startErr)
 	}
 	p := &process{
-		cmd: cmd, control: control.New(conn), ready: make(chan struct{}), hung: make(chan struct{}, 1),
+		cmd: cmd, control: control.New(conn), ready: make(chan struct{}), visible: make(chan struct{}), hung: make(chan struct{}, 1),
 		ended: make(chan control.Reason, 1), heard: make(chan struct{}), exited: make(chan struct{}),
 	}
 	go func() { cmd.Wait(); close(p.exited) }()
@@ -372,7 +376,9 @@ func (p *process) listen() {
 		}
 		switch m.Kind {
 		case control.Ready:
-			p.once.Do(func() { close(p.ready) })
+			p.once[0].Do(func() { close(p.ready) })
+		case control.Visible:
+			p.once[1].Do(func() { close(p.visible) })
 		case control.Hung:
 			select {
 			case p.hung <- struct{}{}:

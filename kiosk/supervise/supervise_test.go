@@ -90,6 +90,10 @@ func child() {
 	if m, err := conn.Receive(); err != nil || m.Kind != control.Activate {
 		os.Exit(5)
 	}
+	if behaviour == "invisible" {
+		select {}
+	}
+	conn.Send(control.Message{Kind: control.Visible})
 	stop := make(chan struct{})
 	if behaviour != "silent" {
 		go func() {
@@ -268,6 +272,7 @@ func TestFailures(t *testing.T) {
 		{"dies before it is ready", "die,stay", 1, "SESSION-PROCESS-FAILED"},
 		{"breaks the protocol", "rubbish,stay", 1, "SESSION-PROCESS-FAILED"},
 		{"gives no sign of life", "silent,stay", 1, "SESSION-PROCESS-SILENT"},
+		{"shows nothing in its turn", "invisible,stay", 1, "SESSION-PROCESS-FAILED"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -148,10 +148,13 @@ func insertOnce(b *testing.B, ctx context.Context, kiosk config.Config, host *re
 	if err := shown.Drawn(ctx); err != nil {
 		b.Fatal(err)
 	}
-	if err := host.Activate(shown); err != nil {
+	if err := sup.Send(control.Message{Kind: control.Activate}); err != nil {
 		b.Fatal(err)
 	}
-	if err := sup.Send(control.Message{Kind: control.Activate}); err != nil {
+	if m, err := sup.Receive(); err != nil || m.Kind != control.Visible {
+		b.Fatal(m, err)
+	}
+	if err := host.Activate(shown); err != nil {
 		b.Fatal(err)
 	}
 	go sup.Receive()                   // how it ended
