@@ -246,12 +246,14 @@ func (l *Link) Unlock(ctx context.Context, s Start, run Run) (Actor, error) {
 }
 
 // CheckCertificate sends C.CH.AUTN for the validity check (PL_TUC_EGK_STATUS) together with the last answer of the
-// card.
+// card. Without a certificate the server gets the answer alone.
 func (l *Link) CheckCertificate(ctx context.Context, autn []byte) (Validity, error) {
 	if l.pending == nil {
 		return Validity{}, fmt.Errorf("check certificate: the card is not unlocked")
 	}
-	l.pending.CertificateCheck = &api.CertificateCheck{CertAutn: autn}
+	if len(autn) > 0 {
+		l.pending.CertificateCheck = &api.CertificateCheck{CertAutn: autn}
+	}
 	msg := &api.AppMessage{Body: &api.AppMessage_Responses{Responses: l.pending}}
 	l.pending = nil
 	answer, err := l.exchange(ctx, msg)

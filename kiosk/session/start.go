@@ -319,15 +319,17 @@ func (s *Session) validity(ctx context.Context) (next activity, err error) {
 	var refused *cos.StatusError
 	switch {
 	case errors.Is(err, egk.ErrMalformed), errors.Is(err, egk.ErrNoCertificate), errors.As(err, &refused):
-		// There is nothing that the server could check (Prüffehler).
+		// There is nothing that the server could check (Prüffehler). It gets the card's last answer all the same.
 		s.logError(ctx, codeOf(err, "CARD-READ-ERROR"), err, true)
+		autn = nil
 	case err != nil:
 		return nil, fail("CARD-READ-ERROR", err)
-	default:
-		v, err := s.server.CheckCertificate(ctx, autn)
-		if err != nil {
-			return nil, fail("SERVER-LOST", err)
-		}
+	}
+	v, err := s.server.CheckCertificate(ctx, autn)
+	if err != nil {
+		return nil, fail("SERVER-LOST", err)
+	}
+	if autn != nil {
 		s.valid.MathValid, s.valid.TimeValid = v.MathValid, v.TimeValid
 		if word, ok := onlineWords[v.Online]; ok {
 			s.valid.Online = word
