@@ -104,8 +104,9 @@ type Loop struct {
 }
 
 type query struct {
-	f    func()
-	done chan struct{}
+	f      func()
+	done   chan struct{}
+	frames int // drawn since the query came
 }
 
 // ErrStopped is returned to callers that wait for a loop which has ended.
@@ -154,10 +155,12 @@ func (l *Loop) Post(ctx context.Context, f func()) error {
 }
 
 // Settle waits until all input that the platform delivered before the call is
-// handled and drawn.
+// handled and drawn. On a page that moves all the time it waits for a few
+// frames.
 func (l *Loop) Settle(ctx context.Context) error { return l.query(ctx, func() {}) }
 
-// query runs f on the loop's goroutine when no frame is due.
+// query runs f on the loop's goroutine when no frame is due, or after
+// maxSettle frames.
 func (l *Loop) query(ctx context.Context, f func()) error {
 	q := query{f: f, done: make(chan struct{})}
 	select {
@@ -206,17 +209,25 @@ func (l *Loop) Run(ctx context.Context) error {
 		if l.flush(); l.needFrame && !now.Before(l.last.Add(l.cfg.Period)) {
 			l.frame(now)
 		}
-		if !l.needFrame && len(l.waiting) > 0 {
-			for _, q := range l.waiting {
-				q.f()
-				close(q.done)
-			}
-			l.waiting = l.waiting[:0]
-		}
+		l.answer()
 		if err := l.wait(ctx, events); err != nil {
 			return endError(err)
 		}
 	}
+}
+
+// answer runs the queries whose time has come.
+func (l *Loop) answer() {
+	rest := l.waiting[:0]
+	for _, q := range l.waiting {
+		if l.needFrame && q.frames < maxSettle {
+			rest = append(rest, q)
+			continue
+		}
+		q.f()
+		close(q.done)
+	}
+	l.waiting = rest
 }
 
 // errEnd ends Run without an error.
@@ -484,6 +495,9 @@ func (l *Loop) resize() {
 // frame lays out, draws and shows.
 func (l *Loop) frame(now time.Time) {
 	l.last, l.needFrame, l.wake = now, false, time.Time{}
+	for i := range l.waiting {
+		l.waiting[i].frames++
+	}
 	l.resize()
 	f := Frame{Start: now, Input: l.byInput}
 	l.byInput = false

@@ -385,6 +385,25 @@ func TestWakeup(t *testing.T) {
 	})
 }
 
+// TestSettleOnAMovingPage asks a page that wants a new frame in every frame.
+func TestSettleOnAMovingPage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		run(t, func(r *rig) {
+			r.check(t, r.display.ClickLabel(r.ctx, r.loop, "OK"))
+			if n := r.now().clicks; n != 1 {
+				t.Errorf("%d clicks", n)
+			}
+		}, func(c *loop.Config) {
+			inner := c.Layout
+			c.Layout = func(gtx layout.Context) {
+				inner(gtx)
+				gtx.Execute(op.InvalidateCmd{})
+			}
+		})
+	})
+}
+
 // TestInputBeforeFrame sends many events at once: one frame answers them all.
 func TestInputBeforeFrame(t *testing.T) {
 	t.Parallel()
