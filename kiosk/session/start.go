@@ -314,12 +314,11 @@ func (s *Session) validity(ctx context.Context) (next activity, err error) {
 	done := s.span(ctx, advlog.L("card.validity"))
 	defer func() { done(err) }()
 	s.connecting(4)
-	s.valid = view.Validity{Online: "unknown"}
 	autn, err := egk.ReadCertificate(ctx, s.card, s.info.Generation, egk.CertAUTN)
 	var refused *cos.StatusError
 	switch {
 	case errors.Is(err, egk.ErrMalformed), errors.Is(err, egk.ErrNoCertificate), errors.As(err, &refused):
-		// There is nothing that the server could check (Prüffehler). It gets the card's last answer all the same.
+		// A check error (Prüffehler): the server learns that there is nothing to check.
 		s.logError(ctx, codeOf(err, "CARD-READ-ERROR"), err, true)
 		autn = nil
 	case err != nil:
@@ -329,11 +328,9 @@ func (s *Session) validity(ctx context.Context) (next activity, err error) {
 	if err != nil {
 		return nil, fail("SERVER-LOST", err)
 	}
-	if autn != nil {
-		s.valid.MathValid, s.valid.TimeValid = v.MathValid, v.TimeValid
-		if word, ok := onlineWords[v.Online]; ok {
-			s.valid.Online = word
-		}
+	s.valid = view.Validity{MathValid: v.MathValid, TimeValid: v.TimeValid, Online: "unknown"}
+	if word, ok := onlineWords[v.Online]; ok {
+		s.valid.Online = word
 	}
 	switch s.info.Apps[egk.HCA] {
 	case egk.AppAvailable:
