@@ -320,3 +320,36 @@ func TestSmallChanges(t *testing.T) {
 		}
 	}
 }
+
+// TestScaledImage: an image shown smaller is scaled once, wherever it moves;
+// one that is mostly out of sight is not scaled as a whole.
+func TestScaledImage(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(8, 8))
+	img := newScene(rng, 1).image[1]
+	size := image.Pt(200, 150)
+	r := silent(2)
+	dst := image.NewRGBA(image.Rectangle{Max: size})
+	show := func(x, y int, scale float32) {
+		var list op.Ops
+		paint.Fill(&list, rgba(0x808080, 255))
+		defer op.Offset(image.Pt(x, y)).Push(&list).Pop()
+		defer op.Affine(f32.AffineId().Scale(f32.Point{}, f32.Pt(scale, scale))).Push(&list).Pop()
+		img.Add(&list)
+		paint.PaintOp{}.Add(&list)
+		r.Frame(dst, &list)
+		if err := sameBytes(dst, render(t, size, &list)); err != nil {
+			t.Errorf("at %d,%d times %v: %v", x, y, scale, err)
+		}
+	}
+	for i := range 10 {
+		show(5*i, 3*i, 0.6)
+	}
+	if n := len(r.textures.copies); n != 1 {
+		t.Errorf("%d copies of one size, want 1", n)
+	}
+	show(-100, -2000, 30)
+	if n := len(r.textures.copies); n != 1 {
+		t.Errorf("%d copies: an image mostly out of sight was scaled as a whole", n)
+	}
+}

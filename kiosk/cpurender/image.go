@@ -28,8 +28,9 @@ type texture struct {
 	swap   bool    // exchange first and third byte when reading
 	mips   []level // smaller versions: mips[0] has half the size
 	frame  uint64  // the last frame that used the texture
-	bytes  int     // memory of mips
+	bytes  int     // memory of mips and of pix, where it is ours
 	bad    bool
+	from   *sampler // of a scaled copy that is not built yet: what it shows
 }
 
 // level is a smaller version of an image, each pixel as in the target.
@@ -38,11 +39,22 @@ type level struct {
 	pix  []uint32
 }
 
-// textureCache keeps the images of recent frames.
+// scaledKey names a scaled copy of an image.
+type scaledKey struct {
+	id      uint64 // of the image
+	nearest bool
+	size    image.Point
+	ua, ub  int64
+	va, vb  int64
+}
+
+// textureCache keeps the images of recent frames, and copies of them in the
+// size in which they are shown.
 type textureCache struct {
 	textures map[any]*texture
+	copies   map[scaledKey]*texture
 	nextID   uint64
-	bytes    int // memory of all mips
+	bytes    int // memory of smaller versions and scaled copies
 	budget   int
 	swap     bool
 }
@@ -103,6 +115,40 @@ func (t *texture) open() bool {
 	return true
 }
 
+// scaled returns the copy of an image as s shows it, size pixels large. It may
+// have to be built.
+func (c *textureCache) scaled(s *sampler, size image.Point, frame uint64) *texture {
+	key := scaledKey{s.t.id, s.nearest, size, s.ua, s.ub, s.va, s.vb}
+	t := c.copies[key]
+	if t == nil {
+		from := *s
+		from.dx, from.dy = 0, 0
+		t = &texture{id: c.nextID, size: size, opaque: s.t.opaque, stride: 4 * size.X, from: &from}
+		c.nextID++
+		c.copies[key] = t
+	}
+	t.frame = frame
+	return t
+}
+
+// buildCopy computes a scaled copy.
+func (t *texture) buildCopy() (added int) {
+	s := t.from
+	if n := s.levels(); n > len(s.t.mips) {
+		added = s.t.build(n)
+	}
+	t.from = nil
+	t.pix = make([]byte, t.stride*t.size.Y)
+	t.bytes = len(t.pix)
+	for y := range t.size.Y {
+		row := t.pix[y*t.stride : (y+1)*t.stride]
+		for x := range t.size.X {
+			store(row[4*x:], encode(s.color(x, y)))
+		}
+	}
+	return added + t.bytes
+}
+
 // evict forgets textures that were not used for a while, and others before
 // their time when their smaller versions exceed the budget.
 func (c *textureCache) evict(frame uint64) {
@@ -110,6 +156,12 @@ func (c *textureCache) evict(frame uint64) {
 		if t.frame+textureAge < frame || c.bytes > c.budget && t.frame != frame {
 			c.bytes -= t.bytes
 			delete(c.textures, h)
+		}
+	}
+	for k, t := range c.copies {
+		if t.frame+textureAge < frame || c.bytes > c.budget && t.frame != frame {
+			c.bytes -= t.bytes
+			delete(c.copies, k)
 		}
 	}
 }
@@ -179,13 +231,13 @@ func (t *texture) bilinear(lv int, fx, fy int64) linear {
 	return mix(&a, &c, v)
 }
 
-// sampler reads an image under a transform. Texture coordinates of a pixel are
-// u = ua*x + ub*y + uc and likewise v, in pixels of the image, 32.32 fixed
-// point, at the centre of the pixel.
+// sampler reads an image under a transform. With x and y counted from dx and dy,
+// the texture coordinates of a pixel are u = ua*x + ub*y + uc and likewise v, in
+// pixels of the image, 32.32 fixed point, at the centre of the pixel.
 type sampler struct {
 	t          *texture
 	nearest    bool
-	direct     bool // pixel by pixel, from image position x-dx, y-dy
+	direct     bool // pixel by pixel: u is x, v is y
 	dx, dy     int
 	ua, ub, uc int64
 	va, vb, vc int64
@@ -196,8 +248,8 @@ type sampler struct {
 // newSampler maps an image to the rounded bounds of its transformed rectangle,
 // as Gio does. c holds the corners and box their bounds, without off.
 func newSampler(t *texture, nearest bool, rest matrix, off image.Point, c [4]point, box rectangle) (sampler, bool) {
-	s := sampler{t: t, nearest: nearest}
 	dr := box.round().Add(off)
+	s := sampler{t: t, nearest: nearest, dx: dr.Min.X, dy: dr.Min.Y}
 	if dr.Empty() {
 		return s, false
 	}
@@ -209,12 +261,12 @@ func newSampler(t *texture, nearest bool, rest matrix, off image.Point, c [4]poi
 		}
 	}
 	if u == (partial{sx: 1}) && v == (partial{hx: 1}) && dr.Size() == t.size {
-		s.direct, s.dx, s.dy = true, dr.Min.X, dr.Min.Y
+		s.direct = true
 		return s, true
 	}
 	w, h := float64(t.size.X), float64(t.size.Y)
 	dw, dh := float64(dr.Dx()), float64(dr.Dy())
-	x0, y0 := (0.5-float64(dr.Min.X))/dw, (0.5-float64(dr.Min.Y))/dh
+	x0, y0 := 0.5/dw, 0.5/dh
 	coef := func(p partial, size float64) (a, b, c float64) {
 		return float64(p.sx/dw) * size, float64(p.hx/dh) * size,
 			float64(float64(p.sx*x0)+float64(p.hx*y0)+p.ox) * size
@@ -279,8 +331,9 @@ func (s *sampler) levels() int {
 
 func (s *sampler) hash() uint64 {
 	h := mix64(uint64(paintImage), s.t.id)
+	h = mix64(h, uint64(uint32(s.dx))<<32|uint64(uint32(s.dy)))
 	if s.direct {
-		return mix64(h, uint64(uint32(s.dx))<<32|uint64(uint32(s.dy)))
+		return h
 	}
 	if s.nearest {
 		h++
@@ -293,6 +346,7 @@ func (s *sampler) hash() uint64 {
 
 // color returns the colour at a pixel, for samplers that are not direct.
 func (s *sampler) color(x, y int) linear {
+	x, y = x-s.dx, y-s.dy
 	u := s.ua*int64(x) + s.ub*int64(y) + s.uc
 	v := s.va*int64(x) + s.vb*int64(y) + s.vc
 	if s.nearest {

@@ -33,8 +33,8 @@ type Options struct {
 	// MaskBudget is the memory for cached coverage masks, in bytes; 0 stands
 	// for 8 MiB. Masks of the current frame are kept whatever it says.
 	MaskBudget int
-	// ImageBudget is the memory for smaller versions of images, in bytes; 0
-	// stands for 16 MiB.
+	// ImageBudget is the memory for smaller versions and scaled copies of
+	// images, in bytes; 0 stands for 16 MiB.
 	ImageBudget int
 	// MaxFrameMasks bounds the memory for the masks of one frame, in bytes; 0
 	// stands for 64 MiB. Shapes beyond it are not drawn.
@@ -104,7 +104,7 @@ type Stats struct {
 	Masks        int    // masks in the cache
 	MaskBytes    int    // their memory
 	Images       int    // images known
-	ImageBytes   int    // memory of their smaller versions
+	ImageBytes   int    // memory of their smaller versions and scaled copies
 	DamagePixels int    // pixels painted in the last frame
 	Recovered    int    // panics recovered since New
 }
@@ -141,7 +141,7 @@ func orDefault(v, def int) int {
 func (r *Renderer) dropCaches() {
 	r.masks = newMaskCache(r.opt.MaskBudget)
 	r.textures = textureCache{
-		textures: make(map[any]*texture), nextID: r.textures.nextID,
+		textures: make(map[any]*texture), copies: make(map[scaledKey]*texture), nextID: r.textures.nextID,
 		budget: r.opt.ImageBudget, swap: r.opt.Order == BGRX,
 	}
 }
@@ -358,11 +358,15 @@ func (r *Renderer) buildMasks() error {
 	return nil
 }
 
-// buildImages computes the smaller versions of images that will be read.
+// buildImages computes the smaller versions and scaled copies of images that
+// will be read.
 func (r *Renderer) buildImages() error {
 	for i := range r.walk.samplers {
 		s := &r.walk.samplers[i]
-		if n := s.levels(); n > len(s.t.mips) {
+		switch n := s.levels(); {
+		case s.direct && s.t.from != nil:
+			r.textures.bytes += s.t.buildCopy()
+		case !s.direct && n > len(s.t.mips):
 			r.textures.bytes += s.t.build(n)
 		}
 	}

@@ -399,6 +399,9 @@ func TestBudget(t *testing.T) {
 	for _, tx := range r.textures.textures {
 		sum += tx.bytes
 	}
+	for _, tx := range r.textures.copies {
+		sum += tx.bytes
+	}
 	if sum != r.textures.bytes {
 		t.Errorf("images use %d bytes, accounted %d", sum, r.textures.bytes)
 	}

@@ -114,6 +114,7 @@ type walker struct {
 	layers   []int32 // open layers: index of their begin command, or -1 when folded
 	saved    map[uint32]matrix
 	folded   int // layers beyond the limit
+	copies   int // pixels of scaled copies of images
 }
 
 // maxLayers bounds the nesting of opacity layers: each needs memory of its own.
@@ -133,7 +134,7 @@ func (w *walker) reset(viewport image.Rectangle) {
 	w.trans = w.trans[:0]
 	w.layers = w.layers[:0]
 	clear(w.saved)
-	w.folded = 0
+	w.folded, w.copies = 0, 0
 }
 
 // release drops what refers to the operation list.
@@ -513,6 +514,9 @@ func (w *walker) paint(st *state) {
 		if !ok {
 			return
 		}
+		if size := box.round().Size(); !s.direct && rest.straight() && w.worthCopy(size, bounds) {
+			s.t, s.direct = w.r.textures.scaled(&s, size, w.r.frame), true
+		}
 		cmd.source = int32(len(w.samplers))
 		w.samplers = append(w.samplers, s)
 		cmd.opaque = st.image.opaque
@@ -523,6 +527,27 @@ func (w *walker) paint(st *state) {
 		cmd.hash = mix64(cmd.hash, w.clips[cmd.clip].chain)
 	}
 	w.cmds = append(w.cmds, cmd)
+}
+
+// maxCopy bounds the pixels of a scaled copy of an image, and maxCopies those of
+// all copies of a frame.
+const (
+	maxCopy   = 1 << 20
+	maxCopies = 1 << 22
+)
+
+// worthCopy decides whether an image is scaled once and kept, or sampled as it
+// is painted. The answer depends on the list alone.
+func (w *walker) worthCopy(size image.Point, visible image.Rectangle) bool {
+	if size.X > maxImageSide || size.Y > maxImageSide {
+		return false
+	}
+	n := size.X * size.Y
+	if n > maxCopy || n > 4*visible.Dx()*visible.Dy() || w.copies+n > maxCopies {
+		return false
+	}
+	w.copies += n
+	return true
 }
 
 func packed(c color.NRGBA) uint32 {
