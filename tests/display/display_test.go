@@ -21,6 +21,7 @@ import (
 	"gioui.org/cpurender"
 	"gioui.org/io/key"
 	"gioui.org/io/pointer"
+	"gioui.org/layout"
 
 	"ktradv/kiosk/cmd/components-demo/page"
 	"ktradv/kiosk/fonts"
@@ -38,14 +39,13 @@ type mirror struct {
 	loop    *loop.Loop
 }
 
-func newMirror(t *testing.T, size image.Point) *mirror {
+func newMirror(t *testing.T, size image.Point, show func(layout.Context)) *mirror {
 	t.Helper()
 	d, err := memory.New(memory.Config{Size: size})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := page.New(fonts.Default().Shaper())
-	l, err := loop.New(loop.Config{Platform: d, Renderer: cpurender.New(cpurender.Options{}), Layout: p.Layout})
+	l, err := loop.New(loop.Config{Platform: d, Renderer: cpurender.New(cpurender.Options{}), Layout: show})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,6 +57,9 @@ func newMirror(t *testing.T, size image.Point) *mirror {
 	m.do(nil)
 	return m
 }
+
+// demoPage is the demo's own page.
+func demoPage() func(layout.Context) { return page.New(fonts.Default().Shaper()).Layout }
 
 // do waits until input is drawn.
 func (m *mirror) do(err error) {
@@ -130,6 +133,9 @@ func turned(img *image.RGBA) *image.RGBA {
 	return out
 }
 
+// darkLook is the label of the button for the dark look.
+const darkLook = "Dunkel"
+
 // TestDemo runs the demo on two display adapters: one that is told the damage
 // and one that flips between two buffers.
 func TestDemo(t *testing.T) {
@@ -138,7 +144,7 @@ func TestDemo(t *testing.T) {
 		"bochs":      {"VGA,xres=1280,yres=800", "true"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			mirror := newMirror(t, image.Pt(1280, 800))
+			mirror := newMirror(t, image.Pt(1280, 800), demoPage())
 			m := boot(t, tt.adapter)
 			m.command("start -platform drm -mode 1280x800 -trace")
 			if g := m.wait(`^demo: display (\S+) flips=(\S+) size=\(1280,800\)$`); g[1] != "Virtual-1" || g[2] != tt.flips {
@@ -218,7 +224,7 @@ func TestDemo(t *testing.T) {
 			m.command("stop")
 
 			// The picture turned on the panel, and the touch screen with it.
-			upright := newMirror(t, image.Pt(800, 1280))
+			upright := newMirror(t, image.Pt(800, 1280), demoPage())
 			m.command("start -platform drm -mode 1280x800 -rotate 90 -trace")
 			same(t, m, name+" turned", turned(upright.display.Image()))
 			next = upright.middle(page.Next)
@@ -230,6 +236,23 @@ func TestDemo(t *testing.T) {
 			m.wait(` presses=1 `)
 			upright.do(upright.display.Tap(upright.ctx, next))
 			same(t, m, name+" turned press", turned(upright.display.Image()))
+			m.command("stop")
+
+			// A screen of the product, and another look of it.
+			show, err := page.Screen("neutral", image.Pt(1280, 800))
+			if err != nil {
+				t.Fatal(err)
+			}
+			product := newMirror(t, image.Pt(1280, 800), show)
+			m.command("start -platform drm -mode 1280x800 -screen neutral -trace")
+			before = same(t, m, name+" product", product.display.Image())
+			look := product.middle(darkLook)
+			m.click(look)
+			product.do(product.display.Click(product.ctx, look))
+			after = same(t, m, name+" product dark", product.display.Image())
+			if bytes.Equal(before.Pix, after.Pix) {
+				t.Error("the other look is the same")
+			}
 		})
 	}
 }
@@ -267,7 +290,7 @@ func TestFigures(t *testing.T) {
 	m := boot(t, "virtio-vga,xres=1280,yres=800")
 	m.command("start -platform drm -mode 1280x800 -trace")
 	m.wait(`^demo: frame `)
-	mirror := newMirror(t, image.Pt(1280, 800))
+	mirror := newMirror(t, image.Pt(1280, 800), demoPage())
 	next := mirror.middle(page.Next)
 	for range 10 { // the caches of the emulator and of the renderer
 		m.click(next)

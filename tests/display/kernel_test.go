@@ -43,19 +43,16 @@ func fetchKernel() (kernel, error) {
 		return kernel{}, err
 	}
 	if len(debs) == 0 {
-		// The package linux-image-amd64 only depends on the current kernel.
-		out, err := exec.Command("apt-cache", "depends", "linux-image-amd64").Output()
+		err := download(dir)
 		if err != nil {
-			return kernel{}, fmt.Errorf("ask for the kernel package: %w", err)
+			// The package list may be missing or old.
+			if out, uerr := exec.Command("apt-get", "update", "-q").CombinedOutput(); uerr != nil {
+				return kernel{}, fmt.Errorf("%w; then update the package list: %w\n%s", err, uerr, out)
+			}
+			err = download(dir)
 		}
-		name := regexp.MustCompile(`linux-image-[0-9][^\s]*-amd64`).FindString(string(out))
-		if name == "" {
-			return kernel{}, errors.New("linux-image-amd64 is not known: run apt-get update")
-		}
-		cmd := exec.Command("apt-get", "download", name)
-		cmd.Dir = dir
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return kernel{}, fmt.Errorf("download %s: %w\n%s", name, err, out)
+		if err != nil {
+			return kernel{}, err
 		}
 		if debs, err = filepath.Glob(filepath.Join(dir, "linux-image-*.deb")); err != nil || len(debs) == 0 {
 			return kernel{}, errors.New("the kernel package was not downloaded")
@@ -102,6 +99,25 @@ func fetchKernel() (kernel, error) {
 		return kernel{}, fmt.Errorf("unpack the kernel package: %w: %s", err, &errOut)
 	}
 	return k, nil
+}
+
+// download fetches the package of the current kernel; linux-image-amd64 itself
+// only depends on it.
+func download(dir string) error {
+	out, err := exec.Command("apt-cache", "depends", "linux-image-amd64").Output()
+	if err != nil {
+		return fmt.Errorf("ask for the kernel package: %w", err)
+	}
+	name := regexp.MustCompile(`linux-image-[0-9][^\s]*-amd64`).FindString(string(out))
+	if name == "" {
+		return errors.New("linux-image-amd64 is not known to apt-get")
+	}
+	cmd := exec.Command("apt-get", "download", name)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("download %s: %w\n%s", name, err, out)
+	}
+	return nil
 }
 
 func moduleName(s string) string { return strings.ReplaceAll(s, "-", "_") }

@@ -1,5 +1,6 @@
 // Command components-demo shows the components of the kiosk's screens on one
-// of its platforms, to try a display, a touch screen or a keyboard with:
+// of its platforms, to try a display, a touch screen or a keyboard with: a page
+// that shows every finger and key, or (-screen) a screen of the product.
 //
 //	components-demo -platform drm               on a terminal, needs /dev/dri and /dev/input
 //	components-demo -platform window            on a desktop (build with -tags window)
@@ -40,6 +41,7 @@ type options struct {
 	output, mode string
 	card         string
 	png          string
+	screen       string
 	trace        bool
 }
 
@@ -52,11 +54,14 @@ func main() {
 	flag.StringVar(&o.card, "card", "", "`device` node of the display card")
 	flag.StringVar(&o.output, "output", "", "`name` of the output, such as HDMI-A-1")
 	flag.StringVar(&o.mode, "mode", "", "`mode` of the display, such as 1280x800@60")
+	flag.StringVar(&o.screen, "screen", "", "show this `screen` of the product instead of the page, such as neutral or menu")
 	flag.StringVar(&o.png, "png", "", "memory: write the picture to this `file` and end")
 	flag.BoolVar(&o.trace, "trace", false, "print a line for each frame")
 	flag.Parse()
-	// A terminal has little memory and one program: collect garbage early.
-	debug.SetGCPercent(50)
+	// A collection in the middle of a frame is felt on a slow machine: let the
+	// heap grow, but keep the whole process below 40 MB.
+	debug.SetGCPercent(400)
+	debug.SetMemoryLimit(28 << 20)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, o, os.Stdout); err != nil && !errors.Is(err, context.Canceled) {
@@ -105,8 +110,14 @@ func run(ctx context.Context, o options, stdout io.Writer) error {
 	defer display.Close()
 
 	p := page.New(fonts.Default().Shaper())
+	show := p.Layout
+	if o.screen != "" {
+		if show, err = page.Screen(o.screen, display.Size()); err != nil {
+			return err
+		}
+	}
 	l, err := loop.New(loop.Config{
-		Platform: display, Renderer: cpurender.New(cpurender.Options{Report: failed}), Layout: p.Layout, Failed: failed,
+		Platform: display, Renderer: cpurender.New(cpurender.Options{Report: failed}), Layout: show, Failed: failed,
 		OnFrame: func(f loop.Frame) {
 			fingers, most := p.Fingers()
 			trace("frame input=%v layout=%d draw=%d show=%d damage=%d presses=%d fingers=%d most=%d text=%q",
