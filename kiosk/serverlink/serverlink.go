@@ -9,13 +9,13 @@ package serverlink
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -147,18 +147,21 @@ func dialTLS(ctx context.Context, cfg Config, timeout time.Duration) (net.Conn, 
 	if err := c.HandshakeContext(ctx); err != nil {
 		raw.Close()
 		kind := ErrNotTrusted
-		var ne net.Error
-		if errors.As(err, &ne) && ne.Timeout() || errors.Is(err, io.EOF) || errors.Is(err, context.DeadlineExceeded) {
+		if broken(err) {
 			kind = ErrUnreachable
-		}
-		var verification *tls.CertificateVerificationError
-		var unknown x509.UnknownAuthorityError
-		if errors.As(err, &verification) || errors.As(err, &unknown) {
-			kind = ErrNotTrusted
 		}
 		return nil, fmt.Errorf("tls handshake with %s: %w: %w", cfg.Address, kind, err)
 	}
 	return c, nil
+}
+
+// broken tells that a handshake failed because the network did: too late, cut, or reset. Everything else is the server's
+// doing.
+func broken(err error) bool {
+	var late net.Error
+	var system syscall.Errno
+	return errors.As(err, &late) && late.Timeout() || errors.As(err, &system) || errors.Is(err, io.EOF) ||
+		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // Start is what the app tells the server of the card: nothing else of the insured person leaves the terminal before

@@ -180,8 +180,8 @@ type Server struct {
 	done  chan error
 
 	mu    sync.Mutex
-	conns int // TCP connections that are open
-	seen  int // that were opened ever
+	conns map[*counted]bool // TCP connections that are open
+	seen  int               // that were opened ever
 	moved chan struct{}
 }
 
@@ -211,7 +211,7 @@ func (w *World) Serve(cfg ServerConfig) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("serve: %w", err)
 	}
-	s := &Server{world: w, addr: l.Addr().String(), done: make(chan error, 1), moved: make(chan struct{})}
+	s := &Server{world: w, addr: l.Addr().String(), done: make(chan error, 1), conns: map[*counted]bool{}, moved: make(chan struct{})}
 	options := append(proxy.ServerOptions(), grpc.Creds(credentials.NewTLS(policy)))
 	if cfg.Received != nil {
 		options = append(options, grpc.StreamInterceptor(
@@ -238,14 +238,14 @@ func (s *Server) Addr() string { return s.addr }
 func (s *Server) Connections() (open, ever int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.conns, s.seen
+	return len(s.conns), s.seen
 }
 
 // WaitUnconnected blocks until no connection is open.
 func (s *Server) WaitUnconnected(ctx context.Context) error {
 	for {
 		s.mu.Lock()
-		open, moved := s.conns, s.moved
+		open, moved := len(s.conns), s.moved
 		s.mu.Unlock()
 		if open == 0 {
 			return nil
@@ -268,11 +268,29 @@ func (s *Server) Dial(ctx context.Context) (*serverlink.Link, error) {
 	return serverlink.Dial(ctx, serverlink.Config{Address: s.addr, TLS: policy})
 }
 
-func (s *Server) count(n int) {
+// Cut tears all open connections, as a network that fails does.
+func (s *Server) Cut() {
+	s.mu.Lock()
+	var open []*counted
+	for c := range s.conns {
+		open = append(open, c)
+	}
+	s.mu.Unlock()
+	for _, c := range open {
+		c.Close()
+	}
+}
+
+// note keeps account of connections.
+func (s *Server) note(c *counted, open bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.conns += n
-	s.seen += max(n, 0)
+	if open {
+		s.conns[c] = true
+		s.seen++
+	} else {
+		delete(s.conns, c)
+	}
 	close(s.moved)
 	s.moved = make(chan struct{})
 }
@@ -285,23 +303,23 @@ type counting struct {
 
 // Accept implements net.Listener.
 func (l *counting) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
+	raw, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	l.s.count(1)
-	return &counted{Conn: c, s: l.s}, nil
+	c := &counted{Conn: raw, s: l.s}
+	l.s.note(c, true)
+	return c, nil
 }
 
 type counted struct {
 	net.Conn
-	s    *Server
-	once sync.Once
+	s *Server
 }
 
 // Close implements net.Conn.
 func (c *counted) Close() error {
-	c.once.Do(func() { c.s.count(-1) })
+	c.s.note(c, false)
 	return c.Conn.Close()
 }
 
