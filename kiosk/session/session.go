@@ -262,11 +262,9 @@ func (s *Session) Handle(ev view.Event) {
 		return
 	}
 	overlay := s.overlay
-	// A touch is activity, but it does not answer the countdown: that takes the one large button.
-	if overlay != view.Idle || ev.Kind == view.Choose {
-		s.active = time.Now()
-		s.overlay = ""
-	}
+	// Any activity restarts the time (AdV-A_2410), also during the countdown.
+	s.active = time.Now()
+	s.overlay = ""
 	cancel := s.cancel
 	changed := overlay != s.overlay
 	s.mu.Unlock()

@@ -68,6 +68,12 @@ func newRigIn(t testing.TB, w *World, cfg TerminalConfig) *rig {
 	if cfg.Dial == nil {
 		cfg.Dial = dialer(server)
 	}
+	return newPatientRig(t, w, cfg, patience)
+}
+
+// newPatientRig waits for everything as long as is said.
+func newPatientRig(t testing.TB, w *World, cfg TerminalConfig, patience time.Duration) *rig {
+	t.Helper()
 	term, err := w.NewTerminal(cfg)
 	if err != nil {
 		t.Fatal(err)
