@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -227,14 +228,19 @@ func freeAddr() (string, error) {
 func (e *Env) run(cfg Config, name string, args ...string) (int, error) {
 	cmd := exec.Command(filepath.Join(cfg.Bin, name), args...)
 	cmd.Stdout, cmd.Stderr = cfg.Output, cfg.Output
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		return 0, fmt.Errorf("start %s: %w", name, err)
-	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM} // nothing outlives a demo that is killed
 	done := make(chan struct{})
 	closing := make(chan struct{})
+	started := make(chan error, 1)
 	go func() {
-		err := cmd.Wait()
+		runtime.LockOSThread() // the kernel looks at the thread that started the program
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
+		err = cmd.Wait()
 		close(done)
 		select {
 		case <-closing:
@@ -245,6 +251,9 @@ func (e *Env) run(cfg Config, name string, args ...string) (int, error) {
 			}
 		}
 	}()
+	if err := <-started; err != nil {
+		return 0, fmt.Errorf("start %s: %w", name, err)
+	}
 	e.onClose(func() {
 		close(closing)
 		cmd.Process.Signal(syscall.SIGTERM)

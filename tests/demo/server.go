@@ -34,11 +34,7 @@ func (e *Env) startServer(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("server address: %w", err)
 	}
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return err
-	}
-	e.serverAddr = net.JoinHostPort("localhost", port)
+	e.serverAddr = addr // by address: a bare machine may not even resolve localhost
 	err = e.writeJSON("server.json", map[string]any{
 		"mode": "test", "listen": addr, "ops_listen": "off",
 		"tls":        map[string]any{"certificate": "tls/cert.pem", "key": "tls/key.pem"},
