@@ -53,8 +53,8 @@ func fail(code string, err error) error {
 	return &Failure{Code: codeOf(err, code), Err: err}
 }
 
-// causes maps what went wrong to the problem that the person is told: the first match counts. Status words of the card
-// come with the result name of the specification (TAB_ADV_318) and are looked up before this table.
+// causes maps what went wrong to the problem that the person is told: the first match counts. A status word of the card
+// that nothing here explains is told by the result name of the specification (TAB_ADV_318).
 var causes = []struct {
 	err  error
 	code string

@@ -107,11 +107,12 @@ func (r *rig) insertTap(tap *Tap) *Tap {
 	return tap
 }
 
+// screen waits for a screen; a problem in its place fails the test at once.
 func (r *rig) screen(want view.Screen) view.View {
 	r.t.Helper()
-	v, err := r.AwaitScreen(r.ctx, want)
-	if err != nil {
-		r.t.Fatal(err)
+	v := r.await("screen "+string(want), func(v view.View) bool { return v.Screen == want || v.Screen == view.Problem })
+	if v.Screen != want {
+		r.t.Fatalf("problem %s in place of the screen %s; screens %v", v.Problem.Code, want, r.Screens())
 	}
 	return v
 }
