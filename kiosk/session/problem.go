@@ -181,10 +181,10 @@ func cardRelated(err error) bool {
 	return false
 }
 
-// logCodes gives every problem its number in the error log (vendor codes, GS-A_4858) with the code as its text. A test
-// keeps the table complete.
+// logCodes gives every problem its number in the error log (vendor codes, GS-A_4858) with the code as its text. 10001 to
+// 10010 belong to the log itself. A test keeps the table complete.
 var logCodes = map[string]advlog.Code{
-	codeInternal:                 advlog.NewCode(10001, "INTERNAL"),
+	codeInternal:                 advlog.NewCode(10011, "INTERNAL"),
 	"CARD-NOT-EGK":               advlog.NewCode(10101, "CARD-NOT-EGK"),
 	"CARD-TOO-OLD":               advlog.NewCode(10102, "CARD-TOO-OLD"),
 	"CARD-NOT-AUTHENTIC":         advlog.NewCode(10103, "CARD-NOT-AUTHENTIC"),
