@@ -174,6 +174,7 @@ func TestDemo(t *testing.T) {
 			// places of an American keyboard.
 			field := image.Pt(640, 324)
 			m.click(field)
+			m.wait(` typing=true `) // nobody types within the same frame as the touch
 			m.keys("shift+g", "r", "bracket_left", "minus", "e", "spc", "shift+y", "bracket_left", "r", "i", "c", "h", "spc",
 				"alt_r+q", "alt_r+e", "equal", "e", "x", "backspace", "1", "2", "3")
 			m.wait(` text="Grüße Zürich @€é123"`)

@@ -120,8 +120,8 @@ func run(ctx context.Context, o options, stdout io.Writer) error {
 		Platform: display, Renderer: cpurender.New(cpurender.Options{Report: failed}), Layout: show, Failed: failed,
 		OnFrame: func(f loop.Frame) {
 			fingers, most := p.Fingers()
-			trace("frame input=%v layout=%d draw=%d show=%d damage=%d presses=%d fingers=%d most=%d text=%q",
-				f.Input, f.Layout.Microseconds(), f.Draw.Microseconds(), f.Show.Microseconds(), len(f.Damage), p.Presses(), fingers, most, p.Text())
+			trace("frame input=%v layout=%d draw=%d show=%d damage=%d presses=%d fingers=%d most=%d typing=%v text=%q",
+				f.Input, f.Layout.Microseconds(), f.Draw.Microseconds(), f.Show.Microseconds(), len(f.Damage), p.Presses(), fingers, most, p.Typing(), p.Text())
 		},
 	})
 	if err != nil {

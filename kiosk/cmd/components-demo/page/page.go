@@ -53,6 +53,7 @@ type Page struct {
 	list    widget.List
 	row     [rows]widget.Clickable
 	editor  widget.Editor
+	typing  bool // the editor has the focus
 
 	presses  int
 	selected int
@@ -75,6 +76,9 @@ func New(shaper *text.Shaper) *Page {
 
 // Presses is how often Next and Back were pressed, less the times of Back.
 func (p *Page) Presses() int { return p.presses }
+
+// Typing reports whether what is typed goes into the field.
+func (p *Page) Typing() bool { return p.typing }
 
 // Text is what the text field holds.
 func (p *Page) Text() string { return p.editor.Text() }
@@ -243,13 +247,14 @@ func (p *Page) field(gtx layout.Context, c design.Palette) layout.Dimensions {
 	size := image.Pt(gtx.Constraints.Max.X, gtx.Dp(72))
 	gtx.Constraints = layout.Exact(size)
 	line, width := c.Line, unit.Dp(2)
-	if gtx.Focused(&p.editor) {
+	p.editor.Update(gtx) // first: it takes the focus with the touch
+	p.typing = gtx.Focused(&p.editor)
+	if p.typing {
 		line, width = c.Accent, 4
 	}
 	box(gtx, size, c.Surface, line, width)
 	defer clip.Rect{Max: size}.Push(gtx.Ops).Pop()
 	semantic.LabelOp(Field).Add(gtx.Ops)
-	p.editor.Update(gtx)
 	// A caret that stands still: it is drawn as if the last key was long ago.
 	gtx.Now = gtx.Now.Add(time.Hour)
 	return layout.UniformInset(16).Layout(gtx, func(gtx layout.Context) layout.Dimensions {
