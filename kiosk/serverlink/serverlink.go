@@ -15,6 +15,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -71,8 +72,13 @@ type Link struct {
 
 	trips   int
 	pending *api.Responses // answers to the last batch, sent together with the certificate to check
+	checked bool           // the server has said its last word: the card is unlocked and its certificate checked
+	quiet   atomic.Bool    // the stream is in order and no exchange is under way
 	once    sync.Once
 }
+
+// closeWait is how long a server in order may take to end its side of the stream.
+const closeWait = 300 * time.Millisecond
 
 // Dial connects, checks the server's certificate and opens the stream.
 func Dial(ctx context.Context, cfg Config) (*Link, error) {
@@ -119,7 +125,9 @@ func Dial(ctx context.Context, cfg Config) (*Link, error) {
 		secured.Close()
 		return nil, fmt.Errorf("open session stream: %w: %w", ErrLost, err)
 	}
-	return &Link{conn: conn, stream: stream, cancel: cancel, wait: answerTimeout}, nil
+	l := &Link{conn: conn, stream: stream, cancel: cancel, wait: answerTimeout}
+	l.quiet.Store(true)
+	return l, nil
 }
 
 func dialTLS(ctx context.Context, cfg Config, timeout time.Duration) (net.Conn, error) {
@@ -267,31 +275,35 @@ func (l *Link) CheckCertificate(ctx context.Context, autn []byte) (Validity, err
 	if u == nil || u.Certificate == nil {
 		return Validity{}, fmt.Errorf("%w: expected the result of the certificate check", ErrProtocol)
 	}
+	l.checked = true
 	return Validity{MathValid: u.Certificate.MathValid, TimeValid: u.Certificate.TimeValid, Online: u.Certificate.Online}, nil
 }
 
 // RoundTrips is the number of app-server-app round trips so far.
 func (l *Link) RoundTrips() int { return l.trips }
 
-// Abort tells the server why the app gives up. Errors do not matter: the link is closed next.
+// Abort tells the server why the app gives up before the conversation is over; then or on a broken stream it does nothing.
+// Errors do not matter: the link is closed next.
 func (l *Link) Abort(code api.AbortCode) {
-	if l.stream.Send(&api.AppMessage{Body: &api.AppMessage_Abort{Abort: &api.Abort{Code: code}}}) == nil {
-		// The message is on its way; half-close lets the server end the stream in order.
-		if l.stream.CloseSend() == nil {
-			done := make(chan struct{})
-			go func() { defer close(done); l.stream.RecvMsg(new(api.ServerMessage)) }()
-			select {
-			case <-done:
-			case <-time.After(500 * time.Millisecond):
-			}
-		}
+	if l.quiet.Load() && !l.checked {
+		_ = l.stream.Send(&api.AppMessage{Body: &api.AppMessage_Abort{Abort: &api.Abort{Code: code}}})
 	}
 }
 
-// Close ends the TLS connection (AdV-A_2449).
+// Close ends the stream, in order where the server plays its part, and the TLS connection (AdV-A_2449).
 func (l *Link) Close() error {
 	var err error
 	l.once.Do(func() {
+		if l.quiet.Swap(false) && l.stream.CloseSend() == nil {
+			ended := make(chan struct{})
+			go func() { defer close(ended); _ = l.stream.RecvMsg(new(api.ServerMessage)) }()
+			timer := time.NewTimer(closeWait)
+			defer timer.Stop()
+			select {
+			case <-ended:
+			case <-timer.C:
+			}
+		}
 		l.cancel()
 		err = l.conn.Close()
 	})
@@ -300,6 +312,7 @@ func (l *Link) Close() error {
 
 // exchange sends one message and waits for the one that answers it.
 func (l *Link) exchange(ctx context.Context, msg *api.AppMessage) (*api.ServerMessage, error) {
+	l.quiet.Store(false)
 	type result struct {
 		m   *api.ServerMessage
 		err error
@@ -336,6 +349,7 @@ func (l *Link) exchange(ctx context.Context, msg *api.AppMessage) (*api.ServerMe
 		if f := r.m.GetFailure(); f != nil {
 			return nil, &Refused{Code: f.Code, SW: uint16(f.Sw)}
 		}
+		l.quiet.Store(true)
 		return r.m, nil
 	}
 }

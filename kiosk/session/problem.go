@@ -162,6 +162,37 @@ func problemInfo(code string, err error) *view.ProblemInfo {
 	return p
 }
 
+// errLogEntry: the protocol entry could not be written.
+var errLogEntry = errors.New("protocol entry not written")
+
+// aborts maps what ended a session to the word with which the server is left; the first match counts.
+var aborts = []struct {
+	err  error
+	code api.AbortCode
+}{
+	{errEnd, api.AbortCode_ABORT_CODE_USER},
+	{errIdle, api.AbortCode_ABORT_CODE_USER},
+	{reader.ErrHung, api.AbortCode_ABORT_CODE_READER_GONE},
+	{apdu.ErrReaderGone, api.AbortCode_ABORT_CODE_READER_GONE},
+	{apdu.ErrCardRemoved, api.AbortCode_ABORT_CODE_CARD_GONE},
+	{apdu.ErrCardMute, api.AbortCode_ABORT_CODE_CARD_GONE},
+	{reader.ErrTransmission, api.AbortCode_ABORT_CODE_CARD_GONE},
+	{errLogEntry, api.AbortCode_ABORT_CODE_LOG_ENTRY},
+}
+
+func abortCode(err error) api.AbortCode {
+	var forbidden *filter.Forbidden
+	if errors.As(err, &forbidden) {
+		return api.AbortCode_ABORT_CODE_COMMAND_REFUSED
+	}
+	for _, a := range aborts {
+		if errors.Is(err, a.err) {
+			return a.code
+		}
+	}
+	return api.AbortCode_ABORT_CODE_INTERNAL
+}
+
 // OutOfOrder is the view of a terminal that cannot serve anyone for the given reason.
 func OutOfOrder(code string) view.View {
 	return view.View{Screen: view.OutOfOrder, Problem: problemInfo(code, nil), TriesLeft: -1}

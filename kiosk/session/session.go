@@ -34,6 +34,7 @@ import (
 	"ktradv/internal/redact"
 	"ktradv/kiosk/serverlink"
 	"ktradv/kiosk/view"
+	"ktradv/server/api"
 )
 
 // Slot is the reader as the session sees it: one slot that holds a card or not.
@@ -51,6 +52,8 @@ type Slot interface {
 type Server interface {
 	Unlock(ctx context.Context, s serverlink.Start, run serverlink.Run) (serverlink.Actor, error)
 	CheckCertificate(ctx context.Context, autn []byte) (serverlink.Validity, error)
+	// Abort tells why the session ends, if it does before the conversation is over.
+	Abort(code api.AbortCode)
 	Close() error
 }
 
@@ -129,7 +132,6 @@ type Session struct {
 	actor  serverlink.Actor
 	valid  view.Validity
 	hca    bool // health application active
-	pinOK  bool // PIN.CH was verified in this session
 	worn   bool // the card's memory needed several attempts to write (UpdateRetryWarning)
 }
 
@@ -158,7 +160,7 @@ func New(cfg Config) (*Session, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Session{cfg: cfg, events: make(chan view.Event, 16), bump: make(chan struct{}, 1)}, nil
+	return &Session{cfg: cfg, opName: advlog.L("terminal.wait"), events: make(chan view.Event, 16), bump: make(chan struct{}, 1)}, nil
 }
 
 // Outcome tells the process how the visit ended.
@@ -452,6 +454,7 @@ func (s *Session) finish(ctx context.Context, err error) {
 		s.card.Disconnect()
 	}
 	if s.server != nil {
+		s.server.Abort(abortCode(err))
 		s.server.Close()
 	}
 	s.forget()

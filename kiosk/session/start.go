@@ -86,7 +86,6 @@ func askPIN(left int, notices []view.Notice) activity {
 		var sw *cos.StatusError
 		switch {
 		case err == nil:
-			s.pinOK = true
 			return (*Session).unlock, nil
 		case errors.As(err, &sw) && sw.Result == cos.ResultWrongSecretWarning:
 			s.logError(ctx, string(sw.Result), err, true)
@@ -291,7 +290,7 @@ func (s *Session) protocolEntry(ctx context.Context) (next activity, err error) 
 		err = nil
 	}
 	if err != nil {
-		return nil, fail(codeLogEntry, err)
+		return nil, fail(codeLogEntry, fmt.Errorf("%w: %w", errLogEntry, err))
 	}
 	return (*Session).validity, nil
 }

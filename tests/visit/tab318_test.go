@@ -14,6 +14,7 @@ import (
 	"ktradv/kiosk/session"
 	"ktradv/kiosk/text"
 	"ktradv/kiosk/view"
+	"ktradv/server/api"
 )
 
 // tab318 is TAB_ADV_318, word by word.
@@ -50,6 +51,9 @@ func (f failing) Unlock(context.Context, serverlink.Start, serverlink.Run) (serv
 func (f failing) CheckCertificate(context.Context, []byte) (serverlink.Validity, error) {
 	return serverlink.Validity{}, f.err
 }
+
+// Abort implements session.Server.
+func (failing) Abort(api.AbortCode) {}
 
 // Close implements session.Server.
 func (failing) Close() error { return nil }

@@ -65,6 +65,9 @@ func (l *local) CheckCertificate(context.Context, []byte) (serverlink.Validity, 
 	return serverlink.Validity{MathValid: true, TimeValid: true, Online: api.OnlineStatus_ONLINE_STATUS_GOOD}, nil
 }
 
+// Abort implements session.Server.
+func (*local) Abort(api.AbortCode) {}
+
 // Close implements session.Server.
 func (l *local) Close() error {
 	l.closed.Store(true)

@@ -2,6 +2,7 @@ package visit
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"encoding/asn1"
 	"fmt"
 	"slices"
@@ -89,7 +90,10 @@ func TestOnlyTheNecessaryLeavesTheTerminal(t *testing.T) {
 			var rec recorded
 			srv := serve(t, world, ServerConfig{Received: rec.add})
 			r := newRig(t, TerminalConfig{Dial: dialer(srv)})
-			r.toMenu(id)
+			menu := r.toMenu(id)
+			if want := (view.Validity{MathValid: true, TimeValid: true, Online: "good"}); *menu.Validity != want {
+				t.Errorf("validity %+v; want %+v", *menu.Validity, want)
+			}
 			atMenu := len(rec.all())
 			r.Choose("vsd.show")
 			r.screen(view.Data)
@@ -108,6 +112,9 @@ func TestOnlyTheNecessaryLeavesTheTerminal(t *testing.T) {
 			certificate, err := x509ti.Parse(der(t, cardFile(t, c, "MF/DF.ESIGN/EF.C.CH.AUT."+kind)))
 			if err != nil {
 				t.Fatal(err)
+			}
+			if _, isRSA := certificate.PublicKey.(*rsa.PublicKey); isRSA != (kind == "R2048") {
+				t.Errorf("key of C.CH.AUT.%s is a %T", kind, certificate.PublicKey)
 			}
 			ik, err := certificate.IK()
 			if err != nil {

@@ -73,11 +73,13 @@ func NewWorld(dir string, now time.Time) (_ *World, err error) {
 	if err := w.Roots.AddCertificate(w.PKI.Root.Certificate); err != nil {
 		return nil, fmt.Errorf("new world: %w", err)
 	}
-	ca, err := x509ti.Parse(w.PKI.EGKCA.Certificate)
-	if err != nil {
-		return nil, fmt.Errorf("new world: %w", err)
+	for _, der := range [][]byte{w.PKI.EGKCA.Certificate, w.PKI.EGKRSACA.Certificate} {
+		ca, err := x509ti.Parse(der)
+		if err != nil {
+			return nil, fmt.Errorf("new world: %w", err)
+		}
+		w.EGKCAs = append(w.EGKCAs, ca)
 	}
-	w.EGKCAs = []*x509ti.Certificate{ca}
 	if err := w.insurer(filepath.Join(dir, "identities")); err != nil {
 		return nil, fmt.Errorf("new world: insurer: %w", err)
 	}
@@ -177,7 +179,7 @@ type Server struct {
 	world *World
 	grpc  *grpc.Server
 	addr  string
-	done  chan error
+	done  chan struct{} // closed when it has ended
 
 	mu    sync.Mutex
 	conns map[*counted]bool // TCP connections that are open
@@ -211,7 +213,7 @@ func (w *World) Serve(cfg ServerConfig) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("serve: %w", err)
 	}
-	s := &Server{world: w, addr: l.Addr().String(), done: make(chan error, 1), conns: map[*counted]bool{}, moved: make(chan struct{})}
+	s := &Server{world: w, addr: l.Addr().String(), done: make(chan struct{}), conns: map[*counted]bool{}, moved: make(chan struct{})}
 	options := append(proxy.ServerOptions(), grpc.Creds(credentials.NewTLS(policy)))
 	if cfg.Received != nil {
 		options = append(options, grpc.StreamInterceptor(
@@ -221,11 +223,14 @@ func (w *World) Serve(cfg ServerConfig) (*Server, error) {
 	}
 	s.grpc = grpc.NewServer(options...)
 	api.RegisterAdVServer(s.grpc, cfg.Service)
-	go func() { s.done <- s.grpc.Serve(&counting{l, s}) }()
+	go func() {
+		defer close(s.done)
+		_ = s.grpc.Serve(&counting{l, s}) // Close is the only way in which it ends
+	}()
 	return s, nil
 }
 
-// Close ends the server and all its connections.
+// Close ends the server and all its connections. It may be called more than once.
 func (s *Server) Close() {
 	s.grpc.Stop()
 	<-s.done
