@@ -179,7 +179,7 @@ func TestUnknownUseCases(t *testing.T) {
 // Every use case of the menu has a row in the table and texts, and appears exactly when the table permits it.
 func TestMenu(t *testing.T) {
 	t.Parallel()
-	req.Covers(t, "AdV-A_2452", "AdV-A_2451")
+	req.Covers(t, "AdV-A_2452")
 	tab := load(t)
 	catalog, err := text.New(nil)
 	if err != nil {

@@ -279,8 +279,6 @@ func TestCanaryVisits(t *testing.T) {
 				}
 			}, answer))
 			play(r)
-			r.Reader.Remove()
-			r.screen(view.Neutral)
 		})
 	}
 	fails := func(code string) func(r *rig) {
@@ -288,7 +286,6 @@ func TestCanaryVisits(t *testing.T) {
 			if c := r.visit(persona.PIN); c != code {
 				r.t.Errorf("problem %q; want %q", c, code)
 			}
-			r.next = 0 // the neutral screen was seen already
 		}
 	}
 	visit("whole", dialer(good), nil, nil, func(r *rig) {
@@ -304,11 +301,13 @@ func TestCanaryVisits(t *testing.T) {
 		}
 		r.Choose(view.ChoiceEnd)
 		r.screen(view.TakeCard)
+		r.leave()
 	})
 	visit("pulled", dialer(good), nil, nil, func(r *rig) {
 		r.startToMenu()
 		r.Choose("vsd.show")
 		r.screen(view.Data)
+		r.leave()
 	})
 	visit("copied", dialer(good), func(p *persona.Persona) { p.WrongKey = true }, nil, fails("CARD-NOT-AUTHENTIC"))
 	visit("damaged", dialer(good), func(p *persona.Persona) { p.Damage = "EF.PD" }, nil, fails("VSD-3011"))

@@ -274,10 +274,7 @@ func TestPadTimeoutAndCancel(t *testing.T) {
 		}
 		r.Choose(view.ChoiceRetry)
 		r.screen(view.PIN)
-		if err := r.Reader.PressDigits("12345"); err != nil { // one too few
-			t.Fatal(err)
-		}
-		r.key(simreader.KeyOK)
+		r.enter("pin", "12345") // one digit too few
 		if v := r.screen(view.PINWrong); v.Problem.Code != "PIN-LENGTH" || v.TriesLeft != 3 {
 			t.Errorf("view %+v, problem %+v", v, v.Problem)
 		}
