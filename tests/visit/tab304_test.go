@@ -534,7 +534,6 @@ func entries(t testing.TB, c *card.Card) []egk.LogEntry {
 
 func protocolEntry(id string, want int) func(*testing.T) {
 	return func(t *testing.T) {
-		req.Covers(t, "AdV-A_2516")
 		r := newRig(t, TerminalConfig{})
 		tap := tapped(t, world, id, nil, nil)
 		before := len(entries(t, tap.Card))
