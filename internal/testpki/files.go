@@ -16,7 +16,8 @@ import (
 const stateFile = "testpki.json"
 
 type savedAuthority struct {
-	Key         []byte `json:"key"`
+	Key         []byte `json:"key,omitempty"` // scalar on brainpoolP256r1
+	RSA         []byte `json:"rsa,omitempty"` // PKCS #1
 	CHR         []byte `json:"chr,omitempty"`
 	Certificate []byte `json:"certificate"`
 }
@@ -35,7 +36,7 @@ func (p *PKI) cvcAuthorities() map[string]*CVCAuthority {
 }
 
 func (p *PKI) x509Authorities() map[string]*X509Authority {
-	return map[string]*X509Authority{"egk-ca": &p.EGKCA, "smb-ca": &p.SMBCA, "component-ca": &p.ComponentCA, "ocsp-signer": &p.OCSPSigner, "other-ocsp-signer": &p.OtherOCSPSigner}
+	return map[string]*X509Authority{"egk-ca": &p.EGKCA, "egk-rsa-ca": &p.EGKRSACA, "smb-ca": &p.SMBCA, "component-ca": &p.ComponentCA, "ocsp-signer": &p.OCSPSigner, "other-ocsp-signer": &p.OtherOCSPSigner, "rsa-ocsp-signer": &p.RSAOCSPSigner}
 }
 
 // Save writes the PKI to a folder, which it makes if needed (files 0600, folder 0700). From then on what the PKI issues
@@ -43,10 +44,12 @@ func (p *PKI) x509Authorities() map[string]*X509Authority {
 func (p *PKI) Save(dir string) error {
 	state := savedState{Now: p.config.Now, OCSPURL: p.config.OCSPURL, CVC: map[string]savedAuthority{}, X509: map[string]savedAuthority{}, TLSCA: p.TLSCA, TLSCAKey: p.TLSCAKey}
 	for name, a := range p.cvcAuthorities() {
-		state.CVC[name] = savedAuthority{a.Key.Bytes(), a.CHR[:], a.Certificate}
+		state.CVC[name] = savedAuthority{Key: a.Key.Bytes(), CHR: a.CHR[:], Certificate: a.Certificate}
 	}
 	for name, a := range p.x509Authorities() {
-		state.X509[name] = savedAuthority{Key: a.Key.Bytes(), Certificate: a.Certificate}
+		saved := a.pair().saved()
+		saved.Certificate = a.Certificate
+		state.X509[name] = saved
 	}
 	raw, err := json.MarshalIndent(state, "", "  ")
 	if err != nil {
@@ -101,10 +104,11 @@ func Load(dir string, config Config) (*PKI, error) {
 	}
 	for name, a := range p.x509Authorities() {
 		saved := state.X509[name]
-		if a.Key, err = brainpool.NewPrivateKey(brainpool.P256r1(), saved.Key); err != nil {
+		key, err := saved.pair()
+		if err != nil {
 			return nil, fmt.Errorf("load test PKI: authority %s: %w", name, err)
 		}
-		a.Certificate = saved.Certificate
+		*a = X509Authority{Key: key.ec, RSA: key.rsa, Certificate: saved.Certificate}
 	}
 	return p, nil
 }

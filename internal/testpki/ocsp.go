@@ -66,8 +66,10 @@ func (p *PKI) OCSPResponse(request []byte, statusOf func(serial *big.Int) Status
 	}
 	signer := &p.OCSPSigner
 	switch {
-	case bytes.Equal(req.keyHash, keyID(p.EGKCA.Key.Public())):
-	case bytes.Equal(req.keyHash, keyID(p.SMBCA.Key.Public())), bytes.Equal(req.keyHash, keyID(p.ComponentCA.Key.Public())):
+	case bytes.Equal(req.keyHash, keyID(p.EGKCA.pair().public())):
+	case bytes.Equal(req.keyHash, keyID(p.EGKRSACA.pair().public())):
+		signer = &p.RSAOCSPSigner
+	case bytes.Equal(req.keyHash, keyID(p.SMBCA.pair().public())), bytes.Equal(req.keyHash, keyID(p.ComponentCA.pair().public())):
 		signer = &p.OtherOCSPSigner
 	default:
 		return ocspFailure(6)
@@ -106,7 +108,7 @@ func (p *PKI) OCSPResponse(request []byte, statusOf func(serial *big.Int) Status
 		case FaultOtherSerial:
 			req.serial = new(big.Int).Add(req.serial, big.NewInt(1))
 		case FaultOtherIssuer:
-			req.keyHash = keyID(p.SMBCA.Key.Public())
+			req.keyHash = keyID(p.SMBCA.pair().public())
 		case FaultNonce:
 			req.nonce = append([]byte{4, 16}, bytes.Repeat([]byte{0x5a}, 16)...)
 		}
@@ -173,8 +175,7 @@ func (p *PKI) OCSPResponse(request []byte, statusOf func(serial *big.Int) Status
 }
 
 func (p *PKI) wrapOCSP(data, signedData []byte, signer *X509Authority) ([]byte, error) {
-	digest := sha256.Sum256(signedData)
-	signature, err := signer.Key.SignASN1(p.config.Rand, digest[:])
+	signature, err := signer.pair().sign(p.config.Rand, signedData)
 	if err != nil {
 		return nil, fmt.Errorf("OCSP response: %w", err)
 	}
@@ -187,7 +188,7 @@ func (p *PKI) wrapOCSP(data, signedData []byte, signer *X509Authority) ([]byte, 
 				b.AddASN1(asn1.OCTET_STRING, func(b *cryptobyte.Builder) {
 					b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) { // BasicOCSPResponse
 						b.AddBytes(data)
-						addAlgorithm(b, oidECDSASHA256)
+						signer.pair().addAlgorithm(b)
 						b.AddASN1BitString(signature)
 						b.AddASN1(asn1.Tag(0).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) {
 							b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddBytes(signer.Certificate) })
@@ -206,7 +207,7 @@ func (p *PKI) rogueSigner() (*X509Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	der, err := p.writeCertificate(ocspSignerTemplate(p, "ADV OCSP Signer 1"), key.Public(), nil, key)
+	der, err := p.writeCertificate(ocspSignerTemplate(p, "ADV OCSP Signer 1"), publicKey{ec: key.Public()}, nil, keyPair{ec: key})
 	if err != nil {
 		return nil, err
 	}

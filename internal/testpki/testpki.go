@@ -8,6 +8,7 @@ package testpki
 
 import (
 	"crypto/rand"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io"
@@ -37,9 +38,10 @@ type CVCAuthority struct {
 	Certificate []byte  // 7F21 ...; a root's is self-signed
 }
 
-// X509Authority is an issuer of X.509 certificates on brainpoolP256r1.
+// X509Authority is an issuer of X.509 certificates, or a signer of OCSP answers. It has one key: Key or RSA.
 type X509Authority struct {
-	Key         *brainpool.PrivateKey
+	Key         *brainpool.PrivateKey // on brainpoolP256r1
+	RSA         *rsa.PrivateKey
 	Certificate []byte // DER
 }
 
@@ -49,8 +51,10 @@ type PKI struct {
 	CardCA, ForeignCA CVCAuthority // issue the card certificates of health cards
 	KTRAdVCA          CVCAuthority // issues the KTR-AdV certificates
 	EGKCA, SMBCA      X509Authority
+	EGKRSACA          X509Authority // issues the R2048 certificates of health cards of generation G2
 	ComponentCA       X509Authority // issues OtherOCSPSigner
 	OCSPSigner        X509Authority // answers for EGKCA, which issued it
+	RSAOCSPSigner     X509Authority // answers for EGKRSACA, which issued it
 	OtherOCSPSigner   X509Authority // answers for SMBCA; not issued by it, so it must be trusted by name
 	TLSCA, TLSCAKey   []byte        // DER; signs server certificates (ECDSA P-256)
 	config            Config
@@ -58,6 +62,7 @@ type PKI struct {
 	dir               string // where issued certificates are filed, "" for memory only
 	issued            map[string][]byte
 	revoked           map[string]bool
+	cardRSA           map[string]*rsa.PrivateKey // by purpose
 }
 
 // Flag lists of oid_cvc_fl_ti (gemSpec_PKI Tab_PKI_910 and the profiles of the KTR-AdV).
@@ -137,12 +142,14 @@ type EGK struct {
 	NotBefore, NotAfter       time.Time // of the X.509 certificates; zero: a year ago, in four years
 	CVCNotBefore, CVCNotAfter time.Time // of the CVC (days); zero: a year ago, in four years
 	Foreign                   bool      // CVC under the foreign root
+	RSA                       bool      // X.509 certificates and keys for the R2048 objects, under EGKRSACA
 	Revoked                   bool      // StatusOf answers "revoked" for the X.509 certificates
 }
 
-// X509Identity is a certificate with its key.
+// X509Identity is a certificate with its key: Key or RSA.
 type X509Identity struct {
-	Key         *brainpool.PrivateKey
+	Key         *brainpool.PrivateKey // on brainpoolP256r1
+	RSA         *rsa.PrivateKey
 	Certificate []byte // DER
 }
 
@@ -161,7 +168,18 @@ type EGKIdentity struct {
 	RootCAR [8]byte              // name of the key below
 	RootKey *brainpool.PublicKey // PuK.RCA.CS.E256
 
-	AUT, AUTN, ENC, ENCV X509Identity // DF.ESIGN, the E256 files and keys
+	AUT, AUTN, ENC, ENCV X509Identity // DF.ESIGN, the E256 files and keys, or the R2048 ones
+}
+
+// usage tells certificates of health cards apart by what their key is for.
+type usage struct{ rsa, sign bool }
+
+// keyUsages are those of gemSpec_PKI chapter 5.1 for C.CH.AUT and AUTN (sign) and for C.CH.ENC and ENCV.
+var keyUsages = map[usage]int{
+	{sign: true}:            UsageDigitalSignature,
+	{rsa: true, sign: true}: UsageDigitalSignature | UsageKeyEncipherment,
+	{}:                      UsageKeyAgreement,
+	{rsa: true}:             UsageKeyEncipherment | UsageDataEncipherment,
 }
 
 // IssueEGK issues the certificates of one health card.
@@ -204,24 +222,31 @@ func (p *PKI) IssueEGK(card EGK) (EGKIdentity, error) {
 	for _, profile := range []struct {
 		to      *X509Identity
 		subject []Attribute
+		purpose string
 		policy  []int
-		usage   int
-		client  bool
+		sign    bool
 	}{
-		{&id.AUT, person, OIDEGKAut, UsageDigitalSignature, true},
-		{&id.AUTN, anonymous, OIDEGKAutN, UsageDigitalSignature, true},
-		{&id.ENC, person, OIDEGKEnc, UsageKeyAgreement, false},
-		{&id.ENCV, anonymous, OIDEGKEncV, UsageKeyAgreement, false},
+		{&id.AUT, person, "AUT", OIDEGKAut, true},
+		{&id.AUTN, anonymous, "AUTN", OIDEGKAutN, true},
+		{&id.ENC, person, "ENC", OIDEGKEnc, false},
+		{&id.ENCV, anonymous, "ENCV", OIDEGKEncV, false},
 	} {
 		t := Template{
-			Subject: profile.subject, NotBefore: notBefore, NotAfter: notAfter, KeyUsage: profile.usage,
+			Subject: profile.subject, NotBefore: notBefore, NotAfter: notAfter, KeyUsage: keyUsages[usage{card.RSA, profile.sign}],
 			Policies:  [][]int{OIDPolicyCP, profile.policy},
 			Admission: &Admission{Item: "Versicherte/-r", OID: OIDVersicherter},
 		}
-		if profile.client {
+		if profile.sign {
 			t.ExtKeyUsage = [][]int{oidClientAuth}
 		}
-		*profile.to, err = p.IssueX509(&p.EGKCA, t)
+		if card.RSA {
+			var key keyPair
+			if key.rsa, err = p.cardRSAKey(profile.purpose); err == nil {
+				*profile.to, err = p.issueFor(key, &p.EGKRSACA, t)
+			}
+		} else {
+			*profile.to, err = p.IssueX509(&p.EGKCA, t)
+		}
 		if err != nil {
 			return EGKIdentity{}, fmt.Errorf("issue eGK: %w", err)
 		}

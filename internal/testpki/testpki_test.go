@@ -171,8 +171,12 @@ func TestX509AgainstOpenSSL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	g2 := card
+	g2.RSA = true
+	old := mustEGK(t, p, g2)
 	dir := t.TempDir()
 	writePEM(t, dir, "egkca.pem", "CERTIFICATE", p.EGKCA.Certificate)
+	writePEM(t, dir, "egkca2.pem", "CERTIFICATE", p.EGKRSACA.Certificate)
 	writePEM(t, dir, "smbca.pem", "CERTIFICATE", p.SMBCA.Certificate)
 	writePEM(t, dir, "kompca.pem", "CERTIFICATE", p.ComponentCA.Certificate)
 	for _, tc := range []struct {
@@ -192,6 +196,13 @@ func TestX509AgainstOpenSSL(t *testing.T) {
 		{"ENC", "egkca.pem", egk.ENC.Certificate, []string{"Key Agreement", "Policy: 1.2.276.0.76.4.68", "X000000012"}, []string{"Digital Signature", "Client Authentication"}},
 		{"ENCV", "egkca.pem", egk.ENCV.Certificate, []string{"Key Agreement", "Policy: 1.2.276.0.76.4.69"}, []string{"Digital Signature", "X000000012"}},
 		{"HCI", "smbca.pem", adv.HCI.Certificate, []string{"CN = AdV Testkasse TEST-ONLY", "Policy: 1.2.276.0.76.4.77", "1.2.276.0.76.4.190", "registrationNumber: 7-109500969"}, nil},
+		{"RSA CA", "egkca2.pem", p.EGKRSACA.Certificate, []string{"CA:TRUE, pathlen:0", "sha256WithRSAEncryption", "2048 bit"}, []string{"brainpool"}},
+		{"RSA AUT", "egkca2.pem", old.AUT.Certificate,
+			[]string{"2048 bit", "sha256WithRSAEncryption", "OU = X000000012", "Policy: 1.2.276.0.76.4.70", "Digital Signature, Key Encipherment", "TLS Web Client Authentication"}, nil},
+		{"RSA AUTN", "egkca2.pem", old.AUTN.Certificate, []string{"2048 bit", "OU = 109500969, CN = ", "Policy: 1.2.276.0.76.4.71"}, []string{"X000000012", "SN ="}},
+		{"RSA ENC", "egkca2.pem", old.ENC.Certificate, []string{"2048 bit", "Key Encipherment, Data Encipherment", "Policy: 1.2.276.0.76.4.68"}, []string{"Digital Signature", "Key Agreement"}},
+		{"RSA ENCV", "egkca2.pem", old.ENCV.Certificate, []string{"2048 bit", "Key Encipherment, Data Encipherment", "Policy: 1.2.276.0.76.4.69"}, []string{"X000000012"}},
+		{"RSA OCSP", "egkca2.pem", p.RSAOCSPSigner.Certificate, []string{"OCSP Signing", "Non Repudiation", "2048 bit"}, nil},
 		{"OCSP", "egkca.pem", p.OCSPSigner.Certificate, []string{"OCSP Signing", "Non Repudiation"}, nil},
 		{"OCSP2", "kompca.pem", p.OtherOCSPSigner.Certificate, []string{"OCSP Signing", "Non Repudiation"}, nil},
 	} {
@@ -214,7 +225,7 @@ func TestX509AgainstOpenSSL(t *testing.T) {
 		if out, err := openssl(t, dir, "verify", "-x509_strict", "-check_ss_sig", "-attime", at, "-CAfile", tc.ca, tc.name+".pem"); err != nil {
 			t.Errorf("%s does not verify: %v\n%s", tc.name, err, out)
 		}
-		other := map[string]string{"egkca.pem": "smbca.pem", "smbca.pem": "kompca.pem", "kompca.pem": "egkca.pem"}[tc.ca]
+		other := map[string]string{"egkca.pem": "smbca.pem", "smbca.pem": "kompca.pem", "kompca.pem": "egkca2.pem", "egkca2.pem": "egkca.pem"}[tc.ca]
 		if out, err := openssl(t, dir, "verify", "-attime", at, "-CAfile", other, tc.name+".pem"); err == nil {
 			t.Errorf("%s verifies under another authority\n%s", tc.name, out)
 		}
@@ -233,12 +244,16 @@ func TestOCSPAgainstOpenSSL(t *testing.T) {
 	bad := card
 	bad.Revoked = true
 	revoked := mustEGK(t, p, bad)
+	old := card
+	old.RSA = true
+	rsaCard := mustEGK(t, p, old)
 	stranger, err := New(Config{Rand: rand.NewChaCha8([32]byte{10}), Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
 	writePEM(t, dir, "ca.pem", "CERTIFICATE", p.EGKCA.Certificate)
+	writePEM(t, dir, "rsaca.pem", "CERTIFICATE", p.EGKRSACA.Certificate)
 	for _, tc := range []struct {
 		name   string
 		cert   []byte
@@ -259,15 +274,21 @@ func TestOCSPAgainstOpenSSL(t *testing.T) {
 		{"issuer", egk.AUTN.Certificate, []OCSPFault{FaultOtherIssuer}, []string{"No Status found"}, true},
 		{"later", egk.AUTN.Certificate, []OCSPFault{FaultTryLater}, []string{"trylater"}, true},
 		{"nonce repeated", egk.AUTN.Certificate, nil, []string{"Response verify OK"}, false},
+		{"rsa", rsaCard.AUTN.Certificate, nil, []string{"Response verify OK", "rsa.pem: good"}, false},
+		{"rsa signature", rsaCard.AUTN.Certificate, []OCSPFault{FaultSignature}, []string{"Response Verify Failure"}, true},
 		{"nonce", egk.AUTN.Certificate, []OCSPFault{FaultNonce}, []string{"Nonce Verify error"}, true},
 	} {
 		writePEM(t, dir, tc.name+".pem", "CERTIFICATE", tc.cert)
 		// A request with a nonce is judged as it was sent; the others by name, for which openssl builds the request again.
-		ask := []string{"ocsp", "-issuer", "ca.pem", "-cert", tc.name + ".pem", "-reqout", "req.der"}
+		ca := "ca.pem"
+		if strings.HasPrefix(tc.name, "rsa") {
+			ca = "rsaca.pem"
+		}
+		ask := []string{"ocsp", "-issuer", ca, "-cert", tc.name + ".pem", "-reqout", "req.der"}
 		judge := []string{"ocsp", "-reqin", "req.der"}
 		if !strings.HasPrefix(tc.name, "nonce") {
 			ask = append(ask, "-no_nonce")
-			judge = []string{"ocsp", "-no_nonce", "-issuer", "ca.pem", "-cert", tc.name + ".pem"}
+			judge = []string{"ocsp", "-no_nonce", "-issuer", ca, "-cert", tc.name + ".pem"}
 		}
 		if out, err := openssl(t, dir, ask...); err != nil {
 			t.Fatalf("%s: %v\n%s", tc.name, err, out)
@@ -283,7 +304,7 @@ func TestOCSPAgainstOpenSSL(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, "resp.der"), resp, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		out, err := openssl(t, dir, append(judge, "-CAfile", "ca.pem", "-respin", "resp.der", "-status_age", "60", "-validity_period", "10")...)
+		out, err := openssl(t, dir, append(judge, "-CAfile", ca, "-respin", "resp.der", "-status_age", "60", "-validity_period", "10")...)
 		for _, s := range tc.has {
 			if !strings.Contains(out, s) {
 				t.Errorf("%s lacks %q (error %v):\n%s", tc.name, s, err, out)
@@ -326,7 +347,8 @@ func TestSaveAndLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if q.Root.CHR != p.Root.CHR || !q.Root.Key.Public().Equal(p.Root.Key.Public()) || !bytes.Equal(q.EGKCA.Certificate, p.EGKCA.Certificate) || !q.Now().Equal(testNow) {
+	if q.Root.CHR != p.Root.CHR || !q.Root.Key.Public().Equal(p.Root.Key.Public()) || !bytes.Equal(q.EGKCA.Certificate, p.EGKCA.Certificate) ||
+		!q.EGKRSACA.RSA.Equal(p.EGKRSACA.RSA) || !bytes.Equal(q.RSAOCSPSigner.Certificate, p.RSAOCSPSigner.Certificate) || !q.Now().Equal(testNow) {
 		t.Error("the loaded PKI differs")
 	}
 	// What one process issues and revokes, the other one knows.

@@ -2,7 +2,6 @@ package testpki
 
 import (
 	"crypto/sha1"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -14,8 +13,6 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 
 	stdasn1 "encoding/asn1"
-
-	"ktradv/internal/brainpool"
 )
 
 // Object identifiers of the profiles (gemSpec_OID, by way of gemSpec_PKI).
@@ -42,6 +39,8 @@ var (
 	oidOCSPSigning = []int{1, 3, 6, 1, 5, 5, 7, 3, 9}
 
 	oidECPublicKey    = []int{1, 2, 840, 10045, 2, 1}
+	oidRSAEncryption  = []int{1, 2, 840, 113549, 1, 1, 1}
+	oidRSASHA256      = []int{1, 2, 840, 113549, 1, 1, 11}
 	oidECDSASHA256    = []int{1, 2, 840, 10045, 4, 3, 2}
 	oidKeyUsage       = []int{2, 5, 29, 15}
 	oidBasic          = []int{2, 5, 29, 19}
@@ -58,6 +57,8 @@ var (
 const (
 	UsageDigitalSignature = 1 << 0
 	UsageNonRepudiation   = 1 << 1
+	UsageKeyEncipherment  = 1 << 2
+	UsageDataEncipherment = 1 << 3
 	UsageKeyAgreement     = 1 << 4
 	UsageCertSign         = 1 << 5
 	UsageCRLSign          = 1 << 6
@@ -95,17 +96,22 @@ type Extension struct {
 	Value    []byte // content of the OCTET STRING
 }
 
-// IssueX509 makes a key and a certificate for it and enters it in the register of the OCSP responder.
+// IssueX509 makes a key on brainpoolP256r1 and a certificate for it and enters it in the register of the OCSP responder.
 func (p *PKI) IssueX509(issuer *X509Authority, t Template) (X509Identity, error) {
 	key, err := p.newKey()
 	if err != nil {
 		return X509Identity{}, fmt.Errorf("certificate: %w", err)
 	}
-	der, err := p.writeCertificate(t, key.Public(), issuer.Certificate, issuer.Key)
+	return p.issueFor(keyPair{ec: key}, issuer, t)
+}
+
+// issueFor makes a certificate for a key.
+func (p *PKI) issueFor(key keyPair, issuer *X509Authority, t Template) (X509Identity, error) {
+	der, err := p.writeCertificate(t, key.public(), issuer.Certificate, issuer.pair())
 	if err != nil {
 		return X509Identity{}, err
 	}
-	return X509Identity{Key: key, Certificate: der}, nil
+	return X509Identity{Key: key.ec, RSA: key.rsa, Certificate: der}, nil
 }
 
 func (p *PKI) makeX509Authorities() (err error) {
@@ -115,18 +121,25 @@ func (p *PKI) makeX509Authorities() (err error) {
 	for _, ca := range []struct {
 		to      *X509Authority
 		subject []Attribute
+		rsa     bool
 	}{
-		{&p.EGKCA, name("Elektronische Gesundheitskarte-CA der Telematikinfrastruktur", "ADV.EGK-CA1")},
-		{&p.SMBCA, name("Institution des Gesundheitswesens-CA der Telematikinfrastruktur", "ADV.SMCB-CA1")},
-		{&p.ComponentCA, name("Komponenten-CA der Telematikinfrastruktur", "ADV.KOMP-CA1")},
+		{&p.EGKCA, name("Elektronische Gesundheitskarte-CA der Telematikinfrastruktur", "ADV.EGK-CA1"), false},
+		{&p.EGKRSACA, name("Elektronische Gesundheitskarte-CA der Telematikinfrastruktur", "ADV.EGK-CA2"), true},
+		{&p.SMBCA, name("Institution des Gesundheitswesens-CA der Telematikinfrastruktur", "ADV.SMCB-CA1"), false},
+		{&p.ComponentCA, name("Komponenten-CA der Telematikinfrastruktur", "ADV.KOMP-CA1"), false},
 	} {
-		if ca.to.Key, err = p.newKey(); err != nil {
+		if ca.rsa {
+			ca.to.RSA, err = newRSAKey()
+		} else {
+			ca.to.Key, err = p.newKey()
+		}
+		if err != nil {
 			return fmt.Errorf("X.509 authority: %w", err)
 		}
 		ca.to.Certificate, err = p.writeCertificate(Template{
 			Subject: ca.subject, NotBefore: p.years(-2), NotAfter: p.years(8), CA: true,
 			KeyUsage: UsageCertSign | UsageCRLSign, Policies: [][]int{OIDPolicyCP},
-		}, ca.to.Key.Public(), nil, ca.to.Key)
+		}, ca.to.pair().public(), nil, ca.to.pair())
 		if err != nil {
 			return err
 		}
@@ -135,8 +148,17 @@ func (p *PKI) makeX509Authorities() (err error) {
 		to     *X509Authority
 		issuer *X509Authority
 		cn     string
-	}{{&p.OCSPSigner, &p.EGKCA, "ADV OCSP Signer 1"}, {&p.OtherOCSPSigner, &p.ComponentCA, "ADV OCSP Signer 2"}} {
-		id, err := p.IssueX509(signer.issuer, ocspSignerTemplate(p, signer.cn))
+	}{{&p.OCSPSigner, &p.EGKCA, "ADV OCSP Signer 1"}, {&p.OtherOCSPSigner, &p.ComponentCA, "ADV OCSP Signer 2"}, {&p.RSAOCSPSigner, &p.EGKRSACA, "ADV OCSP Signer 3"}} {
+		var key keyPair
+		if signer.issuer.RSA != nil {
+			key.rsa, err = newRSAKey()
+		} else {
+			key.ec, err = p.newKey()
+		}
+		if err != nil {
+			return fmt.Errorf("OCSP signer: %w", err)
+		}
+		id, err := p.issueFor(key, signer.issuer, ocspSignerTemplate(p, signer.cn))
 		if err != nil {
 			return err
 		}
@@ -154,7 +176,7 @@ func ocspSignerTemplate(p *PKI, cn string) Template {
 }
 
 // writeCertificate encodes and signs a certificate; without an issuer certificate it is self-signed.
-func (p *PKI) writeCertificate(t Template, public *brainpool.PublicKey, issuer []byte, issuerKey *brainpool.PrivateKey) ([]byte, error) {
+func (p *PKI) writeCertificate(t Template, public publicKey, issuer []byte, issuerKey keyPair) ([]byte, error) {
 	serial, err := p.newSerial()
 	if err != nil {
 		return nil, err
@@ -173,7 +195,7 @@ func (p *PKI) writeCertificate(t Template, public *brainpool.PublicKey, issuer [
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1(asn1.Tag(0).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) { b.AddASN1Int64(2) })
 		b.AddASN1BigInt(serial)
-		addAlgorithm(b, oidECDSASHA256)
+		issuerKey.addAlgorithm(b)
 		b.AddBytes(issuerName)
 		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 			for _, at := range []time.Time{t.NotBefore, t.NotAfter} {
@@ -185,15 +207,9 @@ func (p *PKI) writeCertificate(t Template, public *brainpool.PublicKey, issuer [
 			}
 		})
 		b.AddBytes(subject)
-		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-				addOID(b, oidECPublicKey)
-				b.AddASN1ObjectIdentifier(public.Curve().OID())
-			})
-			b.AddASN1BitString(public.Bytes())
-		})
+		public.addInfo(b)
 		b.AddASN1(asn1.Tag(3).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) {
-			b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) { p.addExtensions(b, t, public, issuerKey.Public()) })
+			b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) { p.addExtensions(b, t, public, issuerKey.public()) })
 		})
 	})
 	tbs, err := b.Bytes()
@@ -210,7 +226,7 @@ func (p *PKI) writeCertificate(t Template, public *brainpool.PublicKey, issuer [
 	return der, nil
 }
 
-func (p *PKI) addExtensions(b *cryptobyte.Builder, t Template, public, issuer *brainpool.PublicKey) {
+func (p *PKI) addExtensions(b *cryptobyte.Builder, t Template, public, issuer publicKey) {
 	add := func(oid []int, critical bool, value func(b *cryptobyte.Builder)) {
 		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 			addOID(b, oid)
@@ -288,16 +304,15 @@ func addBits(b *cryptobyte.Builder, set int) {
 }
 
 // signed wraps the content with algorithm and signature.
-func signed(random io.Reader, tbs []byte, key *brainpool.PrivateKey) ([]byte, error) {
-	digest := sha256.Sum256(tbs)
-	signature, err := key.SignASN1(random, digest[:])
+func signed(random io.Reader, tbs []byte, key keyPair) ([]byte, error) {
+	signature, err := key.sign(random, tbs)
 	if err != nil {
 		return nil, err
 	}
 	var b cryptobyte.Builder
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddBytes(tbs)
-		addAlgorithm(b, oidECDSASHA256)
+		key.addAlgorithm(b)
 		b.AddASN1BitString(signature)
 	})
 	return b.Bytes()
@@ -331,8 +346,8 @@ func encodeName(attributes []Attribute) ([]byte, error) {
 }
 
 // keyID is the SHA-1 of the public key's bits, the usual subject key identifier (RFC 5280 chapter 4.2.1.2).
-func keyID(key *brainpool.PublicKey) []byte {
-	id := sha1.Sum(key.Bytes())
+func keyID(key publicKey) []byte {
+	id := sha1.Sum(key.bits())
 	return id[:]
 }
 

@@ -80,7 +80,7 @@ func newSite(t testing.TB) *site {
 		}
 	}
 	for name, b := range map[string][]byte{"tls/cert.pem": certPEM, "tls/key.pem": keyPEM, "cvc/root.cvc": pki.Root.Certificate,
-		"egk-ca/ca.der": pki.EGKCA.Certificate} {
+		"egk-ca/ca.der": pki.EGKCA.Certificate, "egk-ca/rsa.der": pki.EGKRSACA.Certificate} {
 		if err := os.WriteFile(filepath.Join(s.dir, name), b, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -550,7 +550,7 @@ func TestStartSaysWhatIsMissing(t *testing.T) {
 	}{
 		{"identities", "identities", func(t *testing.T, s *site) { s.config["identities"] = map[string]any{"kind": "file", "dir": "nowhere"} }},
 		{"roots", "CVC roots", func(t *testing.T, s *site) { remove(t, s, "cvc/root.cvc") }},
-		{"CA", "CA certificates", func(t *testing.T, s *site) { remove(t, s, "egk-ca/ca.der") }},
+		{"CA", "CA certificates", func(t *testing.T, s *site) { remove(t, s, "egk-ca/ca.der"); remove(t, s, "egk-ca/rsa.der") }},
 		{"damaged CA", "ca.der", func(t *testing.T, s *site) { write(t, s, "egk-ca/ca.der", []byte{1, 2}) }},
 		{"huge CA", "ca.der", func(t *testing.T, s *site) { write(t, s, "egk-ca/ca.der", make([]byte, 1<<20)) }},
 		{"responders", "OCSP responders", func(t *testing.T, s *site) {

@@ -79,11 +79,15 @@ func newWorld(dir string) (*world, error) {
 	if err := roots.AddCertificate(pki.Root.Certificate); err != nil {
 		return nil, err
 	}
-	ca, err := x509ti.Parse(pki.EGKCA.Certificate)
-	if err != nil {
-		return nil, err
+	var cas []*x509ti.Certificate
+	for _, der := range [][]byte{pki.EGKCA.Certificate, pki.EGKRSACA.Certificate} {
+		ca, err := x509ti.Parse(der)
+		if err != nil {
+			return nil, err
+		}
+		cas = append(cas, ca)
 	}
-	return &world{pki, ids, roots, []*x509ti.Certificate{ca}}, nil
+	return &world{pki, ids, roots, cas}, nil
 }
 
 var sharedWorld = sync.OnceValues(func() (*world, error) {
@@ -620,12 +624,20 @@ func TestCertificateResults(t *testing.T) {
 		persona   string
 		responder func(*tisim.Responder, *big.Int)
 		autn      func(der []byte) []byte
+		cas       []*x509ti.Certificate // nil: all
 		want      *result
 		requests  int
 		code      int // in the error log, 0: no entry
 		iccsn     bool
 	}{
 		{name: "good", persona: "healthy-g21", want: &result{MathValid: true, TimeValid: true, Online: good}, requests: 1},
+		{name: "good, RSA", persona: "healthy-g2", want: &result{MathValid: true, TimeValid: true, Online: good}, requests: 1},
+		{name: "RSA, wrong signature of the responder", persona: "healthy-g2", responder: fault(tisim.WrongSignature), want: &result{MathValid: true, TimeValid: true, Online: failed}, requests: 1, code: 11052},
+		{name: "RSA, signature changed", persona: "healthy-g2", autn: func(der []byte) []byte {
+			der[len(der)-1] ^= 1
+			return der
+		}, want: &result{TimeValid: true, Online: failed}, code: 11050, iccsn: true},
+		{name: "RSA, its CA is not trusted", persona: "healthy-g2", cas: w.cas[:1], want: &result{TimeValid: true, Online: failed}, code: 11050, iccsn: true},
 		{name: "revoked at the responder", persona: "healthy-g21", responder: status(testpki.Revoked), want: &result{MathValid: true, TimeValid: true, Online: revoked}, requests: 1, code: 11051, iccsn: true},
 		{name: "unknown", persona: "healthy-g21", responder: status(testpki.Unknown), want: &result{MathValid: true, TimeValid: true, Online: unknown}, requests: 1, code: 11051, iccsn: true},
 		{name: "persona revoked", persona: "cert-revoked", want: &result{MathValid: true, TimeValid: true, Online: revoked}, requests: 1, code: 11051, iccsn: true},
@@ -654,7 +666,12 @@ func TestCertificateResults(t *testing.T) {
 			srv := httptest.NewServer(responder)
 			defer srv.Close()
 			adapter := consumer.New(consumer.Config{OCSPURL: srv.URL, OCSPTimeout: 300 * time.Millisecond})
-			p := newProxy(t, func(c *proxy.Config) { c.Log, c.Status = log, adapter })
+			p := newProxy(t, func(c *proxy.Config) {
+				c.Log, c.Status = log, adapter
+				if tt.cas != nil {
+					c.EGKCAs = tt.cas
+				}
+			})
 			r, _ := visit(t, p, in, terminal.Options{AUTN: func() []byte {
 				der := in.autn(t)
 				if tt.responder != nil {

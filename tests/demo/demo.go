@@ -173,19 +173,15 @@ func (e *Env) startPKI(ctx context.Context, cfg Config) error {
 	go e.Responder.Serve(sctx, ocsp)
 	e.onClose(stop)
 	for name, content := range map[string][]byte{
-		"trust/cvc/root.cvc":   e.PKI.Root.Certificate,
-		"trust/egk-ca/egk.der": e.PKI.EGKCA.Certificate,
-		"kiosk/roots/root.cvc": e.PKI.Root.Certificate,
-		"kiosk/trust/.keep":    nil,
-		"tls/.keep":            nil,
-		"identities/.keep":     nil,
-		"trust/signers/.keep":  nil,
+		"trust/cvc/root.cvc":       e.PKI.Root.Certificate,
+		"trust/egk-ca/egk.der":     e.PKI.EGKCA.Certificate,
+		"trust/egk-ca/egk-rsa.der": e.PKI.EGKRSACA.Certificate,
+		"kiosk/roots/root.cvc":     e.PKI.Root.Certificate,
 	} {
 		if err := e.write(name, content); err != nil {
 			return err
 		}
 	}
-	os.Remove(filepath.Join(e.Dir, "kiosk/trust/.keep"))
 	certPEM, keyPEM, err := e.PKI.IssueTLSServer([]string{"localhost"}, []net.IP{net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		return fmt.Errorf("tls certificate: %w", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -22,7 +23,11 @@ func (e *Env) writeIdentity() error {
 	if err != nil {
 		return fmt.Errorf("identity of the insurer: %w", err)
 	}
-	return identity.WriteFile(filepath.Join(e.Dir, "identities"), identity.File{
+	dir := filepath.Join(e.Dir, "identities")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("identity of the insurer: %w", err)
+	}
+	return identity.WriteFile(dir, identity.File{
 		IK: id.IK, Name: id.Name, ICCSN: id.ICCSN, CA: id.CACVC,
 		Null: identity.KeyPair{Certificate: id.Null.Certificate, Key: id.Null.Key.Bytes()},
 		AUTR: identity.KeyPair{Certificate: id.AUTR.Certificate, Key: id.AUTR.Key.Bytes()},

@@ -198,8 +198,8 @@ func (w *writer) secrets(p *Persona) {
 	})
 }
 
-// keys writes certificates and keys. On a G2 card, which has no files for
-// elliptic curves, the certificates of the test PKI stand in the R2048 files.
+// keys writes certificates and keys: on a G2 card in the R2048 files and key
+// objects, on newer ones in the E256 ones.
 func (w *writer) keys(p *Persona, id testpki.EGKIdentity, rootCertificate []byte) {
 	w.file("EF.C.eGK.AUT_CVC.E256", id.CVC.Certificate)
 	w.file("EF.C.CA_eGK.CS.E256", id.CACVC)
@@ -209,8 +209,8 @@ func (w *writer) keys(p *Persona, id testpki.EGKIdentity, rootCertificate []byte
 	}
 	for name, x := range map[string]testpki.X509Identity{"AUT": id.AUT, "AUTN": id.AUTN, "ENC": id.ENC, "ENCV": id.ENCV} {
 		w.file("DF.ESIGN/EF.C.CH."+name+"."+kind, x.Certificate)
-		if k, ok := w.root.Lookup("MF/DF.ESIGN/PrK.CH." + name + ".E256").(*card.PrivateKey); ok {
-			k.EC = x.Key
+		if k, ok := w.root.Lookup("MF/DF.ESIGN/PrK.CH." + name + "." + kind).(*card.PrivateKey); ok {
+			k.EC, k.RSA = x.Key, x.RSA
 		}
 	}
 	if k, ok := w.root.Lookup("MF/PrK.eGK.AUT_CVC.E256").(*card.PrivateKey); ok {

@@ -189,7 +189,7 @@ func (p *Persona) system(pki *testpki.PKI, now time.Time, random io.Reader) (*ca
 
 	order := testpki.EGK{
 		ICCSN: p.ICCSN, KVNR: p.Person.KVNR, IK: p.Insurer.IK, InsurerName: p.Insurer.Name, Title: p.Person.Title,
-		GivenName: p.Person.Given, Surname: p.Person.Surname, Foreign: p.ForeignRoot, Revoked: p.Certificate.Revoked,
+		GivenName: p.Person.Given, Surname: p.Person.Surname, Foreign: p.ForeignRoot, Revoked: p.Certificate.Revoked, RSA: p.Generation == "G2",
 	}
 	if n := p.Certificate.ExpiredDays; n > 0 {
 		order.NotBefore, order.NotAfter = now.AddDate(-5, 0, -n), now.AddDate(0, 0, -n)

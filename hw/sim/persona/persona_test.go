@@ -3,6 +3,10 @@ package persona
 import (
 	"bytes"
 	"compress/gzip"
+	"crypto"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
 	"encoding/asn1"
 	"encoding/hex"
 	"encoding/xml"
@@ -284,13 +288,39 @@ func TestSessionWithCardToCard(t *testing.T) {
 				t.Errorf("newest record % X", rec)
 			}
 			expect(t, c, esign, "9000")
-			if der := expect(t, c, autn, "9000"); len(der) < 300 {
+			der := expect(t, c, autn, "9000")
+			if len(der) < 300 {
 				t.Errorf("C.CH.AUTN of %d octets", len(der))
+			}
+			if p.Generation == "G2" {
+				signsRSA(t, c, pki.EGKRSACA.Certificate, der)
 			}
 			c.Reset(true)
 			expect(t, c, hca, "9000")
 			expect(t, c, "00B2013400", "6982")
 		})
+	}
+}
+
+// signsRSA proves C.CH.AUTN.R2048 with the standard library: issued by the RSA CA, and the card signs with its key.
+func signsRSA(t *testing.T, c *card.Card, caDER, der []byte) {
+	t.Helper()
+	ca, err := x509.ParseCertificate(caDER)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cert.CheckSignatureFrom(ca); err != nil {
+		t.Errorf("C.CH.AUTN.R2048: %v", err)
+	}
+	digest := sha256.Sum256([]byte("text"))
+	expect(t, c, "002241B606840186800105", "9000")
+	signature := expect(t, c, "002A9E9A20"+hex.EncodeToString(digest[:])+"00", "9000")
+	if err := rsa.VerifyPSS(cert.PublicKey.(*rsa.PublicKey), crypto.SHA256, digest[:], signature, nil); err != nil {
+		t.Errorf("signature of PrK.CH.AUTN.R2048: %v", err)
 	}
 }
 
