@@ -70,7 +70,9 @@ type shape struct {
 	ne []int
 	// data checks the data field; nil means there must be none.
 	data func(f *Filter, d []byte) error
-	// next is the phase after the card answered 9000; the zero value of advance keeps the phase.
+	// retries: the card may have written after several attempts (63C1 to 63CF, UpdateRetryWarning), which is as good as 9000.
+	retries bool
+	// next is the phase after the card did it; the zero value of advance keeps the phase.
 	advance bool
 	next    Phase
 }
@@ -81,7 +83,7 @@ func imports(flags cvc.Flags) []shape {
 		{name: "SELECT MF", header: [4]byte{0x00, 0xA4, 0x04, 0x0C}, ne: []int{0}},
 		{name: "LIST PUBLIC KEY", header: [4]byte{0x80, 0xCA, 0x01, 0x00}, ne: []int{256, 65536}},
 		{name: "MSE SET verify certificate", header: [4]byte{0x00, 0x22, 0x81, 0xB6}, ne: []int{0}, data: carReference},
-		{name: "PSO VERIFY CERTIFICATE", header: [4]byte{0x00, 0x2A, 0x00, 0xBE}, ne: []int{0}, data: certificate(flags)},
+		{name: "PSO VERIFY CERTIFICATE", header: [4]byte{0x00, 0x2A, 0x00, 0xBE}, ne: []int{0}, data: certificate(flags), retries: true},
 	}
 }
 
@@ -169,7 +171,7 @@ func (f *Filter) Check(c apdu.Command) error {
 func (f *Filter) Observe(r apdu.Response) {
 	p := f.pending
 	f.pending = nil
-	if p == nil || r.SW != 0x9000 {
+	if p == nil || !p.done(r.SW) {
 		return
 	}
 	if f.pendingCHR != nil {
@@ -180,6 +182,11 @@ func (f *Filter) Observe(r apdu.Response) {
 		f.phase = p.next
 		clear(f.trusted) // a certificate counts in its own phase only
 	}
+}
+
+// done tells whether the card carried the command out.
+func (s *shape) done(sw uint16) bool {
+	return sw == apdu.SWOK || s.retries && sw > 0x63C0 && sw <= 0x63CF
 }
 
 func exactly(want []byte) func(*Filter, []byte) error {

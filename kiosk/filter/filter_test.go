@@ -90,6 +90,31 @@ func TestHonestServerPasses(t *testing.T) {
 	}
 }
 
+// A certificate that the card took after several attempts is taken (UpdateRetryWarning); the same answer to another command
+// does not open the next phase.
+func TestRetriesOfTheCard(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	for sw, taken := range map[uint16]bool{0x63C0: false, 0x63C1: true, 0x63CF: true, 0x63D0: false, 0x6300: false, 0x6281: false} {
+		fl := f.after(t, 5)
+		if err := fl.Check(f.script[5]); err != nil {
+			t.Fatal(err)
+		}
+		fl.Observe(apdu.Response{SW: sw})
+		if err := fl.Check(f.script[6]); (err == nil) != taken {
+			t.Errorf("%04X to the certificate, then its key: %v", sw, err)
+		}
+	}
+	fl := f.after(t, 6)
+	if err := fl.Check(f.script[6]); err != nil {
+		t.Fatal(err)
+	}
+	fl.Observe(apdu.Response{SW: 0x63C1})
+	if fl.Phase() != TrustedChannel {
+		t.Error("63C1 to GENERAL AUTHENTICATE opened the next phase")
+	}
+}
+
 func TestForbiddenCommands(t *testing.T) {
 	t.Parallel()
 	req.Covers(t, "A_15113", "A_15117")
