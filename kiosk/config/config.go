@@ -60,6 +60,9 @@ type Reader struct {
 	// PCSCDConfig makes the kiosk's supervisor start (and replace) a pcscd of its own with this folder of reader.conf
 	// files, listening on Socket; "" leaves pcscd to the system.
 	PCSCDConfig string `json:"pcscd_config,omitempty"`
+	// PCSCDPrivate hides the supervisor's pcscd from the system's one, on machines that have both: a demonstration, a test. A
+	// terminal has one pcscd and leaves it false.
+	PCSCDPrivate bool `json:"pcscd_private,omitempty"`
 	// PINFormat overrides how a format-2 PIN block is described to the reader: "89/47/04", "41/48/04" or "81/48/04".
 	PINFormat string `json:"pin_format,omitempty"`
 }
@@ -163,6 +166,8 @@ func (c *Config) check() error {
 		return bad("display.rotation %d", d.Rotation)
 	case c.Reader.PCSCDConfig != "" && c.Reader.Socket == "":
 		return bad("reader.pcscd_config needs reader.socket")
+	case c.Reader.PCSCDPrivate && c.Reader.PCSCDConfig == "":
+		return bad("reader.pcscd_private needs reader.pcscd_config")
 	case c.Server.TrustStore == "":
 		return bad("server.trust_store is missing")
 	case c.CardRoots == "":

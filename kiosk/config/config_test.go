@@ -46,6 +46,7 @@ func TestRefuses(t *testing.T) {
 		{`"idle":{}`, `"idle":{"warn_seconds":241}`},
 		{`"idle":{}`, `"idle":{"blank_seconds":61}`},
 		{`"reader":{}`, `"reader":{"pcscd_config":"x"}`},
+		{`"reader":{}`, `"reader":{"socket":"s","pcscd_private":true}`},
 		{`0011223344556677`, `00112233445566`},
 		{`0011223344556677`, `zz11223344556677`},
 	} {

@@ -310,7 +310,7 @@ func (e *Env) startKiosk(ctx context.Context, cfg Config) error {
 	}
 	err := e.writeJSON("kiosk.json", map[string]any{
 		"display":     map[string]any{"platform": cfg.Display, "width": cfg.Width, "height": cfg.Height},
-		"reader":      map[string]any{"name": "SIM", "socket": ifd.PCSCDSocket(e.Dir), "pcscd_config": ifd.ConfigDir(e.Dir)},
+		"reader":      map[string]any{"name": "SIM", "socket": ifd.PCSCDSocket(e.Dir), "pcscd_config": ifd.ConfigDir(e.Dir), "pcscd_private": true},
 		"server":      map[string]any{"address": server, "trust_store": "kiosk/trust"},
 		"card_roots":  "kiosk/roots",
 		"log":         map[string]any{"enabled": cfg.Logs, "dir": "kiosk/log"},

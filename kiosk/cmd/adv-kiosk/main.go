@@ -101,7 +101,11 @@ func supervisor(ctx context.Context, cfg config.Config, path string) error {
 	defer log.Close()
 	var cards supervise.CardService
 	if cfg.Reader.PCSCDConfig != "" {
-		d, err := pcscd.Start(ctx, pcscd.Config{ConfigDir: cfg.Reader.PCSCDConfig, Socket: cfg.Reader.Socket, Isolation: pcscd.Private})
+		isolation := pcscd.Shared
+		if cfg.Reader.PCSCDPrivate {
+			isolation = pcscd.Private
+		}
+		d, err := pcscd.Start(ctx, pcscd.Config{ConfigDir: cfg.Reader.PCSCDConfig, Socket: cfg.Reader.Socket, Isolation: isolation})
 		if err != nil {
 			return fmt.Errorf("card service: %w", err)
 		}
