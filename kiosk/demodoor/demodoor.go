@@ -165,12 +165,16 @@ func (d *Door) Handler() http.Handler {
 	})
 	mux.HandleFunc("POST /touch", func(w http.ResponseWriter, r *http.Request) {
 		var t Touch
-		if err := json.NewDecoder(io.LimitReader(r.Body, 4096)).Decode(&t); err != nil {
+		dec := json.NewDecoder(io.LimitReader(r.Body, 4096))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&t); err != nil {
 			http.Error(w, "touch: "+err.Error(), http.StatusBadRequest)
 			return
 		}
 		switch err := d.touch(r.Context(), t); {
-		case errors.Is(err, loop.ErrNoElement), errors.Is(err, errNoPoint):
+		case errors.Is(err, errNoPoint):
+			http.Error(w, err.Error(), http.StatusBadRequest)
+		case errors.Is(err, loop.ErrNoElement):
 			http.Error(w, err.Error(), http.StatusNotFound)
 		case err != nil:
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
