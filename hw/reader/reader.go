@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"ktradv/hw/apdu"
+	"ktradv/hw/cos"
 )
 
 // Reader is one card reader with one slot. WaitReader and WaitCard may run at the same time as the other methods.
@@ -196,4 +197,14 @@ type Features struct {
 	ShortOnly bool
 	// PINFormat is how a format-2 PIN block is described to this reader.
 	PINFormat PINFormat
+}
+
+// APDULimits are the longest command and response that card and reader move, in octets; package cos asks a card's
+// connection for them.
+func (f Features) APDULimits() (command, response int) {
+	l := cos.MinimumLimits
+	if f.ShortOnly {
+		l = cos.ShortLimits
+	}
+	return l.Command, l.Response
 }

@@ -98,6 +98,9 @@ type card struct {
 
 var _ reader.Card = (*card)(nil)
 
+// APDULimits keeps package cos from sending what the reader cannot move.
+func (c *card) APDULimits() (command, response int) { return c.pad.Features().APDULimits() }
+
 // begin reads the ATR and, if nobody did before, the reader's features.
 func (c *card) begin(ctx context.Context) error {
 	if err := c.readATR(ctx); err != nil {

@@ -205,6 +205,9 @@ type card struct {
 
 func (c *card) ATR() []byte { return c.atr }
 
+// APDULimits keeps the product from sending what the reader cannot move.
+func (c *card) APDULimits() (command, response int) { return c.pad.Features().APDULimits() }
+
 // alive tells whether this is still the card, and the reader, that was connected to.
 func (c *card) alive() error {
 	plugged, _, generation := c.r.sim.Presence()

@@ -28,7 +28,7 @@ type Card interface {
 }
 
 // powerer is a card that wants to know when its power goes.
-type powerer interface{ PowerOff() }
+type powerer interface{ PowerDown() }
 
 // Profile is the kind of reader.
 type Profile string
@@ -297,7 +297,7 @@ func (r *Reader) Remove() {
 
 func (r *Reader) powerOff() {
 	if p, ok := r.card.(powerer); ok && r.powered {
-		p.PowerOff()
+		p.PowerDown()
 	}
 	r.powered = false
 }

@@ -40,7 +40,7 @@ func (c *echo) Reset(warm bool) []byte {
 	return []byte{0x3B, 0x80}
 }
 
-func (c *echo) PowerOff() { c.off++ }
+func (c *echo) PowerDown() { c.off++ }
 
 func (c *echo) Process(cmd []byte) []byte {
 	c.mu.Lock()
