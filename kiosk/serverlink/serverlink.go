@@ -74,6 +74,8 @@ type Link struct {
 	pending *api.Responses // answers to the last batch, sent together with the certificate to check
 	checked bool           // the server has said its last word: the card is unlocked and its certificate checked
 	quiet   atomic.Bool    // the stream is in order and no exchange is under way
+	hear    sync.Once
+	gone    chan struct{} // closed when the stream has ended or brought what nobody asked for
 	once    sync.Once
 }
 
@@ -125,7 +127,7 @@ func Dial(ctx context.Context, cfg Config) (*Link, error) {
 		secured.Close()
 		return nil, fmt.Errorf("open session stream: %w: %w", ErrLost, err)
 	}
-	l := &Link{conn: conn, stream: stream, cancel: cancel, wait: answerTimeout}
+	l := &Link{conn: conn, stream: stream, cancel: cancel, wait: answerTimeout, gone: make(chan struct{})}
 	l.quiet.Store(true)
 	return l, nil
 }
@@ -276,8 +278,24 @@ func (l *Link) CheckCertificate(ctx context.Context, autn []byte) (Validity, err
 		return Validity{}, fmt.Errorf("%w: expected the result of the certificate check", ErrProtocol)
 	}
 	l.checked = true
+	l.listen()
 	return Validity{MathValid: u.Certificate.MathValid, TimeValid: u.Certificate.TimeValid, Online: u.Certificate.Online}, nil
 }
+
+// listen has the end of a stream on which the server has nothing left to say close gone.
+func (l *Link) listen() {
+	l.hear.Do(func() {
+		go func() {
+			_ = l.stream.RecvMsg(new(api.ServerMessage))
+			close(l.gone)
+		}()
+	})
+}
+
+// Gone is closed when the server ends the conversation, or the connection breaks, after the certificate was checked: then
+// nobody vouches for the session any more, and it ends. Before that every method says so itself. [Link.Close] may close it,
+// too.
+func (l *Link) Gone() <-chan struct{} { return l.gone }
 
 // RoundTrips is the number of app-server-app round trips so far.
 func (l *Link) RoundTrips() int { return l.trips }
@@ -295,12 +313,11 @@ func (l *Link) Close() error {
 	var err error
 	l.once.Do(func() {
 		if l.quiet.Swap(false) && l.stream.CloseSend() == nil {
-			ended := make(chan struct{})
-			go func() { defer close(ended); _ = l.stream.RecvMsg(new(api.ServerMessage)) }()
+			l.listen()
 			timer := time.NewTimer(closeWait)
 			defer timer.Stop()
 			select {
-			case <-ended:
+			case <-l.gone:
 			case <-timer.C:
 			}
 		}

@@ -52,6 +52,8 @@ type Slot interface {
 type Server interface {
 	Unlock(ctx context.Context, s serverlink.Start, run serverlink.Run) (serverlink.Actor, error)
 	CheckCertificate(ctx context.Context, autn []byte) (serverlink.Validity, error)
+	// Gone is closed when the server goes away after the certificate was checked.
+	Gone() <-chan struct{}
 	// Abort tells why the session ends, if it does before the conversation is over.
 	Abort(code api.AbortCode)
 	Close() error
@@ -122,6 +124,7 @@ type Session struct {
 	bump     chan struct{}
 
 	cancel context.CancelCauseFunc // ends the flow; nil before it runs
+	watch  sync.WaitGroup          // what watches the flow from beside
 	sid    advlog.Session
 	opID   advlog.Operation
 	opName advlog.Label
@@ -185,9 +188,8 @@ func (s *Session) Run(ctx context.Context) Outcome {
 	s.cancel, s.started, s.active = cancel, true, time.Now()
 	s.mu.Unlock()
 
-	var watch sync.WaitGroup
-	watch.Go(func() { s.watchIdle(flow) })
-	watch.Go(func() { s.watchCard(flow) })
+	s.watch.Go(func() { s.watchIdle(flow) })
+	s.watch.Go(func() { s.watchCard(flow) })
 
 	err := s.serve(flow)
 	if cause := context.Cause(flow); cause != nil && !errors.Is(err, cause) {
@@ -197,7 +199,7 @@ func (s *Session) Run(ctx context.Context) Outcome {
 	s.started, s.overlay = false, ""
 	s.mu.Unlock()
 	cancel(errEnd)
-	watch.Wait()
+	s.watch.Wait()
 	s.finish(ctx, err)
 	return Outcome{Served: true, Err: err}
 }
@@ -421,6 +423,15 @@ func (s *Session) watchCard(ctx context.Context) {
 		s.cancel(fmt.Errorf("watch card: %w", apdu.ErrCardRemoved))
 	default:
 		s.cancel(fmt.Errorf("watch card: %w", err))
+	}
+}
+
+// watchServer ends the session when the server goes away.
+func (s *Session) watchServer(ctx context.Context, gone <-chan struct{}) {
+	select {
+	case <-ctx.Done():
+	case <-gone:
+		s.cancel(fmt.Errorf("watch server: %w", serverlink.ErrLost))
 	}
 }
 

@@ -327,6 +327,8 @@ func (s *Session) validity(ctx context.Context) (next activity, err error) {
 	if err != nil {
 		return nil, fail("SERVER-LOST", err)
 	}
+	gone := s.server.Gone()
+	s.watch.Go(func() { s.watchServer(ctx, gone) })
 	s.valid = view.Validity{MathValid: v.MathValid, TimeValid: v.TimeValid, Online: "unknown"}
 	if word, ok := onlineWords[v.Online]; ok {
 		s.valid.Online = word

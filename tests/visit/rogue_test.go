@@ -27,6 +27,8 @@ type rogue struct {
 	commands func(s stream, c *api.Commands) (*api.Commands, error)
 	// result is sent for an unlocked card; nil is an honest one.
 	result func(s stream) (*api.ServerMessage, error)
+	// after is called when the card is unlocked and the result sent; nil waits for the end of the session.
+	after func(s stream) error
 }
 
 var rogueSteps = map[c2c.Step]api.Step{
@@ -80,6 +82,9 @@ func (g *rogue) converse(s stream) error {
 	}
 	if err := s.Send(answer); err != nil {
 		return err
+	}
+	if g.after != nil {
+		return g.after(s)
 	}
 	_, err = s.Recv()
 	return err

@@ -52,6 +52,9 @@ func (f failing) CheckCertificate(context.Context, []byte) (serverlink.Validity,
 	return serverlink.Validity{}, f.err
 }
 
+// Gone implements session.Server.
+func (failing) Gone() <-chan struct{} { return nil }
+
 // Abort implements session.Server.
 func (failing) Abort(api.AbortCode) {}
 

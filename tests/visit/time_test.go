@@ -65,6 +65,9 @@ func (l *local) CheckCertificate(context.Context, []byte) (serverlink.Validity, 
 	return serverlink.Validity{MathValid: true, TimeValid: true, Online: api.OnlineStatus_ONLINE_STATUS_GOOD}, nil
 }
 
+// Gone implements session.Server: this server stays.
+func (*local) Gone() <-chan struct{} { return nil }
+
 // Abort implements session.Server.
 func (*local) Abort(api.AbortCode) {}
 
