@@ -68,15 +68,15 @@ var ErrSupervisorGone = errors.New("the supervisor is gone")
 
 // Run serves one insured person. It returns when the visit is over.
 func Run(ctx context.Context, cfg Config) error {
-	reason := control.Broken
-	err := run(ctx, cfg, &reason)
-	if sendErr := cfg.Control.Send(control.Message{Kind: control.Ended, Reason: reason}); sendErr != nil && err == nil {
+	last := control.Message{Kind: control.Ended, Reason: control.Broken}
+	err := run(ctx, cfg, &last)
+	if sendErr := cfg.Control.Send(last); sendErr != nil && err == nil {
 		err = sendErr
 	}
 	return err
 }
 
-func run(ctx context.Context, cfg Config, reason *control.Reason) error {
+func run(ctx context.Context, cfg Config, last *control.Message) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	k := cfg.Kiosk
@@ -139,7 +139,8 @@ func run(ctx context.Context, cfg Config, reason *control.Reason) error {
 	if err := cfg.Control.Send(control.Message{Kind: control.Ready}); err != nil {
 		return err
 	}
-	if err := waitTurn(ctx, cfg.Control); err != nil {
+	turn, err := waitTurn(ctx, cfg.Control)
+	if err != nil {
 		return err
 	}
 	s.turn(func() {
@@ -158,7 +159,7 @@ func run(ctx context.Context, cfg Config, reason *control.Reason) error {
 
 	end, warn, blank := k.Idle.Durations()
 	visit, err := session.New(session.Config{
-		Slot: rd, Roots: roots, TerminalID: terminal, Publish: s.publish, Log: log, Version: Version,
+		Slot: rd, Roots: roots, TerminalID: terminal, Publish: s.publish, Log: log, Version: Version, NewCard: turn.NewCard,
 		Dial: func(ctx context.Context) (session.Server, error) {
 			return serverlink.Dial(ctx, serverlink.Config{Address: k.Server.Address, TLS: tls})
 		},
@@ -177,7 +178,7 @@ func run(ctx context.Context, cfg Config, reason *control.Reason) error {
 	if !out.Served {
 		return out.Err
 	}
-	*reason = control.Served
+	last.Reason, last.NewCard = control.Served, out.NewCard
 	// What the person saw last stays until the next process is shown; it holds nothing personal.
 	fctx, stop := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer stop()
@@ -188,23 +189,27 @@ func run(ctx context.Context, cfg Config, reason *control.Reason) error {
 }
 
 // waitTurn waits for the supervisor's word; a supervisor that is gone ends the process.
-func waitTurn(ctx context.Context, c *control.Conn) error {
-	got := make(chan error, 1)
+func waitTurn(ctx context.Context, c *control.Conn) (control.Message, error) {
+	type result struct {
+		m   control.Message
+		err error
+	}
+	got := make(chan result, 1)
 	go func() {
 		m, err := c.Receive()
 		if err == nil && m.Kind != control.Activate {
 			err = fmt.Errorf("%w: %s instead of %s", control.ErrProtocol, m.Kind, control.Activate)
 		}
-		got <- err
+		got <- result{m, err}
 	}()
 	select {
 	case <-ctx.Done():
-		return context.Cause(ctx)
-	case err := <-got:
-		if err != nil {
-			return fmt.Errorf("wait for the turn: %w", err)
+		return control.Message{}, context.Cause(ctx)
+	case r := <-got:
+		if r.err != nil {
+			return control.Message{}, fmt.Errorf("wait for the turn: %w", r.err)
 		}
-		return nil
+		return r.m, nil
 	}
 }
 

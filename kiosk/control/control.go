@@ -46,6 +46,8 @@ const (
 type Message struct {
 	Kind   Kind   `json:"kind"`
 	Reason Reason `json:"reason,omitempty"`
+	// NewCard, with Ended and Activate: a card was put in for the next visit.
+	NewCard bool `json:"new_card,omitempty"`
 }
 
 // maxLine bounds a line in octets; every message is far shorter.
@@ -92,7 +94,12 @@ func (c *Conn) Receive() (Message, error) {
 		return Message{}, fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
 	switch m.Kind {
-	case Ready, Activate, Visible, Hung:
+	case Ready, Visible, Hung:
+		if m.NewCard {
+			return Message{}, fmt.Errorf("%w: %s with a new card", ErrProtocol, m.Kind)
+		}
+		fallthrough
+	case Activate:
 		if m.Reason != "" {
 			return Message{}, fmt.Errorf("%w: %s with a reason", ErrProtocol, m.Kind)
 		}

@@ -12,7 +12,7 @@ func TestExchange(t *testing.T) {
 	t.Parallel()
 	a, b := net.Pipe()
 	left, right := New(a), New(b)
-	want := []Message{{Kind: Ready}, {Kind: Activate}, {Kind: Hung}, {Kind: Ended, Reason: Served}}
+	want := []Message{{Kind: Ready}, {Kind: Activate}, {Kind: Hung}, {Kind: Ended, Reason: Served, NewCard: true}}
 	go func() {
 		for _, m := range want {
 			if err := left.Send(m); err != nil {
@@ -40,7 +40,7 @@ func TestRefuses(t *testing.T) {
 	t.Parallel()
 	for _, line := range []string{
 		"\n", "{}\n", "no json\n", `{"kind":"shell"}` + "\n", `{"kind":"ended","reason":"?"}` + "\n",
-		`{"kind":"ready","reason":"served"}` + "\n", `{"kind":"` + strings.Repeat("a", 2*maxLine) + `"}` + "\n",
+		`{"kind":"ready","reason":"served"}` + "\n", `{"kind":"ready","new_card":true}` + "\n", `{"kind":"` + strings.Repeat("a", 2*maxLine) + `"}` + "\n",
 	} {
 		if m, err := New(readOnly{strings.NewReader(line)}).Receive(); !errors.Is(err, ErrProtocol) {
 			t.Errorf("Receive(%.40q) = %+v, %v; want a protocol error", line, m, err)

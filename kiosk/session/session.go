@@ -70,6 +70,9 @@ type Config struct {
 	TerminalID [8]byte
 	// Publish shows a view. It must return quickly.
 	Publish func(view.View)
+	// NewCard tells that the card in the slot was put in for this visit: the visit before saw it come. Otherwise a card
+	// that is there belongs to the visit before, and its holder is asked to take it.
+	NewCard bool
 	// CardServiceHung is called when the card service did not answer in its time; whoever started it replaces it. Nil is
 	// allowed.
 	CardServiceHung func()
@@ -120,6 +123,7 @@ type Session struct {
 	overlay  view.Screen
 	deadline time.Time // of the idle countdown
 	active   time.Time // of the last activity
+	newCard  bool      // a card was put in while the end was being explained
 	started  bool      // a card is being served: the idle watch runs
 	bump     chan struct{}
 
@@ -170,6 +174,8 @@ func New(cfg Config) (*Session, error) {
 type Outcome struct {
 	// Served tells that a card was read: this process must end now.
 	Served bool
+	// NewCard tells that a card was put in while the end was being explained; see Config.NewCard.
+	NewCard bool
 	// Err is nil when the visit ended in order, else why not (also logged).
 	Err error
 }
@@ -201,7 +207,9 @@ func (s *Session) Run(ctx context.Context) Outcome {
 	cancel(errEnd)
 	s.watch.Wait()
 	s.finish(ctx, err)
-	return Outcome{Served: true, Err: err}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Outcome{Served: true, NewCard: s.newCard, Err: err}
 }
 
 // waitForVisitor shows the neutral screen until a card is put in. A card that is still there belongs to the visit
@@ -240,6 +248,14 @@ func (s *Session) visitor(ctx context.Context) error {
 			err = fmt.Errorf("wait for the reader: %w", apdu.ErrReaderGone)
 		}
 		return err
+	}
+	if s.cfg.NewCard {
+		quick, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+		err := s.cfg.Slot.WaitCard(quick, true)
+		cancel()
+		if err == nil {
+			return nil
+		}
 	}
 	// Whether a card is there is asked with a wait for its absence that may not take long.
 	quick, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
@@ -522,6 +538,16 @@ func (s *Session) explain(ctx context.Context, err error, code string) {
 			}
 		}()
 	} else {
+		if errors.Is(err, apdu.ErrCardRemoved) {
+			go func() { // a card put in now begins the next visit
+				if s.cfg.Slot.WaitCard(ctx, true) == nil {
+					s.mu.Lock()
+					s.newCard = true
+					s.mu.Unlock()
+					cancel()
+				}
+			}()
+		}
 		go func() { // the next person must not have to read this
 			select {
 			case <-ctx.Done():

@@ -100,12 +100,12 @@ type process struct {
 	cmd     *exec.Cmd
 	display *remote.Session
 	control *control.Conn
-	ready   chan struct{}       // closed when it is set up
-	visible chan struct{}       // closed when it has something to show
-	hung    chan struct{}       // a value when it says that the card service hangs
-	ended   chan control.Reason // one value, when it says so
-	heard   chan struct{}       // closed when nothing more comes from it
-	exited  chan struct{}       // closed when it is gone
+	ready   chan struct{}        // closed when it is set up
+	visible chan struct{}        // closed when it has something to show
+	hung    chan struct{}        // a value when it says that the card service hangs
+	ended   chan control.Message // one value, when it says so
+	heard   chan struct{}        // closed when nothing more comes from it
+	exited  chan struct{}        // closed when it is gone
 	once    [2]sync.Once
 }
 
@@ -113,13 +113,15 @@ type process struct {
 func (s *Supervisor) Run(ctx context.Context) error {
 	var shown, waiting *process // shown served before and is still seen
 	defer func() { shown.kill(); waiting.kill() }()
+	newCard := false // the one before saw a card come for the next visit
 	for failures := 0; ctx.Err() == nil; {
 		if failures > 0 && !pause(ctx, failures) {
 			break
 		}
 		active := waiting
 		waiting = nil
-		err := s.turn(ctx, &active)
+		err := s.turn(ctx, &active, newCard)
+		newCard = false
 		shown.kill() // only now: its last picture stood until there was another
 		shown = nil
 		if err != nil {
@@ -144,7 +146,9 @@ func (s *Supervisor) Run(ctx context.Context) error {
 			}
 			next <- p
 		}()
-		if reason, ok := s.watch(ctx, active); ok && reason != control.Broken {
+		said, ok := s.watch(ctx, active)
+		newCard = said.NewCard
+		if ok && said.Reason != control.Broken {
 			failures = 0
 		} else {
 			failures++
@@ -163,14 +167,14 @@ func (s *Supervisor) Run(ctx context.Context) error {
 
 // turn gives a process its turn, starting it first where none waits, and shows it as soon as it has something to show: the
 // neutral screen, or that a card is still in the slot.
-func (s *Supervisor) turn(ctx context.Context, p **process) error {
+func (s *Supervisor) turn(ctx context.Context, p **process, newCard bool) error {
 	if *p == nil {
 		var err error
 		if *p, err = s.start(ctx); err != nil {
 			return err
 		}
 	}
-	if err := (*p).control.Send(control.Message{Kind: control.Activate}); err != nil {
+	if err := (*p).control.Send(control.Message{Kind: control.Activate, NewCard: newCard}); err != nil {
 		return err
 	}
 	limit := time.NewTimer(s.cfg.SilentFor)
@@ -188,7 +192,7 @@ func (s *Supervisor) turn(ctx context.Context, p **process) error {
 }
 
 // watch returns when the active process has ended: how, and whether it said so itself.
-func (s *Supervisor) watch(ctx context.Context, p *process) (control.Reason, bool) {
+func (s *Supervisor) watch(ctx context.Context, p *process) (control.Message, bool) {
 	tick := time.NewTicker(s.cfg.SilentFor / 5)
 	defer tick.Stop()
 	cards := s.cardsExited()
@@ -197,18 +201,18 @@ func (s *Supervisor) watch(ctx context.Context, p *process) (control.Reason, boo
 	for {
 		select {
 		case <-ctx.Done():
-			return control.Broken, true
-		case reason := <-p.ended:
-			return reason, true
+			return control.Message{Reason: control.Broken}, true
+		case said := <-p.ended:
+			return said, true
 		case <-p.exited:
 			<-p.heard // its last words may still be on their way
 			select {
-			case reason := <-p.ended:
-				return reason, true
+			case said := <-p.ended:
+				return said, true
 			default:
 			}
 			s.failed(ctx, codeSessionFailed)
-			return control.Broken, false
+			return control.Message{Reason: control.Broken}, false
 		case <-p.hung:
 			s.replaceCards(ctx)
 			cards = s.cardsExited()
@@ -229,7 +233,7 @@ func (s *Supervisor) watch(ctx context.Context, p *process) (control.Reason, boo
 			}
 			if time.Since(last) > s.cfg.SilentFor {
 				s.failed(ctx, codeSessionSilent)
-				return control.Broken, false
+				return control.Message{Reason: control.Broken}, false
 			}
 			if s.cfg.Notify != nil {
 				s.cfg.Notify(false)
@@ -317,7 +321,7 @@ func (s *Supervisor) start(ctx context.Context) (_ *process, err error) {
 	}
 	p := &process{
 		cmd: cmd, control: control.New(conn), ready: make(chan struct{}), visible: make(chan struct{}), hung: make(chan struct{}, 1),
-		ended: make(chan control.Reason, 1), heard: make(chan struct{}), exited: make(chan struct{}),
+		ended: make(chan control.Message, 1), heard: make(chan struct{}), exited: make(chan struct{}),
 	}
 	go func() { cmd.Wait(); close(p.exited) }()
 	p.display, err = s.cfg.Host.Attach(hostEnd)
@@ -386,7 +390,7 @@ func (p *process) listen() {
 			}
 		case control.Ended:
 			select {
-			case p.ended <- m.Reason:
+			case p.ended <- m:
 			default:
 			}
 			return

@@ -389,6 +389,16 @@ func TestSessionProcessDies(t *testing.T) {
 	d.must(d.Screen(d.ctx, "neutral"))
 }
 
+// A card pulled in the middle of an operation and put in again while the screen explains begins a new visit.
+func TestCardPutInAgain(t *testing.T) {
+	t.Parallel()
+	d := start(t, demo.Config{Profile: simreader.MCT})
+	d.upTo("healthy-g21", "pin")
+	d.must(d.Remove(d.ctx))
+	d.must(d.Screen(d.ctx, "problem"))
+	d.upTo("healthy-g21", "menu")
+}
+
 // A production build refuses a configuration with a door, and -check says what is wrong.
 func TestProductionKioskHasNoDoor(t *testing.T) {
 	t.Parallel()
