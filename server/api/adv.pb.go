@@ -301,7 +301,7 @@ const (
 	FailureCode_FAILURE_CODE_CARD_NOT_AUTHENTIC FailureCode = 3
 	// PIN.CH is not verified on the card (A_15114).
 	FailureCode_FAILURE_CODE_PIN_NOT_VERIFIED FailureCode = 4
-	// The card refused a command; sw tells how.
+	// The card refused a command other than those of FAILURE_CODE_IMPORT_REFUSED; sw tells how (result ErrorAuthentication).
 	FailureCode_FAILURE_CODE_CARD_REFUSED FailureCode = 5
 	// The app took too long for an answer.
 	FailureCode_FAILURE_CODE_TIMEOUT FailureCode = 6
@@ -309,23 +309,30 @@ const (
 	FailureCode_FAILURE_CODE_BUSY FailureCode = 7
 	// The server is being stopped.
 	FailureCode_FAILURE_CODE_SHUTDOWN FailureCode = 8
-	// A fault of the server, for example an identity that cannot sign.
+	// A fault of the server.
 	FailureCode_FAILURE_CODE_INTERNAL FailureCode = 9
+	// The insurer's SM-B cannot be used: its CV certificates are expired or have the wrong profile, or its keys do not fit
+	// them (result WrongEndEntityCVC).
+	FailureCode_FAILURE_CODE_IDENTITY_UNSUITABLE FailureCode = 10
+	// The card does not take the CV certificates of the insurer's SM-B; sw tells how (result ErrorImportCVC).
+	FailureCode_FAILURE_CODE_IMPORT_REFUSED FailureCode = 11
 )
 
 // Enum value maps for FailureCode.
 var (
 	FailureCode_name = map[int32]string{
-		0: "FAILURE_CODE_UNSPECIFIED",
-		1: "FAILURE_CODE_PROTOCOL",
-		2: "FAILURE_CODE_IDENTITY_UNAVAILABLE",
-		3: "FAILURE_CODE_CARD_NOT_AUTHENTIC",
-		4: "FAILURE_CODE_PIN_NOT_VERIFIED",
-		5: "FAILURE_CODE_CARD_REFUSED",
-		6: "FAILURE_CODE_TIMEOUT",
-		7: "FAILURE_CODE_BUSY",
-		8: "FAILURE_CODE_SHUTDOWN",
-		9: "FAILURE_CODE_INTERNAL",
+		0:  "FAILURE_CODE_UNSPECIFIED",
+		1:  "FAILURE_CODE_PROTOCOL",
+		2:  "FAILURE_CODE_IDENTITY_UNAVAILABLE",
+		3:  "FAILURE_CODE_CARD_NOT_AUTHENTIC",
+		4:  "FAILURE_CODE_PIN_NOT_VERIFIED",
+		5:  "FAILURE_CODE_CARD_REFUSED",
+		6:  "FAILURE_CODE_TIMEOUT",
+		7:  "FAILURE_CODE_BUSY",
+		8:  "FAILURE_CODE_SHUTDOWN",
+		9:  "FAILURE_CODE_INTERNAL",
+		10: "FAILURE_CODE_IDENTITY_UNSUITABLE",
+		11: "FAILURE_CODE_IMPORT_REFUSED",
 	}
 	FailureCode_value = map[string]int32{
 		"FAILURE_CODE_UNSPECIFIED":          0,
@@ -338,6 +345,8 @@ var (
 		"FAILURE_CODE_BUSY":                 7,
 		"FAILURE_CODE_SHUTDOWN":             8,
 		"FAILURE_CODE_INTERNAL":             9,
+		"FAILURE_CODE_IDENTITY_UNSUITABLE":  10,
+		"FAILURE_CODE_IMPORT_REFUSED":       11,
 	}
 )
 
@@ -1100,7 +1109,7 @@ func (x *CertificateResult) GetOnline() OnlineStatus {
 type Failure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Code  FailureCode            `protobuf:"varint,1,opt,name=code,proto3,enum=ktradv.v1.FailureCode" json:"code,omitempty"`
-	// For FAILURE_CODE_CARD_REFUSED the status word of the card, else 0.
+	// For FAILURE_CODE_CARD_REFUSED and FAILURE_CODE_IMPORT_REFUSED the status word of the card, else 0.
 	Sw            uint32 `protobuf:"varint,2,opt,name=sw,proto3" json:"sw,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1230,7 +1239,7 @@ const file_adv_proto_rawDesc = "" +
 	"\x12ONLINE_STATUS_GOOD\x10\x01\x12\x19\n" +
 	"\x15ONLINE_STATUS_REVOKED\x10\x02\x12\x19\n" +
 	"\x15ONLINE_STATUS_UNKNOWN\x10\x03\x12\x1e\n" +
-	"\x1aONLINE_STATUS_CHECK_FAILED\x10\x04*\xbb\x02\n" +
+	"\x1aONLINE_STATUS_CHECK_FAILED\x10\x04*\x82\x03\n" +
 	"\vFailureCode\x12\x1c\n" +
 	"\x18FAILURE_CODE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15FAILURE_CODE_PROTOCOL\x10\x01\x12%\n" +
@@ -1241,7 +1250,10 @@ const file_adv_proto_rawDesc = "" +
 	"\x14FAILURE_CODE_TIMEOUT\x10\x06\x12\x15\n" +
 	"\x11FAILURE_CODE_BUSY\x10\a\x12\x19\n" +
 	"\x15FAILURE_CODE_SHUTDOWN\x10\b\x12\x19\n" +
-	"\x15FAILURE_CODE_INTERNAL\x10\t2E\n" +
+	"\x15FAILURE_CODE_INTERNAL\x10\t\x12$\n" +
+	" FAILURE_CODE_IDENTITY_UNSUITABLE\x10\n" +
+	"\x12\x1f\n" +
+	"\x1bFAILURE_CODE_IMPORT_REFUSED\x10\v2E\n" +
 	"\x03AdV\x12>\n" +
 	"\aSession\x12\x15.ktradv.v1.AppMessage\x1a\x18.ktradv.v1.ServerMessage(\x010\x01B\x13Z\x11ktradv/server/apib\x06proto3"
 

@@ -86,10 +86,10 @@ var failures = []struct {
 	{errOtherIK, failure{code: api.FailureCode_FAILURE_CODE_PROTOCOL, log: codeOtherIK, kind: advlog.Security, severity: advlog.Error, result: advlog.ResultRefused, card: true}},
 	{identity.ErrUnknownIK, failure{code: api.FailureCode_FAILURE_CODE_IDENTITY_UNAVAILABLE, log: codeIdentity, kind: advlog.Business, severity: advlog.Error, result: advlog.ResultRefused}},
 	{identity.ErrUnavailable, failure{code: api.FailureCode_FAILURE_CODE_IDENTITY_UNAVAILABLE, log: codeIdentityFault, severity: advlog.Fatal, result: advlog.ResultFailed}},
-	{c2c.ErrIdentity, failure{code: api.FailureCode_FAILURE_CODE_INTERNAL, log: codeIdentityFault, severity: advlog.Fatal, result: advlog.ResultFailed}},
+	{c2c.ErrIdentity, failure{code: api.FailureCode_FAILURE_CODE_IDENTITY_UNSUITABLE, log: codeIdentityFault, severity: advlog.Fatal, result: advlog.ResultFailed}},
 	{c2c.ErrPINNotVerified, failure{code: api.FailureCode_FAILURE_CODE_PIN_NOT_VERIFIED, log: codePIN, kind: advlog.Security, severity: advlog.Error, result: advlog.ResultRefused, card: true}},
 	{c2c.ErrChannel, failure{code: api.FailureCode_FAILURE_CODE_CARD_NOT_AUTHENTIC, log: codeNotAuthentic, kind: advlog.Security, severity: advlog.Error, result: advlog.ResultRefused, card: true}},
-	{c2c.ErrRootUnknown, failure{code: api.FailureCode_FAILURE_CODE_CARD_REFUSED, log: codeRootUnknown, severity: advlog.Error, result: advlog.ResultFailed, card: true, remote: true}},
+	{c2c.ErrRootUnknown, failure{code: api.FailureCode_FAILURE_CODE_IMPORT_REFUSED, log: codeRootUnknown, severity: advlog.Error, result: advlog.ResultFailed, card: true, remote: true}},
 	{c2c.ErrProtocol, failure{code: api.FailureCode_FAILURE_CODE_PROTOCOL, log: codeProtocol, kind: advlog.Security, severity: advlog.Error, result: advlog.ResultRefused, remote: true}},
 	{apdu.ErrMalformedResponse, failure{code: api.FailureCode_FAILURE_CODE_PROTOCOL, log: codeProtocol, kind: advlog.Security, severity: advlog.Error, result: advlog.ResultRefused, remote: true}},
 	{api.ErrMalformed, failure{code: api.FailureCode_FAILURE_CODE_PROTOCOL, log: codeProtocol, kind: advlog.Security, severity: advlog.Error, result: advlog.ResultRefused, remote: true}},
@@ -126,7 +126,11 @@ func classify(err error) failure {
 		}
 	}
 	if sw := statusWord(err); sw != 0 {
-		return failure{code: api.FailureCode_FAILURE_CODE_CARD_REFUSED, sw: sw, log: codeCardRefused, severity: advlog.Error,
+		code := api.FailureCode_FAILURE_CODE_CARD_REFUSED
+		if cos.IsResult(err, cos.ResultErrorImportCVC) {
+			code = api.FailureCode_FAILURE_CODE_IMPORT_REFUSED
+		}
+		return failure{code: code, sw: sw, log: codeCardRefused, severity: advlog.Error,
 			result: advlog.ResultFailed, card: true, remote: true}
 	}
 	return failure{code: api.FailureCode_FAILURE_CODE_INTERNAL, log: codeFault, severity: advlog.Fatal, result: advlog.ResultFailed}

@@ -25,6 +25,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"ktradv/hw/apdu"
+	"ktradv/hw/c2c"
 	"ktradv/hw/cvc"
 	"ktradv/hw/egk"
 	"ktradv/hw/sim/card"
@@ -426,10 +427,10 @@ func TestRefusals(t *testing.T) {
 		}), want: api.FailureCode_FAILURE_CODE_PROTOCOL, code: 11030},
 		{name: "card refuses the import", persona: "healthy-g21", options: corrupt(role, func(r *api.Responses) {
 			r.Apdu = [][]byte{{0x90, 0x00}, {0x6A, 0x80}}
-		}), want: api.FailureCode_FAILURE_CODE_CARD_REFUSED, sw: 0x6A80, code: 11023, iccsn: true},
+		}), want: api.FailureCode_FAILURE_CODE_IMPORT_REFUSED, sw: 0x6A80, code: 11023, iccsn: true},
 		{name: "card does not know the root", persona: "healthy-g21", options: corrupt(open, func(r *api.Responses) {
 			r.Apdu = [][]byte{{0x90, 0x00}, {0x90, 0x00}, {0x6A, 0x88}}
-		}), want: api.FailureCode_FAILURE_CODE_CARD_REFUSED, sw: 0x6A88, code: 11024, iccsn: true},
+		}), want: api.FailureCode_FAILURE_CODE_IMPORT_REFUSED, sw: 0x6A88, code: 11024, iccsn: true},
 		{name: "card refuses the role", persona: "healthy-g21", options: corrupt(unlock, func(r *api.Responses) {
 			r.Apdu, r.CertificateCheck = [][]byte{{0x63, 0x00}}, nil
 		}), want: api.FailureCode_FAILURE_CODE_CARD_REFUSED, sw: 0x6300, code: 11023, iccsn: true},
@@ -952,6 +953,13 @@ func (s brokenStore) Lookup(ctx context.Context, ik string) (identity.Identity, 
 	return brokenIdentity{id, s.fault}, err
 }
 
+func (i brokenIdentity) Certificates(ctx context.Context, p c2c.Profile) (c2c.Certificates, error) {
+	if i.fault == "wrong profile" {
+		p = c2c.ProfileNull
+	}
+	return i.Identity.Certificates(ctx, p)
+}
+
 func (i brokenIdentity) SignRoleToken(ctx context.Context, m []byte) ([]byte, error) {
 	switch i.fault {
 	case "error":
@@ -973,7 +981,8 @@ func TestIdentityFails(t *testing.T) {
 	for fault, want := range map[string]api.FailureCode{
 		"unavailable":     api.FailureCode_FAILURE_CODE_IDENTITY_UNAVAILABLE,
 		"error":           api.FailureCode_FAILURE_CODE_INTERNAL,
-		"short signature": api.FailureCode_FAILURE_CODE_INTERNAL,
+		"short signature": api.FailureCode_FAILURE_CODE_IDENTITY_UNSUITABLE,
+		"wrong profile":   api.FailureCode_FAILURE_CODE_IDENTITY_UNSUITABLE,
 	} {
 		log, dir := openLog(t)
 		p := newProxy(t, func(c *proxy.Config) { c.Identities, c.Log = brokenStore{c.Identities, fault}, log })

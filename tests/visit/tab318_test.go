@@ -147,9 +147,9 @@ func TestTAB318WhereItBelongs(t *testing.T) {
 	}{
 		"root terminated":         {"healthy-g21", func(_ testing.TB, s *card.System) { s.Root.State = card.Terminated }, nil, "CardTerminated", "CardTerminated"},
 		"root deactivated":        {"healthy-g21", func(_ testing.TB, s *card.System) { s.Root.State = card.Deactivated }, nil, "CardTerminated", "CardTerminated"},
-		"PSO VERIFY CERT 6A80":    {"healthy-g21", nil, on(0x2A, 0x6A80), "ErrorAuthentication", "ErrorImportCVC"},
-		"PSO VERIFY CERT 6983":    {"healthy-g21", nil, on(0x2A, 0x6983), "ErrorAuthentication", "ErrorImportCVC"},
-		"MSE root unknown":        {"healthy-g21", nil, once(0x22, 0x81, 0x6A88), "ErrorAuthentication", "ErrorImportCVC"},
+		"PSO VERIFY CERT 6A80":    {"healthy-g21", nil, on(0x2A, 0x6A80), "ErrorImportCVC", "ErrorImportCVC"},
+		"PSO VERIFY CERT 6983":    {"healthy-g21", nil, on(0x2A, 0x6983), "ErrorImportCVC", "ErrorImportCVC"},
+		"MSE root unknown":        {"healthy-g21", nil, once(0x22, 0x81, 0x6A88), "ErrorImportCVC", "ErrorImportCVC"},
 		"GENERAL AUTH 1 6A88":     {"healthy-g21", nil, on(0x86, 0x6A88), "ErrorAuthentication", "ErrorAuthentication"},
 		"EXTERNAL AUTH 6300":      {"healthy-g21", nil, on(0x82, 0x6300), "ErrorAuthentication", "ErrorAuthentication"},
 		"GET CHALLENGE 6D00":      {"healthy-g21", nil, on(0x84, 0x6D00), "ErrorAuthentication", "ErrorAuthentication"},
