@@ -69,32 +69,21 @@ func (s *Session) readCard(ctx context.Context) (next activity, err error) {
 // blocked one goes on with unblocking; everything else ends the session.
 func askPIN(left int, notices []view.Notice) activity {
 	return func(s *Session, ctx context.Context) (activity, error) {
-		done := s.span(ctx, advlog.L("pin.verify"))
-		prompt, _ := reader.PromptFor("PIN.CH", reader.ActionVerify)
-		s.show(view.View{
-			Screen: view.PIN, Prompt: prompt.ID, ReaderShowsPrompt: s.freeText(), PadStage: "pin", TriesLeft: left,
-			Notices: notices, CanEnd: true,
+		err := s.pinEntry(ctx, advlog.L("pin.verify"), reader.ActionVerify, cos.VerifyTemplate(s.refPINCH()), view.View{
+			Screen: view.PIN, PadStage: "pin", TriesLeft: left, Notices: notices, CanEnd: true,
 		})
-		cmd := cos.VerifyTemplate(s.refPINCH())
-		resp, res, err := s.enterSecret(ctx, reader.ActionVerify, cmd)
-		s.activity()
-		if err == nil {
-			err = cos.Check(cmd, resp.SW)
-		}
-		s.logPrompt(ctx, res)
-		done(err)
 		var sw *cos.StatusError
 		switch {
 		case err == nil:
 			return (*Session).unlock, nil
 		case errors.As(err, &sw) && sw.Result == cos.ResultWrongSecretWarning:
 			s.logError(ctx, string(sw.Result), err, true)
-			return s.retryPIN(ctx, sw.Left, view.PINWrong, "WrongSecretWarning", err)
+			return s.retry(ctx, sw.Left, "WrongSecretWarning", err, askPIN(sw.Left, nil))
 		case errors.As(err, &sw) && sw.Result == cos.ResultPasswordBlocked:
 			s.logError(ctx, string(sw.Result), err, true)
 			return (*Session).askPUK, nil
 		case retryAtPad(err):
-			return s.retryPIN(ctx, left, view.PINWrong, codeOf(err, "PIN-CANCELLED"), err)
+			return s.retry(ctx, left, codeOf(err, "PIN-CANCELLED"), err, askPIN(left, nil))
 		}
 		return nil, fail("ErrorUserVerification", err)
 	}
@@ -111,14 +100,30 @@ func retryAtPad(err error) bool {
 	return false
 }
 
-// retryPIN explains why the entry failed and lets the person choose: again, or end.
-func (s *Session) retryPIN(ctx context.Context, left int, screen view.Screen, code string, err error) (activity, error) {
+// pinEntry shows v, mirrors the prompt on it, has the reader's pad complete cmd for PIN.CH, and judges the card's answer.
+func (s *Session) pinEntry(ctx context.Context, name advlog.Label, action string, cmd apdu.Command, v view.View) error {
+	done := s.span(ctx, name)
+	prompt, _ := reader.PromptFor("PIN.CH", action)
+	v.Prompt, v.ReaderShowsPrompt = prompt.ID, s.freeText()
+	s.show(v)
+	resp, res, err := s.enterSecret(ctx, action, cmd)
+	s.activity()
+	if err == nil {
+		err = cos.Check(cmd, resp.SW)
+	}
+	s.logPrompt(ctx, res)
+	done(err)
+	return err
+}
+
+// retry explains why an entry failed and lets the person choose: again, or end.
+func (s *Session) retry(ctx context.Context, left int, code string, err error, again activity) (activity, error) {
 	p := problemInfo(code, err)
 	p.CanRetry = true
-	if _, err := s.ask(ctx, view.View{Screen: screen, TriesLeft: left, Problem: p, CanEnd: true}, view.ChoiceRetry); err != nil {
+	if _, err := s.ask(ctx, view.View{Screen: view.PINWrong, TriesLeft: left, Problem: p, CanEnd: true}, view.ChoiceRetry); err != nil {
 		return nil, err
 	}
-	return askPIN(left, nil), nil
+	return again, nil
 }
 
 // askPUK is "Versicherten-PIN entsperren" (TAB_ADV_353, TAB_ADV_354): the person is asked first whether the PUK is
@@ -138,20 +143,9 @@ func (s *Session) askPUK(ctx context.Context) (activity, error) {
 // unblock takes PUK and new PIN at the pad. After success the PIN is asked for; anything else ends the session
 // (AdV-A_2467), except an entry that never reached the card.
 func (s *Session) unblock(ctx context.Context) (activity, error) {
-	done := s.span(ctx, advlog.L("pin.unblock"))
-	prompt, _ := reader.PromptFor("PIN.CH", reader.ActionUnblock)
-	s.show(view.View{
-		Screen: view.PUK, Prompt: prompt.ID, ReaderShowsPrompt: s.freeText(), PadStage: "puk", TriesLeft: -1,
-		KeepCard: true, CanEnd: true,
+	err := s.pinEntry(ctx, advlog.L("pin.unblock"), reader.ActionUnblock, cos.UnblockTemplate(s.refPINCH()), view.View{
+		Screen: view.PUK, PadStage: "puk", TriesLeft: -1, KeepCard: true, CanEnd: true,
 	})
-	cmd := cos.UnblockTemplate(s.refPINCH())
-	resp, res, err := s.enterSecret(ctx, reader.ActionUnblock, cmd)
-	s.activity()
-	if err == nil {
-		err = cos.Check(cmd, resp.SW)
-	}
-	s.logPrompt(ctx, res)
-	done(err)
 	var sw *cos.StatusError
 	switch {
 	case err == nil:
@@ -159,12 +153,7 @@ func (s *Session) unblock(ctx context.Context) (activity, error) {
 	case errors.As(err, &sw) && sw.Result == cos.ResultPasswordBlocked:
 		return nil, &Failure{Code: codePUKUsedUp, Err: err}
 	case retryAtPad(err):
-		p := problemInfo(codeOf(err, "PIN-CANCELLED"), err)
-		p.CanRetry = true
-		if _, err := s.ask(ctx, view.View{Screen: view.PINWrong, TriesLeft: -1, Problem: p, CanEnd: true}, view.ChoiceRetry); err != nil {
-			return nil, err
-		}
-		return (*Session).unblock, nil
+		return s.retry(ctx, -1, codeOf(err, "PIN-CANCELLED"), err, (*Session).unblock)
 	}
 	return nil, fail("ErrorUserVerification", err)
 }
