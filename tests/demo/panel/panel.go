@@ -51,6 +51,7 @@ type Config struct {
 type Panel struct {
 	cfg  Config
 	door *http.Client
+	wait time.Duration // how long a request waits for the kiosk
 
 	mu      sync.Mutex
 	persona string // in the slot, ""
@@ -58,7 +59,7 @@ type Panel struct {
 
 // New returns a panel.
 func New(cfg Config) *Panel {
-	p := &Panel{cfg: cfg}
+	p := &Panel{cfg: cfg, wait: 4 * time.Second}
 	p.door = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true, // each visitor has a process of its own behind the socket
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -95,8 +96,8 @@ func (p *Panel) Handler() http.Handler {
 	mux.HandleFunc("GET /api/personas", func(w http.ResponseWriter, _ *http.Request) { reply(w, p.cfg.Personas) })
 	mux.HandleFunc("POST /api/card", p.insert)
 	mux.HandleFunc("DELETE /api/card", func(w http.ResponseWriter, _ *http.Request) {
-		p.cfg.Reader.Remove()
 		p.mu.Lock()
+		p.cfg.Reader.Remove()
 		p.persona = ""
 		p.mu.Unlock()
 		reply(w, struct{}{})
@@ -187,13 +188,13 @@ func (p *Panel) insert(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error()+"; GET /api/personas lists them", http.StatusNotFound)
 		return
 	}
+	p.mu.Lock() // two requests at once are two cards for one slot
+	defer p.mu.Unlock()
 	if p.cfg.Reader.State().Card {
 		http.Error(w, "there is a card in the slot: take it out first (DELETE /api/card)", http.StatusConflict)
 		return
 	}
-	p.mu.Lock()
 	p.persona = in.Persona
-	p.mu.Unlock()
 	p.cfg.Reader.Insert(c)
 	reply(w, struct{}{})
 }
@@ -258,7 +259,7 @@ func (p *Panel) forward(w http.ResponseWriter, ctx context.Context, method, path
 	}
 	var resp *http.Response
 	var err error
-	for deadline := time.Now().Add(4 * time.Second); ; {
+	for deadline := time.Now().Add(p.wait); ; {
 		resp, err = p.ask(ctx, method, path, body)
 		if err == nil && resp.StatusCode != http.StatusServiceUnavailable {
 			break
@@ -292,6 +293,10 @@ func read(w http.ResponseWriter, r *http.Request, v any) bool {
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
 		http.Error(w, "request: "+err.Error(), http.StatusBadRequest)
+		return false
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		http.Error(w, "request: something follows the JSON object", http.StatusBadRequest)
 		return false
 	}
 	return true
