@@ -1,0 +1,398 @@
+package app_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"gioui.org/cpurender"
+
+	"ktradv/hw/apdu"
+	"ktradv/hw/reader"
+	"ktradv/hw/sim/adapter"
+	"ktradv/hw/sim/persona"
+	simreader "ktradv/hw/sim/reader"
+	"ktradv/internal/req"
+	"ktradv/kiosk/app"
+	"ktradv/kiosk/config"
+	"ktradv/kiosk/control"
+	"ktradv/kiosk/loop"
+	"ktradv/kiosk/platform/memory"
+	"ktradv/kiosk/platform/remote"
+	"ktradv/kiosk/view"
+	"ktradv/tests/visit"
+)
+
+// patience is far more than anything takes.
+const patience = 30 * time.Second
+
+var theWorld = sync.OnceValues(func() (*visit.World, error) {
+	dir, err := os.MkdirTemp("", "app-test-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	return visit.NewWorld(dir, time.Now())
+})
+
+// watch keeps what the process shows.
+type watch struct {
+	mu     sync.Mutex
+	loop   *loop.Loop
+	views  []view.View
+	turns  int
+	change chan struct{}
+}
+
+func (w *watch) SetLoop(l *loop.Loop) { w.mu.Lock(); w.loop = l; w.mu.Unlock() }
+func (w *watch) Turn(context.Context) { w.mu.Lock(); w.turns++; w.mu.Unlock() }
+
+func (w *watch) SetView(v view.View) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.views = append(w.views, v)
+	close(w.change)
+	w.change = make(chan struct{})
+}
+
+// process is a session process inside the test, and the supervisor's ends of what it holds.
+type process struct {
+	t       testing.TB
+	ctx     context.Context
+	display *memory.Display
+	host    *remote.Host
+	session *remote.Session
+	control *control.Conn
+	watch   *watch
+	reader  *simreader.Reader
+	world   *visit.World
+	cfg     app.Config
+	ended   chan error
+	seen    int
+}
+
+// prepare makes everything that a session process gets from outside.
+func prepare(t testing.TB) *process {
+	t.Helper()
+	world, err := theWorld()
+	if err != nil {
+		t.Fatal(err)
+	}
+	certPEM, _, err := world.PKI.IssueTLSServer([]string{"localhost"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, content := range map[string][]byte{"roots/root.cvc": world.PKI.Root.Certificate, "trust/server.pem": certPEM} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, content, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k, err := config.Parse([]byte(fmt.Sprintf(`{"display":{"platform":"memory"},"server":{"address":"127.0.0.1:1","trust_store":%q},"card_roots":%q,
+		"log":{"enabled":true,"dir":%q}}`, filepath.Join(dir, "trust"), filepath.Join(dir, "roots"), filepath.Join(dir, "log"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	p := &process{t: t, ctx: ctx, watch: &watch{change: make(chan struct{})}, reader: simreader.New(simreader.Config{}),
+		world: world, ended: make(chan error, 1)}
+	if p.display, err = memory.New(memory.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	p.host = remote.NewHost(p.display, nil)
+	hostDone := make(chan struct{})
+	go func() { defer close(hostDone); _ = p.host.Run(ctx) }()
+	hostEnd, sessionEnd, err := remote.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.session, err = p.host.Attach(hostEnd); err != nil {
+		t.Fatal(err)
+	}
+	client, err := remote.NewClient(sessionEnd, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, theirs := net.Pipe()
+	p.control = control.New(mine)
+	p.cfg = app.Config{
+		Kiosk: k, Platform: client, Renderer: cpurender.New(cpurender.Options{}), Control: control.New(theirs), Alive: client.Alive, Watch: p.watch,
+		OpenReader: func() (reader.Reader, error) { return adapter.New(p.reader, adapter.Config{}), nil },
+	}
+	t.Cleanup(func() {
+		mine.Close()
+		client.Close()
+		p.session.Close()
+		cancel()
+		p.reader.Release()
+		<-hostDone
+		p.display.Close()
+	})
+	return p
+}
+
+func (p *process) start() { go func() { p.ended <- app.Run(p.ctx, p.cfg) }() }
+
+// says waits for the process's next message.
+func (p *process) says(want control.Message) {
+	p.t.Helper()
+	if got, err := p.control.Receive(); err != nil || got != want {
+		p.t.Fatalf("the process says %+v, %v; want %+v", got, err, want)
+	}
+}
+
+// activate plays the supervisor's part of a hand-over.
+func (p *process) activate() {
+	p.t.Helper()
+	p.says(control.Message{Kind: control.Ready})
+	if err := p.host.Activate(p.session); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := p.control.Send(control.Message{Kind: control.Activate}); err != nil {
+		p.t.Fatal(err)
+	}
+	p.says(control.Message{Kind: control.Visible})
+}
+
+// screen waits until a screen is on the display.
+func (p *process) screen(want view.Screen) view.View {
+	p.t.Helper()
+	for {
+		p.watch.mu.Lock()
+		change := p.watch.change
+		for p.seen < len(p.watch.views) {
+			v := p.watch.views[p.seen]
+			p.seen++
+			if v.Screen == want {
+				p.watch.mu.Unlock()
+				return v
+			}
+		}
+		p.watch.mu.Unlock()
+		select {
+		case <-change:
+		case err := <-p.ended:
+			p.t.Fatalf("the process ended while %q was waited for: %v", want, err)
+		case <-p.ctx.Done():
+			p.t.Fatalf("no screen %q", want)
+		}
+	}
+}
+
+func (p *process) end() error {
+	p.t.Helper()
+	select {
+	case err := <-p.ended:
+		return err
+	case <-p.ctx.Done():
+		p.t.Fatal("the process does not end")
+		return nil
+	}
+}
+
+// One person: the process waits for its turn, draws every screen, explains that the server cannot be reached, and ends as
+// one that has served; what remains on the display holds nothing personal.
+func TestVisit(t *testing.T) {
+	t.Parallel()
+	req.Covers(t, "AdV-A_2444")
+	p := prepare(t)
+	p.start()
+	p.activate()
+	p.screen(view.Neutral)
+	neutral := slices.Clone(p.display.Image().Pix)
+	card, err := p.world.Card("healthy-g21", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.reader.Insert(card)
+	p.screen(view.PIN)
+	if slices.Equal(neutral, p.display.Image().Pix) {
+		t.Error("the display still shows the neutral screen")
+	}
+	if err := p.reader.WaitAwaiting(p.ctx, "pin"); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(p.reader.PressDigits(persona.PIN), p.reader.PressKey(simreader.KeyOK)); err != nil {
+		t.Fatal(err)
+	}
+	if v := p.screen(view.Problem); v.Problem.Code != "SERVER-UNREACHABLE" || v.Personal {
+		t.Errorf("problem %+v", v.Problem)
+	}
+	p.reader.Remove()
+	p.says(control.Message{Kind: control.Ended, Reason: control.Served})
+	if err := p.end(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	p.watch.mu.Lock()
+	defer p.watch.mu.Unlock()
+	if p.watch.turns != 1 {
+		t.Errorf("%d turns; want 1", p.watch.turns)
+	}
+	if files, err := filepath.Glob(filepath.Join(p.cfg.Kiosk.Log.Dir, "*.log")); err != nil || len(files) == 0 {
+		t.Errorf("no log was written: %v", err)
+	}
+}
+
+// A touch on the display reaches the session: the way out ends the visit.
+func TestTouchEndsTheVisit(t *testing.T) {
+	t.Parallel()
+	p := prepare(t)
+	p.start()
+	p.activate()
+	card, err := p.world.Card("pin-blocked", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.reader.Insert(card)
+	p.screen(view.PINBlocked)
+	p.watch.mu.Lock()
+	l := p.watch.loop
+	p.watch.mu.Unlock()
+	if err := l.Settle(p.ctx); err != nil {
+		t.Fatal(err)
+	}
+	nodes, err := l.Semantics(p.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(nodes, func(n loop.Node) bool { return n.Clickable && strings.Contains(n.Label, "eenden") })
+	if i < 0 {
+		t.Fatalf("no way out on the screen: %+v", nodes)
+	}
+	if err := p.display.Tap(p.ctx, nodes[i].Rect.Min.Add(image.Pt(nodes[i].Rect.Dx()/2, nodes[i].Rect.Dy()/2))); err != nil {
+		t.Fatal(err)
+	}
+	p.screen(view.TakeCard)
+	p.says(control.Message{Kind: control.Ended, Reason: control.Served})
+	_ = p.end()
+}
+
+// While the reader cannot be reached the terminal says so, and goes on when it can.
+func TestReaderComesLater(t *testing.T) {
+	t.Parallel()
+	p := prepare(t)
+	open, tries := p.cfg.OpenReader, 0
+	p.cfg.OpenReader = func() (reader.Reader, error) {
+		if tries++; tries == 1 {
+			return nil, fmt.Errorf("open: %w", apdu.ErrReaderGone)
+		}
+		return open()
+	}
+	p.start()
+	p.activate()
+	if v := p.screen(view.OutOfOrder); v.Problem.Code != "READER-GONE" {
+		t.Errorf("problem %+v", v.Problem)
+	}
+	p.screen(view.Neutral)
+}
+
+// What a process cannot do without ends it, and the supervisor hears of it.
+func TestBroken(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*process){
+		"no roots":       func(p *process) { p.cfg.Kiosk.CardRoots = filepath.Join(p.t.TempDir(), "none") },
+		"no trust store": func(p *process) { p.cfg.Kiosk.Server.TrustStore = p.t.TempDir() },
+		"no overlay":     func(p *process) { p.cfg.Kiosk.Overlay = filepath.Join(p.t.TempDir(), "none") },
+		"no log folder":  func(p *process) { p.cfg.Kiosk.Log.Dir = filepath.Join(os.DevNull, "log") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := prepare(t)
+			p.t = t
+			change(p)
+			p.start()
+			p.says(control.Message{Kind: control.Ended, Reason: control.Broken})
+			if err := p.end(); err == nil {
+				t.Error("no error")
+			}
+		})
+	}
+	t.Run("reader of another kind", func(t *testing.T) {
+		t.Parallel()
+		p := prepare(t)
+		mine := errors.New("no such driver")
+		p.cfg.OpenReader = func() (reader.Reader, error) { return nil, mine }
+		p.start()
+		p.says(control.Message{Kind: control.Ready})
+		if err := p.control.Send(control.Message{Kind: control.Activate}); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			m, err := p.control.Receive()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.Kind == control.Ended {
+				if m.Reason != control.Broken {
+					t.Errorf("reason %s", m.Reason)
+				}
+				break
+			}
+		}
+		if err := p.end(); !errors.Is(err, mine) {
+			t.Errorf("%v; want %v", err, mine)
+		}
+	})
+	t.Run("supervisor says something else", func(t *testing.T) {
+		t.Parallel()
+		p := prepare(t)
+		p.start()
+		p.says(control.Message{Kind: control.Ready})
+		if err := p.control.Send(control.Message{Kind: control.Hung}); err != nil {
+			t.Fatal(err)
+		}
+		p.says(control.Message{Kind: control.Ended, Reason: control.Broken})
+		if err := p.end(); !errors.Is(err, control.ErrProtocol) {
+			t.Errorf("%v; want %v", err, control.ErrProtocol)
+		}
+	})
+	t.Run("supervisor is gone", func(t *testing.T) {
+		t.Parallel()
+		p := prepare(t)
+		p.start()
+		p.says(control.Message{Kind: control.Ready})
+		p.session.Close() // with the supervisor its end of the display goes
+		go io.Copy(io.Discard, discard{p.control})
+		if err := p.end(); !errors.Is(err, app.ErrSupervisorGone) {
+			t.Errorf("%v; want %v", err, app.ErrSupervisorGone)
+		}
+	})
+}
+
+// discard reads a conversation to its end.
+type discard struct{ c *control.Conn }
+
+func (d discard) Read(b []byte) (int, error) {
+	_, err := d.c.Receive()
+	return 0, err
+}
+
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	p := prepare(t)
+	if err := app.Check(p.cfg.Kiosk); err != nil {
+		t.Errorf("a good configuration: %v", err)
+	}
+	for name, change := range map[string]func(*config.Config){
+		"CVC roots":   func(k *config.Config) { k.CardRoots = t.TempDir() },
+		"certificate": func(k *config.Config) { k.Server.TrustStore = t.TempDir() },
+		"overlay":     func(k *config.Config) { k.Overlay = filepath.Join(t.TempDir(), "none") },
+	} {
+		k := p.cfg.Kiosk
+		change(&k)
+		if err := app.Check(k); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
