@@ -270,6 +270,8 @@ func (s *Session) visitor(ctx context.Context) error {
 		return err
 	}
 	s.show(view.View{Screen: view.Neutral})
+	// The slot was seen empty: a card that is there after a failure of reader or card service was put in meanwhile.
+	s.cfg.NewCard = true
 	return s.cfg.Slot.WaitCard(ctx, true)
 }
 
