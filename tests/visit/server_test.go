@@ -376,7 +376,7 @@ func TestServerRefuses(t *testing.T) {
 		api.FailureCode_FAILURE_CODE_INTERNAL:             "SERVER-REFUSED",
 		api.FailureCode_FAILURE_CODE_IDENTITY_UNSUITABLE:  "WrongEndEntityCVC",
 		api.FailureCode_FAILURE_CODE_IMPORT_REFUSED:       "ErrorImportCVC",
-		99:                                                "SERVER-REFUSED", // of a newer server
+		99: "SERVER-REFUSED", // of a newer server
 	}
 	for n := range api.FailureCode_name {
 		if _, ok := want[api.FailureCode(n)]; !ok {
