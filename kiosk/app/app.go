@@ -80,7 +80,7 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	k := cfg.Kiosk
-	log, err := advlog.Open(advlog.Config{Dir: k.Log.Dir, Component: advlog.App, Enabled: k.Log.Enabled, TestMode: k.Log.Test})
+	log, err := OpenLog(k.Log, advlog.App)
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
@@ -186,6 +186,15 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 		return fmt.Errorf("last frame: %w", err)
 	}
 	return log.Flush(fctx)
+}
+
+// OpenLog opens the log of one of the kiosk's processes as the configuration says.
+func OpenLog(c config.Log, component advlog.Component) (*advlog.Log, error) {
+	level, err := c.Severity()
+	if err != nil {
+		return nil, err
+	}
+	return advlog.Open(advlog.Config{Dir: c.Dir, Component: component, Enabled: c.Enabled, TestMode: c.Test, Level: level})
 }
 
 // waitTurn waits for the supervisor's word; a supervisor that is gone ends the process.

@@ -22,7 +22,6 @@ import (
 	"ktradv/hw/sim/adapter"
 	"ktradv/hw/sim/persona"
 	simreader "ktradv/hw/sim/reader"
-	"ktradv/internal/req"
 	"ktradv/kiosk/app"
 	"ktradv/kiosk/config"
 	"ktradv/kiosk/control"
@@ -205,7 +204,6 @@ func (p *process) end() error {
 // one that has served; what remains on the display holds nothing personal.
 func TestVisit(t *testing.T) {
 	t.Parallel()
-	req.Covers(t, "AdV-A_2444")
 	p := prepare(t)
 	p.start()
 	p.activate()

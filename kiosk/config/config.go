@@ -12,6 +12,8 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"ktradv/internal/advlog"
 )
 
 // Config is the whole file. Paths that are not absolute are taken relative to the file's folder by the caller.
@@ -81,8 +83,26 @@ type Log struct {
 	Enabled bool `json:"enabled"`
 	// Dir is the folder of the log files.
 	Dir string `json:"dir,omitempty"`
+	// Level is the lowest severity that the error log keeps (AdV-A_2439): debug (with test only), info, warning, error or
+	// fatal; "" is info.
+	Level string `json:"level,omitempty"`
 	// Test allows the debug stream (AdV-A_2433); never in production.
 	Test bool `json:"test,omitempty"`
+}
+
+// Severity gives the level of the error log.
+func (l Log) Severity() (advlog.Severity, error) {
+	if l.Level == "" {
+		return advlog.Info, nil
+	}
+	s, err := advlog.ParseSeverity(l.Level)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("%w: log.level: %w", ErrInvalid, err)
+	case s < advlog.Info && !l.Test:
+		return 0, fmt.Errorf("%w: log.level: debug needs log.test", ErrInvalid)
+	}
+	return s, nil
 }
 
 // Idle are the times of the idle watch in seconds; higher values than permitted are refused.
@@ -184,10 +204,11 @@ func (c *Config) check() error {
 	if _, _, err := net.SplitHostPort(c.Server.Address); err != nil {
 		return bad("server.address: %v", err)
 	}
-	if _, err := c.Terminal(); err != nil {
+	if _, err := c.Log.Severity(); err != nil {
 		return err
 	}
-	return nil
+	_, err := c.Terminal()
+	return err
 }
 
 // Terminal returns the terminal's name as octets.

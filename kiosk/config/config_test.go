@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"ktradv/internal/advlog"
 	"ktradv/internal/req"
 )
 
@@ -31,6 +32,23 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+// The level of the error log can be set.
+func TestLogLevel(t *testing.T) {
+	t.Parallel()
+	req.Covers(t, "AdV-A_2439")
+	for section, want := range map[string]advlog.Severity{
+		`{}`: advlog.Info, `{"level":"warning"}`: advlog.Warning, `{"level":"fatal"}`: advlog.Fatal, `{"level":"debug","test":true}`: advlog.Debug,
+	} {
+		c, err := Parse([]byte(strings.Replace(good, `{"enabled":false}`, section, 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := c.Log.Severity(); err != nil || got != want {
+			t.Errorf("%s: %v, %v; want %v", section, got, err, want)
+		}
+	}
+}
+
 func TestRefuses(t *testing.T) {
 	t.Parallel()
 	for _, change := range []struct{ old, new string }{
@@ -42,6 +60,8 @@ func TestRefuses(t *testing.T) {
 		{`"trust_store":"trust"`, `"trust_store":""`},
 		{`"card_roots":"roots"`, `"card_roots":""`},
 		{`{"enabled":false}`, `{"enabled":true}`},
+		{`{"enabled":false}`, `{"level":"loud"}`},
+		{`{"enabled":false}`, `{"level":"debug"}`},
 		{`"idle":{}`, `"idle":{"end_seconds":301}`},
 		{`"idle":{}`, `"idle":{"warn_seconds":241}`},
 		{`"idle":{}`, `"idle":{"blank_seconds":61}`},

@@ -94,7 +94,7 @@ func supervisor(ctx context.Context, cfg config.Config, path string) error {
 	if err := app.Check(cfg); err != nil {
 		return err
 	}
-	log, err := advlog.Open(advlog.Config{Dir: cfg.Log.Dir, Component: advlog.Supervisor, Enabled: cfg.Log.Enabled, TestMode: cfg.Log.Test})
+	log, err := app.OpenLog(cfg.Log, advlog.Supervisor)
 	if err != nil {
 		return err
 	}
