@@ -135,7 +135,7 @@ func TestStreamsShareFieldNamesAndOperation(t *testing.T) {
 			l.Error(ctx, ErrorEvent{Code: codeTest, Severity: Error, Type: Security, Name: L("session.start"), Part: L("c2c"),
 				Result: ResultRefused, SW: 0x6982, ICCSN: testICCSN(t), Remote: true})
 			l.Debug(ctx, DebugEvent{Name: L("c2c.batch"), Values: []Value{Int("commands", 7), Flag("ok", true),
-				Millis("card_ms", 2*time.Millisecond), Word("step", L("open"))}})
+				Word("step", L("open"))}})
 			l.Security(ctx, SecurityEvent{Name: L("tls.refused"), Severity: Warning, Result: ResultRefused, Code: codeTest})
 			flush(t, l)
 

@@ -89,9 +89,6 @@ type Value struct{ attr slog.Attr }
 // Int is a number or count.
 func Int(key constant, v int64) Value { return Value{slog.Int64(string(key), v)} }
 
-// Millis is a duration, in milliseconds with three decimals; the key should end in _ms.
-func Millis(key constant, d time.Duration) Value { return Value{slog.Float64(string(key), millis(d))} }
-
 // Flag is a yes or no.
 func Flag(key constant, v bool) Value { return Value{slog.Bool(string(key), v)} }
 

@@ -209,7 +209,6 @@ func card(sw uint16) serverlink.Run {
 
 func TestWholeConversation(t *testing.T) {
 	t.Parallel()
-	req.Covers(t, "AdV-A_2534")
 	h := &honest{}
 	l := dial(t, serve(t, h.play).config())
 	actor, err := l.Unlock(t.Context(), start, card(0x9000))
@@ -255,7 +254,6 @@ func TestWholeConversation(t *testing.T) {
 // What a server may not say ends the conversation, and no command of it reaches the card.
 func TestServerBreaksTheContract(t *testing.T) {
 	t.Parallel()
-	req.Covers(t, "A_15116")
 	huge := commands(api.Step_STEP_CHANNEL_OPEN, 1)
 	huge.Command[0].Apdu = make([]byte, 80<<10)
 	long := commands(api.Step_STEP_CHANNEL_OPEN, 1)
@@ -512,7 +510,6 @@ func never(ctx context.Context, _, _ string) (net.Conn, error) {
 // A link has one connection: when it is gone there is no second one (A_15116).
 func TestNoReconnect(t *testing.T) {
 	t.Parallel()
-	req.Covers(t, "A_15116")
 	cfg := serve(t, (&honest{}).play).config()
 	var mu sync.Mutex
 	var conns []net.Conn

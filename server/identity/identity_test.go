@@ -38,7 +38,7 @@ func newFile(t testing.TB, ik string) (File, *testpki.PKI) {
 
 func TestFilesChooseByIK(t *testing.T) {
 	t.Parallel()
-	req.Covers(t, "AdV-A_2570", "A_15118", "AdV-A_2514", "AdV-A_2516")
+	req.Covers(t, "AdV-A_2570", "A_15118", "AdV-A_2514")
 	dir := t.TempDir()
 	for _, name := range []string{ik, "101575519"} {
 		f, _ := newFile(t, name)

@@ -605,7 +605,6 @@ func TestLogsOfASession(t *testing.T) {
 
 func TestCertificateResults(t *testing.T) {
 	t.Parallel()
-	req.Covers(t, "TIP1-A_6901", "TIP1-A_6902")
 	w := theWorld(t)
 	type result = api.CertificateResult
 	const (

@@ -250,25 +250,3 @@ var (
 	labelPINAgain = label("button.pin_again")
 	labelData     = label("TAB_ADV_473.ADV001.name")
 )
-
-// Labels asks for GET /api/semantics and returns what can be touched.
-func (c *Client) Labels(ctx context.Context) ([]string, error) {
-	b, err := c.do(ctx, http.MethodGet, "/api/semantics", nil)
-	if err != nil {
-		return nil, err
-	}
-	var els []struct {
-		Label     string
-		Clickable bool
-	}
-	if err := json.Unmarshal(b, &els); err != nil {
-		return nil, err
-	}
-	var out []string
-	for _, e := range els {
-		if e.Clickable {
-			out = append(out, e.Label)
-		}
-	}
-	return out, nil
-}

@@ -372,7 +372,7 @@ var rows = []row{
 
 func TestTAB304(t *testing.T) {
 	t.Parallel()
-	req.Covers(t, "AdV-A_2445")
+	req.Covers(t, "AdV-A_2445", "TIP1-A_6901", "TIP1-A_6902")
 	if names := activities(); len(names) != 7 {
 		t.Errorf("activities %q; TAB_ADV_304 has seven", names)
 	}
