@@ -17,11 +17,14 @@ package c2c
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"ktradv/hw/apdu"
@@ -153,6 +156,70 @@ type Config struct {
 	Roots              cvc.Roots // pinned
 	Rand               io.Reader // nil means crypto/rand
 	Now                time.Time
+	// Verified remembers own chains that were verified; nil verifies them each time.
+	Verified *Verified
+}
+
+// Verified remembers which of the server's own chains lead to a pinned root, so that a server does not verify the same two
+// chains for every card. It belongs to one set of roots. The zero value is ready, for concurrent use. What it knows is a
+// result for exactly these octets and holds while every certificate of the path is valid; the time is looked at each time.
+type Verified struct {
+	mu     sync.Mutex
+	chains map[[sha256.Size]byte]period
+}
+
+// period is when all certificates of a path are valid: from is in it, until is not.
+type period struct{ from, until time.Time }
+
+// maxVerified bounds the memory: two chains for each insurer, many times over.
+const maxVerified = 4096
+
+// fingerprint names a chain by all its octets.
+func (c *Certificates) fingerprint() (id [sha256.Size]byte) {
+	h := sha256.New()
+	for _, raw := range append([][]byte{c.EndEntity, c.CA}, c.Links...) {
+		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(raw))))
+		h.Write(raw)
+	}
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+func (v *Verified) knows(certs *Certificates, now time.Time) bool {
+	if v == nil {
+		return false
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	p, ok := v.chains[certs.fingerprint()]
+	return ok && !now.Before(p.from) && now.Before(p.until)
+}
+
+// learn keeps a path that [cvc.Roots.Verify] has returned without an error.
+func (v *Verified) learn(certs *Certificates, path []*cvc.Certificate, roots cvc.Roots) {
+	if v == nil {
+		return
+	}
+	p := period{path[0].From, path[0].Until}
+	narrow := func(from, until time.Time) {
+		if from.After(p.from) {
+			p.from = from
+		}
+		if until.Before(p.until) {
+			p.until = until
+		}
+	}
+	for _, c := range path[1:] {
+		narrow(c.From, c.Until)
+	}
+	if root := roots[path[len(path)-1].CAR]; !root.From.IsZero() {
+		narrow(root.From, root.Until)
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.chains == nil || len(v.chains) >= maxVerified {
+		v.chains = map[[sha256.Size]byte]period{}
+	}
+	v.chains[certs.fingerprint()] = p
 }
 
 // chain is one of the server's certificate chains, parsed and verified.
@@ -187,8 +254,12 @@ func (c *Config) ownChain(ctx context.Context, p Profile, cardRoot cvc.CAR) (*ch
 		}
 		links = append(links, l)
 	}
-	if _, err := c.Roots.Verify(ee, append([]*cvc.Certificate{ca}, links...), c.Now); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrIdentity, err)
+	if !c.Verified.knows(&certs, c.Now) {
+		path, err := c.Roots.Verify(ee, append([]*cvc.Certificate{ca}, links...), c.Now)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrIdentity, err)
+		}
+		c.Verified.learn(&certs, path, c.Roots)
 	}
 	return &chain{ee: ee, ca: ca, links: linkPath(links, cardRoot, ca.CAR)}, nil
 }

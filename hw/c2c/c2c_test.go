@@ -676,9 +676,17 @@ func TestCertificatesAreCheckedFirst(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t)
+			// What was verified before changes nothing about what is wrong now.
+			b.cfg.Verified = new(c2c.Verified)
+			if _, err := c2c.NewUnlock(t.Context(), b.cfg); err != nil {
+				t.Fatal(err)
+			}
 			tc.change(t, b)
-			if u, err := c2c.NewUnlock(t.Context(), b.cfg); !errors.Is(err, tc.want) || u != nil {
-				t.Errorf("%v, want %v", err, tc.want)
+			for _, v := range []*c2c.Verified{nil, b.cfg.Verified} {
+				b.cfg.Verified = v
+				if u, err := c2c.NewUnlock(t.Context(), b.cfg); !errors.Is(err, tc.want) || u != nil {
+					t.Errorf("%v, want %v", err, tc.want)
+				}
 			}
 		})
 	}
@@ -686,6 +694,52 @@ func TestCertificatesAreCheckedFirst(t *testing.T) {
 	delete(b.srv.certs, c2c.ProfileKTRAdV)
 	if _, err := c2c.NewUnlock(t.Context(), b.cfg); err == nil {
 		t.Error("an identity without CHAT.1 was taken")
+	}
+}
+
+// A chain that was verified once is not verified again, and only as long as its certificates are valid.
+func TestVerifiedOnce(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.cfg.Verified = new(c2c.Verified)
+	if _, err := c2c.NewUnlock(t.Context(), b.cfg); err != nil {
+		t.Fatal(err)
+	}
+	// A card of the same roots that is valid longer than the server's own certificates.
+	card, err := b.pki.IssueEGK(testpki.EGK{ICCSN: "80276003110000000018", KVNR: "X000000018", IK: "109500969", InsurerName: "T",
+		GivenName: "A", Surname: "B", CVCNotAfter: now.AddDate(6, 0, 0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.cfg.CardCVC = card.CVC.Certificate
+	for at, want := range map[time.Time]error{now: nil, now.AddDate(4, 1, 0): c2c.ErrIdentity, now.AddDate(3, 11, 0): nil} {
+		b.cfg.Now = at
+		if _, err := c2c.NewUnlock(t.Context(), b.cfg); !errors.Is(err, want) {
+			t.Errorf("at %v: %v; want %v", at.Format(time.DateOnly), err, want)
+		}
+	}
+	// One bit of the signature makes it another chain.
+	b.cfg.Now = now
+	c := b.srv.certs[c2c.ProfileKTRAdV]
+	c.EndEntity = bytes.Clone(c.EndEntity)
+	c.EndEntity[len(c.EndEntity)-1] ^= 1
+	b.srv.certs[c2c.ProfileKTRAdV] = c
+	if _, err := c2c.NewUnlock(t.Context(), b.cfg); !errors.Is(err, c2c.ErrIdentity) {
+		t.Errorf("spoiled signature: %v", err)
+	}
+}
+
+func BenchmarkNewUnlock(b *testing.B) {
+	for name, v := range map[string]*c2c.Verified{"each time": nil, "verified": new(c2c.Verified)} {
+		bench := newBench(b)
+		bench.cfg.Verified = v
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := c2c.NewUnlock(b.Context(), bench.cfg); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 

@@ -1,5 +1,5 @@
 // Package testpki is the public key infrastructure of the tests, the demonstration and the simulated cards: CV
-// certificates of health cards and of the KTR-AdV, X.509 certificates on brainpoolP256r1, an OCSP responder and a TLS
+// certificates of health cards and of the KTR-AdV, X.509 certificates on brainpoolP256r1 and with RSA, an OCSP responder and a TLS
 // server certificate, all of them made up. No production binary links it.
 //
 // It has writers of its own for CVC, X.509 and OCSP, so that what the product's readers accept was not written by the

@@ -220,7 +220,7 @@ func (c *conversation) unlock(ctx context.Context, s *api.Start) error {
 	}
 	c.actor = id.Actor()
 	u, err := c2c.NewUnlock(ctx, c2c.Config{Identity: id, CardCVC: s.CvcEgkAut, CardCACVC: s.CvcEgkCa, Roots: p.cfg.Roots,
-		Rand: p.cfg.Rand, Now: p.cfg.Clock()})
+		Rand: p.cfg.Rand, Now: p.cfg.Clock(), Verified: &p.verified})
 	if err != nil {
 		return err
 	}

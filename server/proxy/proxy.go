@@ -26,6 +26,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
+	"ktradv/hw/c2c"
 	"ktradv/hw/cvc"
 	"ktradv/internal/advlog"
 	"ktradv/internal/ocsp"
@@ -80,6 +81,8 @@ type Proxy struct {
 	api.UnimplementedAdVServer
 	cfg   Config
 	slots chan struct{}
+
+	verified c2c.Verified // chains of the insurers under cfg.Roots
 
 	drainOnce sync.Once
 	draining  chan struct{}
