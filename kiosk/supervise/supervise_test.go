@@ -20,7 +20,6 @@ import (
 	"time"
 
 	"ktradv/internal/advlog"
-	"ktradv/internal/req"
 	"ktradv/kiosk/control"
 	"ktradv/kiosk/platform"
 	"ktradv/kiosk/platform/memory"
@@ -248,7 +247,6 @@ func (r *rig) alive(n int) bool {
 // One process for one person: the next one is shown, and the one before is gone.
 func TestOneProcessPerPerson(t *testing.T) {
 	t.Parallel()
-	req.Covers(t, "AdV-A_2409")
 	r := start(t, "serve,serve,stay", nil)
 	r.shows(2)
 	for deadline := time.Now().Add(5 * time.Second); r.alive(0) || r.alive(1); {

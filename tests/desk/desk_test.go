@@ -140,7 +140,7 @@ func (d *desk) kiosk() (pids []int) {
 	return pids
 }
 
-// sessions are the kiosk's own processes, without the card service.
+// program returns those of the kiosk's processes that run the named program: adv-kiosk or pcscd.
 func (d *desk) program(name string) (pids []int) {
 	d.t.Helper()
 	for _, pid := range d.kiosk() {
@@ -247,12 +247,16 @@ func TestPINIsNeverInTheKiosk(t *testing.T) {
 	d := start(t, demo.Config{Profile: simreader.MCT})
 	d.upTo("healthy-g21", "pin")
 	patterns := [][]byte{pinBlock(wrong), []byte(wrong)}
-	d.must(d.PIN(d.ctx, wrong))
-	d.must(d.Screen(d.ctx, "pin_wrong"))
 	kiosk := d.program("adv-kiosk")
 	if len(kiosk) < 2 {
 		t.Fatalf("kiosk processes: %v; want supervisor and sessions", kiosk)
 	}
+	d.must(d.Reader.PressDigits(wrong))
+	if n := d.finds(kiosk, patterns...); n != 0 {
+		t.Errorf("the PIN that is being typed is %d times in the memory of the kiosk", n)
+	}
+	d.must(d.Key(d.ctx, "ok"))
+	d.must(d.Screen(d.ctx, "pin_wrong"))
 	if n := d.finds(kiosk, patterns...); n != 0 {
 		t.Errorf("the wrong PIN is %d times in the memory of the kiosk", n)
 	}
