@@ -102,9 +102,17 @@ func (s *nonceSource) next(size int) []byte {
 	return out
 }
 
-// Verify reports whether rs (R || S, each of the curve's width) is the key's ECDSA signature over the message
-// representative e as [PrivateKey.Sign] takes it. All values are public, so it runs in variable time.
-func (p *PublicKey) Verify(e, rs []byte) bool {
+// VerifyVartime reports whether rs (R || S, each of the curve's width) is the key's ECDSA signature over the message
+// representative e as [PrivateKey.Sign] takes it. Its time depends on all of these; they are public.
+func (p *PublicKey) VerifyVartime(e, rs []byte) bool {
+	return p.verifyVartime(e, rs, func(r *point, u, v *fe) { p.curve.doubleMultVartime(r, u, v, &p.point) })
+}
+
+// Verify is VerifyVartime by the name that crypto packages use.
+func (p *PublicKey) Verify(e, rs []byte) bool { return p.VerifyVartime(e, rs) }
+
+// verifyVartime is the check; mult sets r = u·G + v·Q.
+func (p *PublicKey) verifyVartime(e, rs []byte, mult func(r *point, u, v *fe)) bool {
 	c := p.curve
 	if len(rs) != 2*c.size {
 		return false
@@ -121,7 +129,7 @@ func (p *PublicKey) Verify(e, rs []byte) bool {
 	n.mul(&u, &z, &inv) // one Montgomery factor: the result is the plain number
 	n.mul(&v, &r, &inv)
 	var q point
-	c.doubleMultVartime(&q, &u, &v, &p.point)
+	mult(&q, &u, &v)
 	if q.z.isZero() == 1 {
 		return false
 	}
@@ -157,21 +165,28 @@ func unsigned(b []byte) []byte {
 	return b
 }
 
-// VerifyASN1 is [PublicKey.Verify] for a signature as strict DER SEQUENCE { r INTEGER, s INTEGER }.
+// VerifyASN1 is [PublicKey.VerifyVartime] for a signature as strict DER SEQUENCE { r INTEGER, s INTEGER }.
 func (p *PublicKey) VerifyASN1(e, der []byte) bool {
-	size := p.curve.size
+	rs, ok := p.curve.SignatureFromDER(der)
+	return ok && p.VerifyVartime(e, rs)
+}
+
+// SignatureFromDER reads a signature in the form of certificates, strict DER SEQUENCE { r INTEGER, s INTEGER } with
+// nothing after it, and returns R || S, each of the curve's width. It refuses negative, padded and too long numbers;
+// whether they are in range is up to the check of the signature.
+func (c *Curve) SignatureFromDER(der []byte) (rs []byte, ok bool) {
 	input := cryptobyte.String(der)
 	var seq cryptobyte.String
 	if !input.ReadASN1(&seq, asn1.SEQUENCE) || !input.Empty() {
-		return false
+		return nil, false
 	}
-	rs := make([]byte, 2*size)
-	for _, half := range [][]byte{rs[:size], rs[size:]} {
+	rs = make([]byte, 2*c.size)
+	for _, half := range [][]byte{rs[:c.size], rs[c.size:]} {
 		var v []byte
-		if !seq.ReadASN1Integer(&v) || len(v) > size { // minimal and not negative
-			return false
+		if !seq.ReadASN1Integer(&v) || len(v) > c.size { // minimal and not negative
+			return nil, false
 		}
-		copy(half[size-len(v):], v)
+		copy(half[c.size-len(v):], v)
 	}
-	return seq.Empty() && p.Verify(e, rs)
+	return rs, seq.Empty()
 }

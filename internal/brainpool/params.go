@@ -100,7 +100,7 @@ func newCurve(d *domain) *Curve {
 	f.mul(&c.g.x, &gx, &c.z2)
 	f.mul(&c.g.y, &gy, &c.z3)
 	c.g.z = f.one
-	c.combTable = sync.OnceValue(func() []point { return c.newCombTable() })
+	c.combTable = sync.OnceValue(func() []point { return c.newCombTable(&c.g) })
 	c.oddTable = sync.OnceValue(func() []point { return c.newOddTable(&c.g, baseWindow) })
 	return c
 }

@@ -135,10 +135,10 @@ func (c *Curve) scalarMult(r, p *point, k []byte) {
 	*r = acc
 }
 
-// newCombTable computes d·16^i·G for each digit d and each position i of a scalar, position 0 first.
-func (c *Curve) newCombTable() []point {
+// newCombTable computes d·16^i·p for each digit d and each position i of a scalar, position 0 first.
+func (c *Curve) newCombTable(p *point) []point {
 	table := make([]point, 0, 2*c.size*16)
-	base := c.g
+	base := *p
 	for range 2 * c.size {
 		row := [16]point{0: c.infinity()}
 		for d := 1; d < len(row); d++ {
