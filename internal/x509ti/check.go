@@ -28,7 +28,8 @@ func (e *Error) Is(target error) bool {
 	return ok && t.Code == e.Code
 }
 
-func (e *Error) because(detail string) *Error { return &Error{e.Code, e.Name, detail} }
+// Because returns the finding with what was found. The detail must hold no personal data.
+func (e *Error) Because(detail string) *Error { return &Error{e.Code, e.Name, detail} }
 
 // The findings of the checks in this package.
 var (
@@ -41,24 +42,14 @@ var (
 	CertificateNotValidMath = &Error{Code: 1024, Name: "CERTIFICATE_NOT_VALID_MATH"}
 	CACertMissing           = &Error{Code: 1027, Name: "CA_CERT_MISSING"}
 	CertTypeInfoMissing     = &Error{Code: 1033, Name: "CERT_TYPE_INFO_MISSING"}
+	QCStatementError        = &Error{Code: 1048, Name: "QC_STATEMENT_ERROR"}
 )
 
-// ErrCritical: the certificate has a critical extension that is not understood (GS-A_4661-01). ErrRole: the admission
+// ErrCritical: the critical extensions are not exactly key usage and basic constraints (GS-A_4661-01). ErrRole: the admission
 // does not name the role that the profile has. Neither has a code in the table.
 var (
-	ErrCritical = errors.New("x509ti: unknown critical extension")
+	ErrCritical = errors.New("x509ti: critical extensions are not the expected ones")
 	ErrRole     = errors.New("x509ti: role is missing in the admission")
-)
-
-// Certificate type and role OIDs of the profiles that this project checks (gemSpec_PKI chapter 5).
-var (
-	OIDEGKAut       = OID{1, 2, 276, 0, 76, 4, 70}
-	OIDEGKAutN      = OID{1, 2, 276, 0, 76, 4, 71}
-	OIDSMBAut       = OID{1, 2, 276, 0, 76, 4, 77}
-	OIDVersicherter = OID{1, 2, 276, 0, 76, 4, 49}
-	OIDAdVKTR       = OID{1, 2, 276, 0, 76, 4, 190}
-	OIDClientAuth   = OID{1, 3, 6, 1, 5, 5, 7, 3, 2}
-	OIDOCSPSigning  = OID{1, 3, 6, 1, 5, 5, 7, 3, 9}
 )
 
 // FindIssuer picks from candidates the CA whose name and key identifier the certificate refers to (TUC_PKI_003):
@@ -80,6 +71,11 @@ func (c *Certificate) FindIssuer(candidates []*Certificate) (*Certificate, error
 // CheckSignatureFrom checks that issuer is a CA, is the one the certificate refers to (TUC_PKI_003) and signed it
 // (TUC_PKI_004).
 func (c *Certificate) CheckSignatureFrom(issuer *Certificate) error {
+	return c.CheckSignatureFromWith(nil, issuer)
+}
+
+// CheckSignatureFromWith is CheckSignatureFrom with a verifier for brainpool keys; nil is the plain one.
+func (c *Certificate) CheckSignatureFromWith(v Verifier, issuer *Certificate) error {
 	if issuer == nil {
 		return CACertMissing
 	}
@@ -87,43 +83,109 @@ func (c *Certificate) CheckSignatureFrom(issuer *Certificate) error {
 		return err
 	}
 	if !issuer.IsCA || issuer.KeyUsage&CertSign == 0 {
-		return CertificateNotValidMath.because("the issuer is no CA")
+		return CertificateNotValidMath.Because("the issuer is no CA")
 	}
-	return CheckSignature(issuer.PublicKey, c.signatureAlgorithm, c.RawTBS, c.signature)
+	return CheckSignatureWith(v, issuer.PublicKey, c.signatureAlgorithm, c.RawTBS, c.signature)
 }
 
-// Profile is what the check of a certificate expects beside signature and time.
-type Profile struct {
-	Type        OID      // certificate type, one of the policies
-	Role        OID      // profession of the admission; nil: any or none
-	KeyUsage    KeyUsage // all of these
-	ExtKeyUsage OID      // nil: none is asked for
+// Finding is one step of a check that did not pass.
+type Finding struct {
+	Step string // one of the Step constants
+	Err  error  // *Error, ErrCritical or ErrRole
 }
 
-// EGKAUTN is the profile by which PL_TUC_EGK_STATUS has the card's certificate C.CH.AUTN checked (TIP1-A_6901).
-var EGKAUTN = Profile{Type: OIDEGKAutN, Role: OIDVersicherter, KeyUsage: DigitalSignature, ExtKeyUsage: OIDClientAuth}
+// The steps of a check by profile, as reports name them.
+const (
+	StepKeyUsage    = "keyUsage"
+	StepExtKeyUsage = "extKeyUsage"
+	StepCritical    = "criticalExtensions"
+	StepType        = "type"
+	StepRole        = "role"
+)
 
-// Check runs the offline part of TUC_PKI_018: key usage, extended key usage, critical extensions, certificate type, role,
-// issuer and signature. It returns every finding, joined; nil when there is none. The time is not looked at.
-func (p Profile) Check(cert, issuer *Certificate) error {
-	var findings []error
-	if !cert.HasKeyUsage || cert.KeyUsage&p.KeyUsage != p.KeyUsage {
-		findings = append(findings, WrongKeyUsage)
+// Judge runs the steps that need the certificate alone: key usage and extended key usage (TUC_PKI_018 step 2), critical
+// extensions (GS-A_4661-01), certificate type (TUC_PKI_007) and role (TUC_PKI_009). It returns what did not pass.
+func (p Profile) Judge(cert *Certificate) []Finding {
+	var findings []Finding
+	add := func(step string, err error) { findings = append(findings, Finding{step, err}) }
+	if !p.keyUsageFits(cert) {
+		add(StepKeyUsage, WrongKeyUsage)
 	}
-	if p.ExtKeyUsage != nil && !cert.HasExtKeyUsage(p.ExtKeyUsage) {
-		findings = append(findings, WrongExtendedKeyUsage)
+	if p.ExtKeyUsage != nil && !cert.HasExtKeyUsage(p.ExtKeyUsage) && !(p.ExtKeyUsageOptional && len(cert.ExtKeyUsage) == 0) {
+		add(StepExtKeyUsage, WrongExtendedKeyUsage)
 	}
-	if len(cert.UnhandledCritical) > 0 {
-		findings = append(findings, ErrCritical)
+	if !cert.criticalExpected() {
+		add(StepCritical, ErrCritical)
 	}
-	switch {
-	case len(cert.Policies) == 0:
-		findings = append(findings, CertTypeInfoMissing)
-	case !cert.HasPolicy(p.Type):
-		findings = append(findings, CertTypeMismatch)
+	if err := p.CheckType(cert); err != nil {
+		add(StepType, err)
 	}
 	if p.Role != nil && !contains(cert.Roles(), p.Role) {
-		findings = append(findings, ErrRole)
+		add(StepRole, ErrRole)
+	}
+	return findings
+}
+
+// CheckType runs TUC_PKI_007 as far as the certificate alone decides it: CertTypeInfoMissing without policies,
+// CertTypeMismatch when none of them is the profile's type.
+func (p Profile) CheckType(cert *Certificate) error {
+	switch {
+	case p.Type == nil:
+		return nil
+	case len(cert.Policies) == 0:
+		return CertTypeInfoMissing
+	case p.TypeOf(cert) == nil:
+		return CertTypeMismatch
+	}
+	return nil
+}
+
+// TypeOf returns the type of the profile that the certificate has, nil when it has none.
+func (p Profile) TypeOf(cert *Certificate) OID {
+	for _, t := range []OID{p.Type, p.AltType} {
+		if t != nil && cert.HasPolicy(t) {
+			return t
+		}
+	}
+	return nil
+}
+
+// keyUsageFits: the intended usages are part of those of the certificate; C.TSL.SIG has exactly its own (TUC_PKI_011).
+func (p Profile) keyUsageFits(cert *Certificate) bool {
+	want := p.KeyUsage
+	if p.RSAKeyUsage != 0 && cert.IsRSA() {
+		want = p.RSAKeyUsage
+	}
+	if p.Name == TSLSIG.Name && cert.KeyUsage != want {
+		return false
+	}
+	return cert.HasKeyUsage && cert.KeyUsage&want == want
+}
+
+// criticalExpected: an end entity's critical extensions are exactly key usage and basic constraints. Everything that the
+// package reads is understood, so for a CA it is enough that nothing else is critical.
+func (c *Certificate) criticalExpected() bool {
+	if len(c.UnhandledCritical) > 0 {
+		return false
+	}
+	if c.IsCA {
+		return true
+	}
+	for _, oid := range c.Critical {
+		if !oid.Equal(oidKeyUsage) && !oid.Equal(oidBasic) {
+			return false
+		}
+	}
+	// Without key usage the step about key usage says so; what is there must be critical.
+	return (!c.HasKeyUsage || contains(c.Critical, oidKeyUsage)) && contains(c.Critical, oidBasic)
+}
+
+// Check runs Judge and looks at issuer and signature. It returns every finding, joined; nil when there is none. The time
+// is not looked at.
+func (p Profile) Check(cert, issuer *Certificate) error {
+	var findings []error
+	for _, f := range p.Judge(cert) {
+		findings = append(findings, f.Err)
 	}
 	if err := cert.CheckSignatureFrom(issuer); err != nil {
 		findings = append(findings, err)

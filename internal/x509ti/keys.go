@@ -9,6 +9,8 @@ import (
 	_ "crypto/sha512"
 	"errors"
 	"math/big"
+	"strconv"
+	"time"
 
 	"golang.org/x/crypto/cryptobyte"
 	tags "golang.org/x/crypto/cryptobyte/asn1"
@@ -46,6 +48,12 @@ func parsePublicKey(element cryptobyte.String) (key any, bits []byte, err error)
 	case oid.Equal(oidECPublicKey):
 		key, err = parseECKey(algorithm, bits)
 	case oid.Equal(oidRSA):
+		key, err = parseRSAKey(algorithm, bits)
+	case oid.Equal(oidRSAPSS):
+		// RFC 4055 chapter 3.1: absent parameters leave the key free; given ones bind it, which no profile here does.
+		if !algorithm.Empty() {
+			return nil, nil, malformed("RSASSA-PSS key with parameters")
+		}
 		key, err = parseRSAKey(algorithm, bits)
 	default:
 		err = malformed("public key algorithm " + oid.String())
@@ -136,11 +144,16 @@ var signatureSchemes = []struct {
 // the AlgorithmIdentifier (DER): ECDSA or RSA PKCS #1 v1.5 with SHA-256/384/512, or RSASSA-PSS with one of these for hash
 // and mask. Everything else, and a signature that does not verify, is CertificateNotValidMath.
 func CheckSignature(key any, algorithm, signed, signature []byte) error {
+	return CheckSignatureWith(nil, key, algorithm, signed, signature)
+}
+
+// CheckSignatureWith is CheckSignature with a verifier for brainpool keys; nil is the plain one.
+func CheckSignatureWith(v Verifier, key any, algorithm, signed, signature []byte) error {
 	in := cryptobyte.String(algorithm)
 	var seq cryptobyte.String
 	var oid OID
 	if !in.ReadASN1(&seq, tags.SEQUENCE) || !in.Empty() || !seq.ReadASN1ObjectIdentifier(&oid) {
-		return CertificateNotValidMath.because("signature algorithm is malformed")
+		return CertificateNotValidMath.Because("signature algorithm is malformed")
 	}
 	if oid.Equal(oidRSAPSS) {
 		return checkPSS(key, seq, signed, signature)
@@ -153,18 +166,106 @@ func CheckSignature(key any, algorithm, signed, signature []byte) error {
 		ok := false
 		switch key := key.(type) {
 		case *brainpool.PublicKey:
-			ok = !scheme.rsa && seq.Empty() && key.VerifyASN1(digest, signature)
+			ok = !scheme.rsa && seq.Empty() && verifyBrainpool(v, key, digest, signature)
 		case *ecdsa.PublicKey:
 			ok = !scheme.rsa && seq.Empty() && ecdsa.VerifyASN1(key, digest, signature)
 		case *rsa.PublicKey:
 			ok = scheme.rsa && nullOrAbsent(seq) && rsa.VerifyPKCS1v15(key, scheme.hash, digest, signature) == nil
 		}
 		if !ok {
-			return CertificateNotValidMath.because("signature does not verify")
+			return CertificateNotValidMath.Because("signature does not verify")
 		}
 		return nil
 	}
-	return CertificateNotValidMath.because("signature algorithm " + oid.String() + " is not admissible")
+	return CertificateNotValidMath.Because("signature algorithm " + oid.String() + " is not admissible")
+}
+
+// verifyBrainpool gives the verifier the signature as it wants it.
+func verifyBrainpool(v Verifier, key *brainpool.PublicKey, digest, der []byte) bool {
+	if v == nil {
+		return key.VerifyASN1(digest, der)
+	}
+	rs, ok := ECDSASignature(der, key.Curve().Size())
+	return ok && v.VerifyECDSA(key, digest, rs)
+}
+
+// ECDSASignature reads a signature as strict DER SEQUENCE { r INTEGER, s INTEGER } into R || S, each of size octets. It
+// refuses numbers that are negative, not minimal or too long.
+func ECDSASignature(der []byte, size int) (rs []byte, ok bool) {
+	input := cryptobyte.String(der)
+	var seq cryptobyte.String
+	if !input.ReadASN1(&seq, tags.SEQUENCE) || !input.Empty() {
+		return nil, false
+	}
+	rs = make([]byte, 2*size)
+	for _, half := range [][]byte{rs[:size], rs[size:]} {
+		var v []byte
+		if !seq.ReadASN1Integer(&v) || len(v) > size {
+			return nil, false
+		}
+		copy(half[size-len(v):], v)
+	}
+	return rs, seq.Empty()
+}
+
+// Admissibility says how the telematics infrastructure sees the strength of a key at a time (gemSpec_Krypt Tab_KRYPT_002).
+type Admissibility int
+
+// NeverAdmissible is the zero value.
+const (
+	NeverAdmissible Admissibility = iota
+	PhasedOut                     // was admissible; verifiers warn and do not reject (A_23458)
+	Admissible
+)
+
+// String returns the word for reports.
+func (a Admissibility) String() string {
+	switch a {
+	case Admissible:
+		return "ok"
+	case PhasedOut:
+		return "phased out"
+	}
+	return "not admissible"
+}
+
+// rsa2048End is the end of the period in which RSA keys below 3000 bits are admissible.
+var rsa2048End = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// KeyAdmissible judges a public key as [Certificate].PublicKey has it, at a time: brainpoolP256r1, P384r1, P512r1, P-256
+// and P-384 without end; RSA from 3000 bits without end, from 2048 bits until the end of 2025.
+func KeyAdmissible(key any, at time.Time) Admissibility {
+	switch key := key.(type) {
+	case *brainpool.PublicKey:
+		return Admissible
+	case *ecdsa.PublicKey:
+		if key.Curve == elliptic.P256() || key.Curve == elliptic.P384() {
+			return Admissible
+		}
+	case *rsa.PublicKey:
+		switch {
+		case key.N.BitLen() >= 3000:
+			return Admissible
+		case key.N.BitLen() >= minRSA && at.Before(rsa2048End):
+			return Admissible
+		case key.N.BitLen() >= minRSA:
+			return PhasedOut
+		}
+	}
+	return NeverAdmissible
+}
+
+// KeyName describes a key for reports, for example "brainpoolP256r1" or "RSA 2048".
+func KeyName(key any) string {
+	switch key := key.(type) {
+	case *brainpool.PublicKey:
+		return key.Curve().Name()
+	case *ecdsa.PublicKey:
+		return key.Curve.Params().Name
+	case *rsa.PublicKey:
+		return "RSA " + strconv.Itoa(key.N.BitLen())
+	}
+	return "unknown"
 }
 
 // checkPSS reads RSASSA-PSS-params (RFC 4055 chapter 3.1). The defaults stand for SHA-1, so hash and mask must be given.
@@ -172,27 +273,27 @@ func checkPSS(key any, parameters cryptobyte.String, signed, signature []byte) e
 	var seq, field, mgf, inner cryptobyte.String
 	var mgfOID OID
 	if !parameters.ReadASN1(&seq, tags.SEQUENCE) || !parameters.Empty() || !seq.ReadASN1(&field, explicit(0)) {
-		return CertificateNotValidMath.because("RSASSA-PSS without a hash")
+		return CertificateNotValidMath.Because("RSASSA-PSS without a hash")
 	}
 	hash := readHash(&field)
 	if hash == 0 || !field.Empty() {
-		return CertificateNotValidMath.because("RSASSA-PSS with an inadmissible hash")
+		return CertificateNotValidMath.Because("RSASSA-PSS with an inadmissible hash")
 	}
 	if !seq.ReadASN1(&field, explicit(1)) || !field.ReadASN1(&mgf, tags.SEQUENCE) || !field.Empty() ||
 		!mgf.ReadASN1ObjectIdentifier(&mgfOID) || !mgfOID.Equal(oidMGF1) || readHash(&mgf) != hash || !mgf.Empty() {
-		return CertificateNotValidMath.because("RSASSA-PSS with an inadmissible mask")
+		return CertificateNotValidMath.Because("RSASSA-PSS with an inadmissible mask")
 	}
 	salt, trailer := 20, 1
 	var has bool
 	if !seq.ReadOptionalASN1(&inner, &has, explicit(2)) || has && (!inner.ReadASN1Integer(&salt) || !inner.Empty()) ||
 		!seq.ReadOptionalASN1(&inner, &has, explicit(3)) || has && (!inner.ReadASN1Integer(&trailer) || !inner.Empty()) ||
 		!seq.Empty() || salt < 0 || salt > hash.Size() || trailer != 1 {
-		return CertificateNotValidMath.because("RSASSA-PSS parameters")
+		return CertificateNotValidMath.Because("RSASSA-PSS parameters")
 	}
 	// A salt of length 0 is a constant of the rsa package that means "find out".
 	public, ok := key.(*rsa.PublicKey)
 	if !ok || salt == 0 || rsa.VerifyPSS(public, hash, sum(hash, signed), signature, &rsa.PSSOptions{SaltLength: salt, Hash: hash}) != nil {
-		return CertificateNotValidMath.because("signature does not verify")
+		return CertificateNotValidMath.Because("signature does not verify")
 	}
 	return nil
 }

@@ -7,6 +7,9 @@
 package x509ti
 
 import (
+	"bytes"
+	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/asn1"
 	"errors"
 	"fmt"
@@ -88,10 +91,21 @@ type Certificate struct {
 	OCSPURLs          []string
 	IsCA              bool
 	PathLen           int   // -1: no limit
-	UnhandledCritical []OID // critical extensions this package knows nothing of
+	Critical          []OID // every critical extension
+	UnhandledCritical []OID // those of them that this package knows nothing of
+	DNSNames          []string
+	OCSPNoCheck       bool // 1.3.6.1.5.5.7.48.1.5: status of this OCSP signer need not be asked for
+
+	// QCStatements are the statements of a qualified certificate (1.3.6.1.5.5.7.1.3); QCMalformed says that the extension
+	// is there and cannot be read, which is a finding of TUC_PKI_030 and not a damaged certificate.
+	QCStatements []OID
+	QCMalformed  bool
+	// ValidityModel is the value of 1.3.6.1.4.1.8301.3.5, nil without it.
+	ValidityModel OID
 
 	signatureAlgorithm []byte // AlgorithmIdentifier, DER
 	signature          []byte
+	fingerprint        [sha256.Size]byte
 }
 
 // String prints a mark only: the subject of a health card's certificate is personal data.
@@ -110,6 +124,18 @@ var (
 	oidAuthorityInfo = OID{1, 3, 6, 1, 5, 5, 7, 1, 1}
 	oidOCSP          = OID{1, 3, 6, 1, 5, 5, 7, 48, 1}
 	oidAdmission     = OID{1, 3, 36, 8, 3, 3}
+	oidAltName       = OID{2, 5, 29, 17}
+	oidNoCheck       = OID{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}
+	oidQCStatements  = OID{1, 3, 6, 1, 5, 5, 7, 1, 3}
+	oidValidityModel = OID{1, 3, 6, 1, 4, 1, 8301, 3, 5}
+)
+
+// Statements of qualified certificates and validity models.
+var (
+	OIDQcCompliance = OID{0, 4, 0, 1862, 1, 1}
+	OIDQcSSCD       = OID{0, 4, 0, 1862, 1, 4}
+	OIDChainModel   = OID{1, 3, 6, 1, 4, 1, 8301, 3, 5, 1}
+	OIDShellModel   = OID{1, 3, 6, 1, 4, 1, 8301, 3, 5, 2}
 )
 
 func malformed(what string) error { return fmt.Errorf("%w: %s", ErrMalformed, what) }
@@ -123,7 +149,7 @@ func Parse(der []byte) (*Certificate, error) {
 		return nil, malformed("too long")
 	}
 	der = append([]byte(nil), der...)
-	c := &Certificate{Raw: der, PathLen: -1}
+	c := &Certificate{Raw: der, PathLen: -1, fingerprint: sha256.Sum256(der)}
 	input := cryptobyte.String(der)
 	var outer, tbs, algorithm cryptobyte.String
 	if !input.ReadASN1(&outer, tags.SEQUENCE) || !input.Empty() {
@@ -288,6 +314,10 @@ func (c *Certificate) parseExtensions(wrapper cryptobyte.String) error {
 		{oidAuthorityKey, c.parseAuthorityKeyID},
 		{oidSubjectKey, c.parseSubjectKeyID},
 		{oidAuthorityInfo, c.parseAuthorityInfo},
+		{oidAltName, c.parseAltName},
+		{oidNoCheck, c.parseNoCheck},
+		{oidQCStatements, c.parseQCStatements},
+		{oidValidityModel, c.parseValidityModel},
 	}
 	var seen []OID
 	for !list.Empty() {
@@ -312,6 +342,9 @@ func (c *Certificate) parseExtensions(wrapper cryptobyte.String) error {
 			if !p.parse(value) {
 				return malformed("extension " + oid.String())
 			}
+		}
+		if critical {
+			c.Critical = append(c.Critical, oid)
 		}
 		if critical && !known {
 			c.UnhandledCritical = append(c.UnhandledCritical, oid)
@@ -496,6 +529,102 @@ func (c *Certificate) parseAuthorityInfo(value cryptobyte.String) bool {
 		c.OCSPURLs = append(c.OCSPURLs, string(location))
 	}
 	return true
+}
+
+// parseAltName keeps the DNS names; other kinds of names are passed over.
+func (c *Certificate) parseAltName(value cryptobyte.String) bool {
+	var seq cryptobyte.String
+	if !value.ReadASN1(&seq, tags.SEQUENCE) || !value.Empty() {
+		return false
+	}
+	for n := 0; !seq.Empty(); n++ {
+		var name cryptobyte.String
+		var tag tags.Tag
+		if n == maxAttributes || !seq.ReadAnyASN1(&name, &tag) {
+			return false
+		}
+		if tag != context(2) {
+			continue
+		}
+		for _, b := range name {
+			if b <= 0x20 || b > 0x7e {
+				return false
+			}
+		}
+		c.DNSNames = append(c.DNSNames, string(name))
+	}
+	return true
+}
+
+func (c *Certificate) parseNoCheck(value cryptobyte.String) bool {
+	c.OCSPNoCheck = value.Empty() || nullOrAbsent(value)
+	return c.OCSPNoCheck
+}
+
+// parseQCStatements reads QCStatements (RFC 3739 chapter 3.2.6). Statements are kept by their identifiers; what they say
+// beside that (limits, addresses of documents) is passed over.
+func (c *Certificate) parseQCStatements(value cryptobyte.String) bool {
+	var seq cryptobyte.String
+	if !value.ReadASN1(&seq, tags.SEQUENCE) || !value.Empty() {
+		c.QCMalformed = true
+		return true
+	}
+	for !seq.Empty() {
+		var statement cryptobyte.String
+		var oid OID
+		if len(c.QCStatements) == maxEntries || !seq.ReadASN1(&statement, tags.SEQUENCE) || !statement.ReadASN1ObjectIdentifier(&oid) {
+			c.QCMalformed = true
+			return true
+		}
+		c.QCStatements = append(c.QCStatements, oid)
+	}
+	return true
+}
+
+// parseValidityModel reads ValidityModel ::= SEQUENCE { validityModelId OBJECT IDENTIFIER, info ANY OPTIONAL }.
+func (c *Certificate) parseValidityModel(value cryptobyte.String) bool {
+	var seq cryptobyte.String
+	return value.ReadASN1(&seq, tags.SEQUENCE) && value.Empty() && seq.ReadASN1ObjectIdentifier(&c.ValidityModel)
+}
+
+// CheckQC is the first step of TUC_PKI_030: the statements can be read and QcCompliance is among them.
+func (c *Certificate) CheckQC() error {
+	switch {
+	case c.QCMalformed:
+		return QCStatementError.Because("the statements cannot be read")
+	case !contains(c.QCStatements, OIDQcCompliance):
+		return QCStatementError.Because("QcCompliance is missing")
+	}
+	return nil
+}
+
+// IsRSA reports whether the key is an RSA key.
+func (c *Certificate) IsRSA() bool {
+	_, ok := c.PublicKey.(*rsa.PublicKey)
+	return ok
+}
+
+// Fingerprint returns the SHA-256 of the certificate, the name under which caches and lists know it (GS-A_4393).
+func (c *Certificate) Fingerprint() [sha256.Size]byte { return c.fingerprint }
+
+// TestOnly reports whether the certificate carries a mark of the test PKI (gemSpec_PKI chapter 5, GS-A_4727): TEST-ONLY or
+// NOT-VALID in a name of subject or issuer.
+func (c *Certificate) TestOnly() bool {
+	for _, mark := range []string{"TEST-ONLY", "NOT-VALID"} {
+		if bytes.Contains(c.RawSubject, []byte(mark)) || bytes.Contains(c.RawIssuer, []byte(mark)) {
+			return true
+		}
+	}
+	return false
+}
+
+// CommonName returns the first common name of the subject, "" without one. It is personal data in certificates of health
+// cards and professionals.
+func (c *Certificate) CommonName() redact.String {
+	for _, v := range c.SubjectValues(OIDCommonName) {
+		return v
+	}
+	return redact.String{}
 }
 
 // readFlag reads a BOOLEAN DEFAULT FALSE.
