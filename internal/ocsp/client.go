@@ -31,7 +31,11 @@ type Client struct {
 	URL            string                // address of the responder; "" takes the one in the certificate
 	Responders     []*x509ti.Certificate // trusted by name
 	Tolerance      time.Duration         // zero is Tolerance
+	ListedOnly     bool                  // see Check
 	IgnoreCertHash bool                  // see Check
+	Reference      time.Time             // see Check
+	Verifier       x509ti.Verifier       // see Check
+	Header         http.Header           // added to each request, for example the key of a forwarder
 	Nonce          bool                  // send one; responders for health cards need not know it
 	Rand           io.Reader             // source of the nonce; nil is crypto/rand
 }
@@ -40,9 +44,15 @@ type Client struct {
 // [Response.Verify]. Beside the findings listed there: ServiceSupplyPointMissing without an address, NotAvailable when
 // the responder does not answer in time or does not answer with OCSP, StatusError when it declines.
 func (c *Client) Check(ctx context.Context, cert, issuer *x509ti.Certificate) (Result, error) {
+	result, _, err := c.Ask(ctx, cert, issuer)
+	return result, err
+}
+
+// Ask is Check that also returns the answer as it came, for an archive; nil when there was none.
+func (c *Client) Ask(ctx context.Context, cert, issuer *x509ti.Certificate) (result Result, raw []byte, err error) {
 	request, err := NewRequest(cert, issuer)
 	if err != nil {
-		return Result{}, err
+		return Result{}, nil, err
 	}
 	if c.Nonce {
 		nonce := make([]byte, 16)
@@ -51,36 +61,37 @@ func (c *Client) Check(ctx context.Context, cert, issuer *x509ti.Certificate) (R
 			source = rand.Reader
 		}
 		if _, err := io.ReadFull(source, nonce); err != nil {
-			return Result{}, fmt.Errorf("%w: nonce: %w", CheckRevocationError, err)
+			return Result{}, nil, fmt.Errorf("%w: nonce: %w", CheckRevocationError, err)
 		}
 		if err := request.SetNonce(nonce); err != nil {
-			return Result{}, err
+			return Result{}, nil, err
 		}
 	}
 	address, err := c.address(cert)
 	if err != nil {
-		return Result{}, err
+		return Result{}, nil, err
 	}
 	der, err := request.DER()
 	if err != nil {
-		return Result{}, err
+		return Result{}, nil, err
 	}
 	body, err := c.post(ctx, address, der)
 	if err != nil {
-		return Result{}, err
+		return Result{}, nil, err
 	}
 	response, err := ParseResponse(body)
 	if err != nil {
-		return Result{}, err
+		return Result{}, body, err
 	}
 	clock := c.Clock
 	if clock == nil {
 		clock = time.Now
 	}
-	return response.Verify(Check{
+	result, err = response.Verify(Check{
 		Certificate: cert, Issuer: issuer, Responders: c.Responders, Now: clock(), Tolerance: c.Tolerance,
-		Nonce: request.nonce, IgnoreCertHash: c.IgnoreCertHash,
+		Nonce: request.nonce, ListedOnly: c.ListedOnly, IgnoreCertHash: c.IgnoreCertHash, Reference: c.Reference, Verifier: c.Verifier,
 	})
+	return result, body, err
 }
 
 // address returns the responder's address: absolute, http or https.
@@ -109,6 +120,9 @@ func (c *Client) post(ctx context.Context, address string, der []byte) ([]byte, 
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(der))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", NotAvailable, err)
+	}
+	for name, values := range c.Header {
+		req.Header[name] = values
 	}
 	req.Header.Set("Content-Type", "application/ocsp-request")
 	req.Header.Set("Accept", "application/ocsp-response")

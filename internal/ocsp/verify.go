@@ -13,22 +13,51 @@ import (
 type Check struct {
 	Certificate *x509ti.Certificate   // the certificate that was asked about
 	Issuer      *x509ti.Certificate   // its CA, found and checked before
-	Responders  []*x509ti.Certificate // responders trusted by name (TSL entries Certstatus/OCSP)
+	Responders  []*x509ti.Certificate // responders trusted by name (entries Certstatus/OCSP of TSL or VL)
 
-	Now       time.Time
+	// ListedOnly accepts a responder only when it stands in Responders octet by octet: the rule for certificates below the
+	// TSL. Without it a responder is accepted, too, that the certificate's CA issued for signing OCSP answers: the rule for
+	// qualified certificates, and for a caller without a list.
+	ListedOnly bool
+
+	Now       time.Time     // when the answer arrived; the bound of what it may say about the future
 	Tolerance time.Duration // zero is Tolerance (37.5 s)
 	Nonce     []byte        // of the request; nil without one
+
+	// Reference is the time for which the status is wanted, the signing time for signed records; zero is Now. A
+	// certificate that was revoked later than that was good then.
+	Reference time.Time
+	// Embedded says that the answer was kept with the signature or in a cache: not its distance from Now counts but its
+	// age at Reference, which may be MaxAge. An answer made after Reference may have any age.
+	Embedded bool
+	MaxAge   time.Duration
 
 	// IgnoreCertHash switches the certHash check off (ENFORCE_CERTHASH_CHECK = false), which gemSpec_PKI allows for some
 	// certificates, those of health cards among them.
 	IgnoreCertHash bool
+
+	Verifier x509ti.Verifier // for brainpool keys; nil is the plain one
 }
+
+// Authorisation says why a responder was accepted.
+type Authorisation string
+
+// The reasons.
+const (
+	Listed Authorisation = "listed" // octet by octet in the list of responders
+	Issued Authorisation = "issued" // by the certificate's CA, for signing OCSP answers
+)
 
 // Result is an answer that passed every check.
 type Result struct {
 	Status                 Status
-	RevokedAt              time.Time // with Revoked
+	RevokedAt              time.Time // with Revoked, and with Good when the revocation came after the reference time
 	ProducedAt, ThisUpdate time.Time
+	NextUpdate             time.Time           // zero: absent
+	Age                    time.Duration       // reference time less ProducedAt; negative when the answer is younger
+	Responder              *x509ti.Certificate // who signed it
+	Authorisation          Authorisation
+	CertHash               bool // the answer carries the hash of the certificate, and it was checked
 }
 
 // Verify judges the answer (TUC_PKI_006). The status counts only when the error is nil:
@@ -39,12 +68,16 @@ type Result struct {
 //   - CertHashMissing, CertHashMismatch: it is not about these very octets;
 //   - NonceMismatch: it does not answer this request.
 //
-// A revocation later than Now leaves the certificate good at that time.
+// A revocation later than the reference time leaves the certificate good at that time.
 func (r *Response) Verify(c Check) (Result, error) {
 	if c.Tolerance == 0 {
 		c.Tolerance = Tolerance
 	}
-	if err := r.verifySigner(c); err != nil {
+	if c.Reference.IsZero() {
+		c.Reference = c.Now
+	}
+	result := Result{ProducedAt: r.ProducedAt, Age: c.Reference.Sub(r.ProducedAt)}
+	if err := r.verifySigner(c, &result); err != nil {
 		return Result{}, err
 	}
 	if c.Nonce != nil && !bytes.Equal(r.nonce, c.Nonce) {
@@ -54,14 +87,9 @@ func (r *Response) Verify(c Check) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if off := c.Now.Sub(r.ProducedAt).Abs(); off > c.Tolerance {
-		return Result{}, because(CheckRevocationError, "producedAt is outside the tolerance")
-	}
-	if s.thisUpdate.Sub(c.Now) > c.Tolerance {
-		return Result{}, because(CheckRevocationError, "thisUpdate lies in the future")
-	}
-	if !s.nextUpdate.IsZero() && c.Now.Sub(s.nextUpdate) > c.Tolerance {
-		return Result{}, because(CheckRevocationError, "nextUpdate is past")
+	result.ThisUpdate, result.NextUpdate = s.thisUpdate, s.nextUpdate
+	if err := r.checkTimes(c, s); err != nil {
+		return Result{}, err
 	}
 	if !c.IgnoreCertHash {
 		if !s.hasCertHash {
@@ -70,27 +98,60 @@ func (r *Response) Verify(c Check) (Result, error) {
 		if s.certHashFunction == 0 || !bytes.Equal(s.certHash, digest(s.certHashFunction, c.Certificate.Raw)) {
 			return Result{}, CertHashMismatch
 		}
+		result.CertHash = true
 	}
-	result := Result{Status: s.status, ProducedAt: r.ProducedAt, ThisUpdate: s.thisUpdate}
+	result.Status = s.status
 	if s.status == Revoked {
-		if s.revokedAt.After(c.Now) {
+		result.RevokedAt = s.revokedAt
+		if s.revokedAt.After(c.Reference) {
 			result.Status = Good
-		} else {
-			result.RevokedAt = s.revokedAt
 		}
 	}
 	return result, nil
 }
 
+// checkTimes: an online answer was made now; a kept one before now and, when it is older than the reference time, not by
+// more than MaxAge. thisUpdate and nextUpdate hold at the time for which the answer stands.
+func (r *Response) checkTimes(c Check, s *single) error {
+	at := c.Now
+	switch {
+	case !c.Embedded:
+		if c.Now.Sub(r.ProducedAt).Abs() > c.Tolerance {
+			return because(CheckRevocationError, "producedAt is outside the tolerance")
+		}
+	case r.ProducedAt.Sub(c.Now) > c.Tolerance:
+		return because(CheckRevocationError, "producedAt lies in the future")
+	case c.Reference.Sub(r.ProducedAt) > c.MaxAge:
+		return because(CheckRevocationError, "older than the longest admissible age at the reference time")
+	default:
+		at = c.Reference
+		if r.ProducedAt.After(at) {
+			at = r.ProducedAt
+		}
+	}
+	if s.thisUpdate.Sub(at) > c.Tolerance {
+		return because(CheckRevocationError, "thisUpdate lies in the future")
+	}
+	if !s.nextUpdate.IsZero() && at.Sub(s.nextUpdate) > c.Tolerance {
+		return because(CheckRevocationError, "nextUpdate is past")
+	}
+	return nil
+}
+
 // verifySigner looks for the responder among the certificates of the answer and checks its signature.
-func (r *Response) verifySigner(c Check) error {
+func (r *Response) verifySigner(c Check, result *Result) error {
 	found := false
 	for _, signer := range r.certificates {
-		if !r.namedBy(signer) || !trusted(signer, c) {
+		if !r.namedBy(signer) {
+			continue
+		}
+		why := authorised(signer, c, r.ProducedAt)
+		if why == "" {
 			continue
 		}
 		found = true
-		if x509ti.CheckSignature(signer.PublicKey, r.algorithm, r.tbs, r.signature) == nil {
+		if x509ti.CheckSignatureWith(c.Verifier, signer.PublicKey, r.algorithm, r.tbs, r.signature) == nil {
+			result.Responder, result.Authorisation = signer, why
 			return nil
 		}
 	}
@@ -109,15 +170,19 @@ func (r *Response) namedBy(signer *x509ti.Certificate) bool {
 	return bytes.Equal(r.responderKey, key[:])
 }
 
-// trusted: in the list octet by octet, or issued by the certificate's CA for signing OCSP answers and valid now.
-func trusted(signer *x509ti.Certificate, c Check) bool {
+// authorised says why the signer may answer, "" when it may not: in the list octet by octet, or issued by the
+// certificate's CA for signing OCSP answers and valid when it made this one.
+func authorised(signer *x509ti.Certificate, c Check, producedAt time.Time) Authorisation {
 	for _, t := range c.Responders {
 		if bytes.Equal(t.Raw, signer.Raw) {
-			return true
+			return Listed
 		}
 	}
-	return signer.HasExtKeyUsage(x509ti.OIDOCSPSigning) && signer.ValidAt(c.Now) && len(signer.UnhandledCritical) == 0 &&
-		signer.CheckSignatureFrom(c.Issuer) == nil
+	if !c.ListedOnly && signer.HasExtKeyUsage(x509ti.OIDOCSPSigning) && signer.ValidAt(producedAt) && len(signer.UnhandledCritical) == 0 &&
+		signer.CheckSignatureFromWith(c.Verifier, c.Issuer) == nil {
+		return Issued
+	}
+	return ""
 }
 
 // find returns the one answer whose CertID is that of the certificate.
