@@ -1,0 +1,3 @@
+package tsl
+
+type signature struct{}
