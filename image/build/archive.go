@@ -1,0 +1,39 @@
+package build
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+
+	"github.com/u-root/u-root/pkg/cpio"
+)
+
+// archive packs a tree as the kernel reads it (cpio, format newc). Names in order, times 0 and inode numbers counted:
+// the same tree gives the same bytes.
+func archive(tree map[string]entry) ([]byte, error) {
+	var out bytes.Buffer
+	w := cpio.Newc.Writer(&out)
+	for i, e := range sorted(tree) {
+		info := cpio.Info{Ino: uint64(i + 1), Mode: uint64(e.mode.Perm()), UID: uint64(e.uid), GID: uint64(e.uid), NLink: 1, Name: e.name}
+		data := e.data
+		switch e.mode.Type() {
+		case 0:
+			info.Mode |= cpio.S_IFREG
+		case fs.ModeDir:
+			info.Mode |= cpio.S_IFDIR
+			info.NLink = 2
+		case fs.ModeSymlink:
+			info.Mode |= cpio.S_IFLNK
+			data = []byte(e.link)
+		default:
+			return nil, fmt.Errorf("pack %s: no place for a file of the type %v", e.name, e.mode.Type())
+		}
+		if err := w.WriteRecord(cpio.StaticRecord(data, info)); err != nil {
+			return nil, fmt.Errorf("pack %s: %w", e.name, err)
+		}
+	}
+	if err := cpio.WriteTrailer(w); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}

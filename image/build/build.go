@@ -1,0 +1,349 @@
+// Package build makes the terminal's image: Debian's kernel, the few Debian packages that the card service needs, our
+// programs and an overlay, packed so that the same input gives the same bytes, whenever and wherever it is built.
+//
+// Everything is in one initramfs; there is no root partition. It consists of two archives, one after the other: the
+// system, which is the same for all terminals, and the overlay with what makes one insurer's terminal (configuration,
+// trust store, design). The second never replaces a file of the first.
+package build
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"maps"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"ktradv/image/debian"
+	"ktradv/image/init/users"
+	"ktradv/image/kernel"
+	"ktradv/image/modules"
+)
+
+// Config says what to build.
+type Config struct {
+	Root     string            // folder of the project (go.mod)
+	Overlays []string          // folders, each laid over those before it; overlays/base of the project comes first
+	Out      string            // folder for the results, made when it is missing
+	Cache    string            // folder for downloads and for what need not be made again
+	Pins     map[string]string // versions of Debian packages; nil: what the cache knows, else apt's candidates
+	Update   bool              // ask apt for newer versions
+	Log      func(format string, args ...any)
+}
+
+// Result names the files of an image.
+type Result struct {
+	Kernel    string // vmlinuz
+	Initramfs string // initramfs.cpio.zst
+	Cmdline   string // the kernel command line, as text
+}
+
+// entry is one file of the image.
+type entry struct {
+	name   string // path without a leading slash
+	mode   fs.FileMode
+	uid    users.ID
+	data   []byte
+	link   string          // target of a symbolic link
+	origin *debian.Archive // nil: ours
+	source string          // of ours: the Go package or the file of the overlay
+	reason string
+}
+
+type builder struct {
+	Config
+	ctx      context.Context
+	packages []*debian.Archive
+	kernel   *debian.Archive
+	version  string // of the kernel
+	tree     map[string]entry
+	epoch    time.Time // the youngest file of all packages
+}
+
+func mapKeys[V any](m map[string]V) iter.Seq[string] { return maps.Keys(m) }
+
+// Build makes an image.
+func Build(ctx context.Context, cfg Config) (Result, error) {
+	b := &builder{Config: cfg, ctx: ctx, tree: make(map[string]entry)}
+	if b.Log == nil {
+		b.Log = func(string, ...any) {}
+	}
+	for _, d := range []string{b.Out, b.Cache} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return Result{}, err
+		}
+	}
+	over, err := loadOverlay(b.Root, b.Overlays)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := b.openPackages(); err != nil {
+		return Result{}, err
+	}
+	defer b.close()
+	for _, step := range []func() error{b.addPrograms, b.addFiles, b.addLibraries, func() error { return b.addModules(over.modules) }} {
+		if err := step(); err != nil {
+			return Result{}, err
+		}
+	}
+	return b.write(over)
+}
+
+// openPackages fetches the packages of the table and the kernel's.
+func (b *builder) openPackages() error {
+	store := &debian.Store{Dir: filepath.Join(b.Cache, "debian"), Pins: b.Pins, Update: b.Update, Log: b.Log}
+	names := []string{kernelPackage}
+	for _, p := range packages {
+		names = append(names, p.name)
+	}
+	archives, err := store.Fetch(b.ctx, names)
+	if err != nil {
+		return err
+	}
+	// The package of the table only names the one of the current version.
+	meta := archives[0]
+	var concrete string
+	for _, d := range meta.DependsOn() {
+		if strings.HasPrefix(d, "linux-image-") {
+			concrete = d
+		}
+	}
+	meta.Close()
+	b.packages = archives[1:]
+	if concrete == "" {
+		return fmt.Errorf("package %s %s depends on no kernel", meta.Name, meta.Version)
+	}
+	k, err := store.Fetch(b.ctx, []string{concrete})
+	if err != nil {
+		return err
+	}
+	b.kernel = k[0]
+	b.packages = append(b.packages, b.kernel)
+	for _, p := range b.packages {
+		for _, n := range p.Names() {
+			if f, _ := p.Lookup(n); f.Time.After(b.epoch) {
+				b.epoch = f.Time
+			}
+		}
+	}
+	return nil
+}
+
+func (b *builder) close() {
+	for _, p := range b.packages {
+		p.Close()
+	}
+}
+
+// find reads a file from whichever package has it.
+func (b *builder) find(name string) (*debian.Archive, []byte, error) {
+	for _, p := range b.packages {
+		f, ok := p.Lookup(name)
+		if !ok {
+			continue
+		}
+		if path.IsAbs(f.Link) { // may lead into another package
+			name = strings.TrimPrefix(path.Clean(f.Link), "/")
+			if _, ok := p.Lookup(name); !ok {
+				return b.find(name)
+			}
+		}
+		data, err := p.Read(name)
+		return p, data, err
+	}
+	return nil, nil, fmt.Errorf("%s is in none of the packages: %w", name, fs.ErrNotExist)
+}
+
+// add puts a file into the tree, and the folders above it.
+func (b *builder) add(e entry) {
+	b.tree[e.name] = e
+	for d := path.Dir(e.name); d != "."; d = path.Dir(d) {
+		if _, ok := b.tree[d]; !ok {
+			b.tree[d] = entry{name: d, mode: fs.ModeDir | 0o755, reason: "folder"}
+		}
+	}
+}
+
+// addPrograms builds our own programs.
+func (b *builder) addPrograms() error {
+	for _, p := range programs {
+		out := filepath.Join(b.Cache, "bin", path.Base(p.pkg))
+		b.Log("build %s", p.pkg)
+		args := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", out}
+		cgo := "0"
+		if p.tags != "" {
+			args, cgo = append(args, "-tags="+p.tags), "1"
+		}
+		cmd := exec.CommandContext(b.ctx, "go", append(args, "./"+p.pkg)...)
+		cmd.Dir = b.Root
+		cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo, "GOOS=linux", "GOARCH=amd64", "GOAMD64=v1", "GOFLAGS=", "CGO_CFLAGS=-O2", "CGO_LDFLAGS=")
+		if msg, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("build %s: %w\n%s", p.pkg, err, msg)
+		}
+		data, err := os.ReadFile(out)
+		if err != nil {
+			return err
+		}
+		b.add(entry{name: p.name, mode: 0o755, data: data, source: p.pkg, reason: p.reason})
+	}
+	return nil
+}
+
+// addFiles adds the single files and folders of the tables.
+func (b *builder) addFiles() error {
+	for _, f := range files {
+		a, data, err := b.find(f.name)
+		if err != nil {
+			return err
+		}
+		mode := fs.FileMode(0o644)
+		if f.program {
+			mode = 0o755
+		}
+		b.add(entry{name: f.name, mode: mode, data: data, origin: a, reason: f.reason})
+	}
+	for _, l := range loaded {
+		if err := b.addLibrary(l.name, l.reason); err != nil {
+			return fmt.Errorf("%s: %w", l.name, err)
+		}
+	}
+	for _, d := range folders {
+		b.add(entry{name: d.name, mode: fs.ModeDir | d.mode, reason: d.reason})
+	}
+	own := func(name string, data []byte, reason string) {
+		b.add(entry{name: name, mode: 0o644, data: data, source: "image/build", reason: reason})
+	}
+	own("etc/passwd", users.Passwd(), "names of the users")
+	own("etc/group", users.Group(), "names of the groups")
+	own("etc/os-release", b.osRelease(), "what system this is")
+	return nil
+}
+
+// osRelease describes the system; it is in the image and in the UKI.
+func (b *builder) osRelease() []byte {
+	return fmt.Appendf(nil, "ID=ktr-adv\nNAME=\"KTR-AdV terminal\"\nPRETTY_NAME=\"KTR-AdV terminal (kernel %s)\"\nBUILD_ID=%s\n",
+		b.kernel.Version, b.epoch.UTC().Format("20060102150405"))
+}
+
+// addModules adds the kernel modules.
+func (b *builder) addModules(extra []string) error {
+	t, err := kernel.Open(b.kernel)
+	if err != nil {
+		return err
+	}
+	b.version = t.Version
+	reasons := make(map[string]string)
+	var wanted []string
+	for _, m := range modules.Base {
+		wanted = append(wanted, m.Name)
+		reasons[kernel.Name(m.Name)] = m.Reason
+	}
+	for _, m := range extra {
+		wanted = append(wanted, m)
+		if n := kernel.Name(m); reasons[n] == "" {
+			reasons[n] = "named by the overlay (modules.extra)"
+		}
+	}
+	list, err := t.Closure(wanted)
+	if err != nil {
+		return err
+	}
+	for _, m := range list {
+		if !kernel.Signed(m.Data) {
+			return fmt.Errorf("module %s carries no signature; the kernel would refuse it", m.Path)
+		}
+		reason := reasons[m.Name]
+		if reason == "" {
+			reason = "needed by module " + m.Wanted
+		}
+		b.add(entry{name: m.Path, mode: 0o644, data: m.Data, origin: b.kernel, reason: reason})
+	}
+	b.add(entry{name: "lib/modules/" + t.Version + "/modules.dep", mode: 0o644, data: kernel.Dep(t.Version, list), source: "image/kernel",
+		reason: "which module needs which"})
+	return nil
+}
+
+// write packs everything.
+func (b *builder) write(over *overlay) (Result, error) {
+	r := Result{
+		Kernel: filepath.Join(b.Out, "vmlinuz"), Initramfs: filepath.Join(b.Out, "initramfs.cpio.zst"), Cmdline: filepath.Join(b.Out, "cmdline"),
+	}
+	vmlinuz, err := b.kernel.Read("boot/vmlinuz-" + b.version)
+	if err != nil {
+		return Result{}, err
+	}
+	system, err := b.compress(archive(b.tree))
+	if err != nil {
+		return Result{}, err
+	}
+	rest, err := b.compress(archive(over.tree))
+	if err != nil {
+		return Result{}, err
+	}
+	for name, data := range map[string][]byte{
+		r.Kernel:    vmlinuz,
+		r.Initramfs: append(pad4(system), rest...),
+		r.Cmdline:   []byte(Cmdline + "\n"),
+	} {
+		if err := os.WriteFile(name, data, 0o644); err != nil {
+			return Result{}, err
+		}
+	}
+	b.Log("kernel %d bytes, initramfs %d bytes", len(vmlinuz), len(pad4(system))+len(rest))
+	return r, nil
+}
+
+// pad4 fills up to a multiple of four bytes: where the kernel looks for the next archive.
+func pad4(b []byte) []byte {
+	for len(b)%4 != 0 {
+		b = append(b, 0)
+	}
+	return b
+}
+
+// compress packs an archive, or takes the packed one from the cache: the same archive is packed to the same bytes.
+func (b *builder) compress(archive []byte, err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(archive)
+	name := filepath.Join(b.Cache, "zstd", hex.EncodeToString(sum[:])+".zst")
+	if data, err := os.ReadFile(name); err == nil {
+		return data, nil
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	b.Log("compress %d bytes", len(archive))
+	var out, msg bytes.Buffer
+	cmd := exec.CommandContext(b.ctx, "zstd", "-19", "-T1", "--no-progress", "-q", "-c")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(archive), &out, &msg
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("compress the initramfs: %w: %s", err, &msg)
+	}
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(name+".new", out.Bytes(), 0o644); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), os.Rename(name+".new", name)
+}
+
+// sorted lists a tree by name, folders before what is in them.
+func sorted(tree map[string]entry) []entry {
+	var out []entry
+	for _, n := range slices.Sorted(maps.Keys(tree)) {
+		out = append(out, tree[n])
+	}
+	return out
+}
