@@ -1,0 +1,75 @@
+package keystore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/term"
+)
+
+// maxPassphrase bounds a passphrase in octets.
+const maxPassphrase = 1024
+
+// ErrNoTerminal is returned where nobody can be asked.
+var ErrNoTerminal = errors.New("there is no terminal to ask for the passphrase: hand it over with --passphrase-fd")
+
+// FromDescriptor returns a source that reads the passphrase from an inherited file descriptor, up to the first line end.
+func FromDescriptor(fd uintptr) func(bool) ([]byte, error) {
+	return func(bool) ([]byte, error) {
+		f := os.NewFile(fd, "passphrase")
+		if f == nil {
+			return nil, fmt.Errorf("passphrase: no descriptor %d", fd)
+		}
+		defer f.Close()
+		return readPassphrase(f)
+	}
+}
+
+// readPassphrase reads one line.
+func readPassphrase(r io.Reader) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxPassphrase+2))
+	if err != nil {
+		return nil, fmt.Errorf("passphrase: %w", err)
+	}
+	b, _, _ = bytes.Cut(b, []byte("\n"))
+	b = bytes.TrimSuffix(b, []byte("\r"))
+	if len(b) == 0 || len(b) > maxPassphrase {
+		return nil, fmt.Errorf("passphrase: empty or longer than %d octets", maxPassphrase)
+	}
+	return b, nil
+}
+
+// FromTerminal returns a source that asks at the terminal without showing what is typed, twice for a new key.
+func FromTerminal() func(bool) ([]byte, error) {
+	return func(new bool) ([]byte, error) {
+		tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+		if err != nil {
+			return nil, ErrNoTerminal
+		}
+		defer tty.Close()
+		ask := func(prompt string) ([]byte, error) {
+			fmt.Fprint(tty, prompt)
+			b, err := term.ReadPassword(int(tty.Fd()))
+			fmt.Fprintln(tty)
+			if err != nil {
+				return nil, fmt.Errorf("passphrase: %w", err)
+			}
+			return b, nil
+		}
+		first, err := ask("Passphrase of the private key: ")
+		if err != nil || !new {
+			return first, err
+		}
+		second, err := ask("The same passphrase again: ")
+		if err != nil {
+			return nil, err
+		}
+		if !bytes.Equal(first, second) {
+			return nil, errors.New("the two passphrases differ: nothing was made, try again")
+		}
+		return first, nil
+	}
+}
