@@ -10,7 +10,7 @@ export GOFLAGS := -buildvcs=false
 export GOAMD64 := v1
 BIN := out/bin
 
-.PHONY: help run demo test trace bench bench-render gallery fuzz lint build test-oracle test-display deps deps-display deps-oracle clean
+.PHONY: help run image demo test trace bench bench-render gallery fuzz lint build test-oracle test-display deps deps-image deps-display deps-oracle clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -21,8 +21,14 @@ deps:
 deps-display:
 	@tests/setup.sh base display
 
+deps-image:
+	@tests/setup.sh base image
+
 deps-oracle:
 	@tests/setup.sh base oracle
+
+image: deps-image ## the terminal's image in out/image (OVERLAY=a name under overlays/ or a path, default demo; OUT=folder)
+	@$(GO) run ./image/cmd/mkimage -out $(or $(OUT),out/image) $(or $(OVERLAY),demo)
 
 build: deps ## the production binaries, in out/bin
 	@mkdir -p $(BIN)

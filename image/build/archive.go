@@ -25,6 +25,9 @@ func archive(tree map[string]entry) ([]byte, error) {
 		case fs.ModeSymlink:
 			info.Mode |= cpio.S_IFLNK
 			data = []byte(e.link)
+		case fs.ModeDevice | fs.ModeCharDevice:
+			info.Mode |= cpio.S_IFCHR
+			info.Rmajor, info.Rminor = uint64(e.major), uint64(e.minor)
 		default:
 			return nil, fmt.Errorf("pack %s: no place for a file of the type %v", e.name, e.mode.Type())
 		}

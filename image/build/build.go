@@ -54,7 +54,9 @@ type entry struct {
 	mode   fs.FileMode
 	uid    users.ID
 	data   []byte
-	link   string          // target of a symbolic link
+	link   string // target of a symbolic link
+	major  uint32 // of a device node, with minor
+	minor  uint32
 	origin *debian.Archive // nil: ours
 	source string          // of ours: the Go package or the file of the overlay
 	reason string
@@ -77,6 +79,12 @@ func Build(ctx context.Context, cfg Config) (Result, error) {
 	b := &builder{Config: cfg, ctx: ctx, tree: make(map[string]entry)}
 	if b.Log == nil {
 		b.Log = func(string, ...any) {}
+	}
+	for _, d := range []*string{&b.Root, &b.Out, &b.Cache} {
+		var err error
+		if *d, err = filepath.Abs(*d); err != nil {
+			return Result{}, err
+		}
 	}
 	for _, d := range []string{b.Out, b.Cache} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
@@ -220,6 +228,8 @@ func (b *builder) addFiles() error {
 	for _, d := range folders {
 		b.add(entry{name: d.name, mode: fs.ModeDir | d.mode, reason: d.reason})
 	}
+	b.add(entry{name: "dev/null", mode: fs.ModeDevice | fs.ModeCharDevice | 0o666, major: 1, minor: 3, source: "image/build",
+		reason: "Go programs start only with files 0 to 2 open; there is no console, and devtmpfs is not mounted yet"})
 	own := func(name string, data []byte, reason string) {
 		b.add(entry{name: name, mode: 0o644, data: data, source: "image/build", reason: reason})
 	}
