@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ktradv/hw/apdu"
+	"ktradv/internal/readers"
 )
 
 // Controller is a reader's control channel, SCardControl. Errors are those of this package; ErrUnsupported where the
@@ -28,17 +29,16 @@ func Placeholder() []byte {
 // Pad drives the PIN pad of one reader. It is immutable.
 type Pad struct {
 	features            Features
-	model               Model
+	model               quirks
 	verify, modify, mct uint32 // control codes, 0 = not offered
 }
 
-// DetectPad asks a reader what it can do. The name is the reader's PC/SC name, models usually [Models].
+// DetectPad asks a reader what it can do. The name is the reader's PC/SC name, models usually readers.Known.
 //
 // The rules: verify and modify both offered make a PIN pad, one of them alone does not. A display is believed when the
 // reader reports its size or, through CT-BCS, the unit; otherwise the model table decides; otherwise there is none.
-func DetectPad(ctx context.Context, c Controller, name string, models []Model) (*Pad, error) {
-	p := &Pad{model: modelOf(models, name)}
-	p.features.PINFormat = p.model.PINFormat
+func DetectPad(ctx context.Context, c Controller, name string, models []readers.Model) (*Pad, error) {
+	p := &Pad{}
 	features := map[byte]uint32{}
 	answer, err := c.Control(ctx, ControlGetFeatures, nil)
 	switch {
@@ -58,6 +58,8 @@ func DetectPad(ctx context.Context, c Controller, name string, models []Model) (
 	if err != nil {
 		return nil, fmt.Errorf("properties of %s: %w", name, err)
 	}
+	p.model = quirksOf(models, name, props.USB)
+	f.PINFormat = p.model.format
 	display := false
 	if props.Columns != nil && *props.Columns > 0 && *props.Lines > 0 {
 		display, f.Columns, f.Lines = true, *props.Columns, *props.Lines
@@ -72,7 +74,7 @@ func DetectPad(ctx context.Context, c Controller, name string, models []Model) (
 
 	mct := features[FeatureMCTUniversal]
 	keypad := false
-	if mct != 0 && !p.model.NoFreeText {
+	if mct != 0 && (p.model.FreeText == nil || *p.model.FreeText) {
 		answer, err := c.Control(ctx, mct, envelope(ctUnits()))
 		if err != nil && !soft(err) {
 			return nil, fmt.Errorf("functional units of %s: %w", name, err)
@@ -86,8 +88,8 @@ func DetectPad(ctx context.Context, c Controller, name string, models []Model) (
 	switch {
 	case display:
 		f.Display = DisplayPresent
-	case p.model.Display != DisplayUnknown:
-		f.Display = p.model.Display
+	case p.model.display != DisplayUnknown:
+		f.Display = p.model.display
 	default:
 		f.Display = DisplayNone
 	}
@@ -217,6 +219,9 @@ func (p *Pad) narrow(r PINRequest) (PINRequest, error) {
 	if r.MinLen < 1 || r.MinLen > r.MaxLen || r.MaxLen > 12 { // 12 digits is what format 2 holds
 		return r, fmt.Errorf("%w: %d to %d digits", ErrPINLength, r.MinLen, r.MaxLen)
 	}
+	if s := p.model.EntryTimeoutS; s > 0 {
+		r.Timeout = time.Duration(s) * time.Second
+	}
 	prescribed, _ := PromptFor(r.Object, r.Action)
 	if r.Prompt == "" {
 		r.Prompt = prescribed.Text
@@ -236,10 +241,10 @@ func (p *Pad) part10(ctx context.Context, c Controller, r PINRequest, command []
 		res.PromptShown = PromptReaderText
 	}
 	seconds := entrySeconds(r.Timeout)
-	count := func(quirk *byte, otherwise byte) byte {
+	count := func(quirk *int, otherwise byte) byte {
 		switch {
 		case quirk != nil:
-			return *quirk
+			return byte(*quirk)
 		case res.PromptShown == PromptNone:
 			return MessagesNone
 		}
@@ -250,13 +255,13 @@ func (p *Pad) part10(ctx context.Context, c Controller, r PINRequest, command []
 	var err error
 	if !modify {
 		in, err = PINVerify{
-			Timeout: seconds, Timeout2: seconds, Format: p.model.PINFormat, Min: byte(r.MinLen), Max: byte(r.MaxLen),
+			Timeout: seconds, Timeout2: seconds, Format: p.model.format, Min: byte(r.MinLen), Max: byte(r.MaxLen),
 			EndAt: EndAtOK, Messages: count(p.model.VerifyMessages, 1), Lang: LangGerman, Command: command,
 		}.Bytes()
 	} else {
 		code = p.modify
 		m := PINModify{
-			Timeout: seconds, Timeout2: seconds, Format: p.model.PINFormat, Min: byte(r.MinLen), Max: byte(r.MaxLen),
+			Timeout: seconds, Timeout2: seconds, Format: p.model.format, Min: byte(r.MinLen), Max: byte(r.MaxLen),
 			Confirm: ConfirmNew, EndAt: EndAtOK, Messages: count(p.model.ModifyMessages, 2), Lang: LangGerman,
 			Message: [3]byte{1, 2, 2}, Command: command,
 		}

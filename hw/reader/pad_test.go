@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ktradv/hw/apdu"
+	"ktradv/internal/readers"
 	"ktradv/internal/req"
 )
 
@@ -114,6 +115,14 @@ func TestClassAndDisplay(t *testing.T) {
 			driver(6, 7), "REINER SCT cyberJack RFID standard 00 00",
 			Features{Class: Class3, Verify: true, Modify: true, Display: DisplayPresent, PINFormat: PINFormatFPIN2},
 		},
+		"known by its USB id, under a name of its own": {
+			driver(6, 7, 0x12).with(0x42330012, always(0x0B, 2, 0x46, 0x0D, 0x0C, 2, 0x02, 0x30)), "Some OEM Terminal",
+			Features{Class: Class3, Verify: true, Modify: true, Display: DisplayPresent, PINFormat: PINFormatBytes},
+		},
+		"another product of the same vendor": {
+			driver(6, 7, 0x12).with(0x42330012, always(0x0B, 2, 0x46, 0x0D, 0x0C, 2, 0x03, 0x30)), "Some OEM Terminal",
+			Features{Class: Class2, Verify: true, Modify: true, Display: DisplayNone, PINFormat: PINFormatBytes},
+		},
 		"free text": {
 			driver(6, 7, 9).with(codeMCT, mct([]byte{1, unitDisplay, unitKeypad})), "Some Reader",
 			Features{Class: Class3, Verify: true, Modify: true, FreeText: true, Display: DisplayPresent, PINFormat: PINFormatBytes},
@@ -130,7 +139,7 @@ func TestClassAndDisplay(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p, err := DetectPad(t.Context(), tc.c, tc.name, Models)
+			p, err := DetectPad(t.Context(), tc.c, tc.name, readers.Known)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -171,7 +180,7 @@ func changeRequest() PINRequest {
 
 func pad(t *testing.T, c Controller, name string) *Pad {
 	t.Helper()
-	p, err := DetectPad(t.Context(), c, name, Models)
+	p, err := DetectPad(t.Context(), c, name, readers.Known)
 	if err != nil {
 		t.Fatal(err)
 	}

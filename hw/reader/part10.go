@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"ktradv/internal/readers"
 )
 
 // Control codes and feature tags, PC/SC part 10 section 2.2 and pcsc-lite's SCARD_CTL_CODE.
@@ -181,7 +183,8 @@ func ParseFeatures(b []byte) (map[byte]uint32, error) {
 type Properties struct {
 	Columns, Lines *int // of the display; 0 and 0 mean "none", which many readers with a display say, too
 	MinPIN, MaxPIN *int
-	MaxAPDU        *int // greatest command data in octets; 65536 stands for extended length
+	MaxAPDU        *int          // greatest command data in octets; 65536 stands for extended length
+	USB            readers.USBID // zero where the driver does not say
 }
 
 // ParsePINProperties decodes PIN_PROPERTIES_STRUCTURE: wLcdLayout (columns, then lines), bEntryValidationCondition,
@@ -199,6 +202,8 @@ const (
 	tlvMinPIN    = 0x06
 	tlvMaxPIN    = 0x07
 	tlvMaxAPDU   = 0x0A
+	tlvVendor    = 0x0B
+	tlvProduct   = 0x0C
 )
 
 // ParseTLVProperties decodes the answer to FEATURE_GET_TLV_PROPERTIES. Unknown tags are skipped.
@@ -207,7 +212,7 @@ func ParseTLVProperties(b []byte) (Properties, error) {
 	if len(b) > 4096 {
 		return p, fmt.Errorf("%w: TLV properties of %d octets", ErrPart10, len(b))
 	}
-	want := map[byte]int{tlvLCDLayout: 2, tlvMinPIN: 1, tlvMaxPIN: 1, tlvMaxAPDU: 4}
+	want := map[byte]int{tlvLCDLayout: 2, tlvMinPIN: 1, tlvMaxPIN: 1, tlvMaxAPDU: 4, tlvVendor: 2, tlvProduct: 2}
 	for len(b) > 0 {
 		if len(b) < 2 || len(b) < 2+int(b[1]) {
 			return Properties{}, fmt.Errorf("%w: TLV properties end inside a property", ErrPart10)
@@ -227,6 +232,10 @@ func ParseTLVProperties(b []byte) (Properties, error) {
 		case tlvMaxAPDU:
 			n := int(min(binary.LittleEndian.Uint32(v), 1<<16))
 			p.MaxAPDU = &n
+		case tlvVendor:
+			p.USB.Vendor = binary.LittleEndian.Uint16(v)
+		case tlvProduct:
+			p.USB.Product = binary.LittleEndian.Uint16(v)
 		}
 	}
 	return p, nil

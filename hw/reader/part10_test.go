@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"ktradv/internal/readers"
 )
 
 func unhex(t testing.TB, s string) []byte {
@@ -113,8 +115,8 @@ func TestProperties(t *testing.T) {
 	if diff := cmp.Diff(Properties{Columns: n(16), Lines: n(3)}, p); diff != "" || err != nil {
 		t.Error(diff, err)
 	}
-	p, err = ParseTLVProperties(unhex(t, "01 02 1002 02 01 07 06 01 04 07 01 0C 08 03 414243 0A 04 00000100 0B 02 460D"))
-	if diff := cmp.Diff(Properties{Columns: n(16), Lines: n(2), MinPIN: n(4), MaxPIN: n(12), MaxAPDU: n(65536)}, p); diff != "" || err != nil {
+	p, err = ParseTLVProperties(unhex(t, "01 02 1002 02 01 07 06 01 04 07 01 0C 08 03 414243 0A 04 00000100 0B 02 460D 0C 02 0230"))
+	if diff := cmp.Diff(Properties{Columns: n(16), Lines: n(2), MinPIN: n(4), MaxPIN: n(12), MaxAPDU: n(65536), USB: readers.USBID{Vendor: 0x0D46, Product: 0x3002}}, p); diff != "" || err != nil {
 		t.Error(diff, err)
 	}
 	for _, bad := range []string{"01", "01 02 10", "01 01 10", "0A 02 0001", "06 00"} {

@@ -155,6 +155,14 @@ func (s *TrustStore) Len() int {
 	return len(s.certs)
 }
 
+// Certificates are those in the store. They must not be changed.
+func (s *TrustStore) Certificates() []*x509.Certificate {
+	if s == nil {
+		return nil
+	}
+	return s.certs
+}
+
 // Contains reports whether exactly this certificate is in the store.
 func (s *TrustStore) Contains(c *x509.Certificate) bool {
 	return slices.ContainsFunc(s.certs, c.Equal)

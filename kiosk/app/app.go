@@ -20,8 +20,8 @@ import (
 	"ktradv/hw/cvc"
 	"ktradv/hw/reader"
 	"ktradv/internal/advlog"
+	"ktradv/internal/terminal"
 	"ktradv/internal/tlspolicy"
-	"ktradv/kiosk/config"
 	"ktradv/kiosk/control"
 	"ktradv/kiosk/design"
 	"ktradv/kiosk/fonts"
@@ -40,7 +40,7 @@ const Version = "0.1.0"
 // Config holds what a session process gets from outside.
 type Config struct {
 	// Kiosk is the configuration file, with absolute paths.
-	Kiosk config.Config
+	Kiosk terminal.Config
 	// Platform is the display, shared with the supervisor.
 	Platform platform.Platform
 	// Renderer draws operation lists.
@@ -89,7 +89,7 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 	if err != nil {
 		return fmt.Errorf("card roots: %w", err)
 	}
-	store, err := tlspolicy.LoadTrustStore(k.Server.TrustStore, "")
+	store, err := tlspolicy.LoadTrustStore(k.Server.TrustStore, k.Server.TrustDigest)
 	if err != nil {
 		return fmt.Errorf("trust store: %w", err)
 	}
@@ -100,10 +100,6 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 	tls, err := tlspolicy.ClientConfig(store, host, nil)
 	if err != nil {
 		return fmt.Errorf("tls policy: %w", err)
-	}
-	terminal, err := k.Terminal()
-	if err != nil {
-		return err
 	}
 
 	screens, err := newUI(k)
@@ -159,7 +155,7 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 
 	end, warn, blank := k.Idle.Durations()
 	visit, err := session.New(session.Config{
-		Slot: rd, Roots: roots, TerminalID: terminal, Publish: s.publish, Log: log, Version: Version, NewCard: turn.NewCard,
+		Slot: rd, Roots: roots, TerminalID: k.Terminal(), Publish: s.publish, Log: log, Version: Version, NewCard: turn.NewCard,
 		Dial: func(ctx context.Context) (session.Server, error) {
 			return serverlink.Dial(ctx, serverlink.Config{Address: k.Server.Address, TLS: tls})
 		},
@@ -189,12 +185,8 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 }
 
 // OpenLog opens the log of one of the kiosk's processes as the configuration says.
-func OpenLog(c config.Log, component advlog.Component) (*advlog.Log, error) {
-	level, err := c.Severity()
-	if err != nil {
-		return nil, err
-	}
-	return advlog.Open(advlog.Config{Dir: c.Dir, Component: component, Enabled: c.Enabled, TestMode: c.Test, Level: level})
+func OpenLog(c terminal.Log, component advlog.Component) (*advlog.Log, error) {
+	return advlog.Open(advlog.Config{Dir: c.Dir, Component: component, Enabled: c.Enabled, TestMode: c.Test, Level: c.Severity()})
 }
 
 // waitTurn waits for the supervisor's word; a supervisor that is gone ends the process.
@@ -241,23 +233,32 @@ func openReader(ctx context.Context, open func() (reader.Reader, error), s *scre
 	}
 }
 
-// newUI makes the screens with the insurer's overlay over them.
-func newUI(k config.Config) (*ui.UI, error) {
-	tokens := design.Default()
-	if k.Overlay != "" {
-		var err error
-		if tokens, err = design.LoadOverlay(os.DirFS(k.Overlay)); err != nil {
-			return nil, fmt.Errorf("overlay %s: %w", k.Overlay, err)
-		}
-	}
-	catalog, err := text.New(tokens.Texts)
+// newUI makes the screens in the insurer's look.
+func newUI(k terminal.Config) (*ui.UI, error) {
+	tokens, catalog, err := look(k)
 	if err != nil {
-		return nil, fmt.Errorf("texts: %w", err)
+		return nil, err
 	}
 	return ui.New(ui.Config{
 		Shaper: fonts.Default().Shaper(), Catalog: catalog, Tokens: tokens,
 		Panel: ui.Panel{Diagonal: float64(k.Display.DiagonalMM) / 25.4, Pixels: image.Pt(k.Display.Width, k.Display.Height)},
 	}), nil
+}
+
+// look loads the insurer's design over the product's own.
+func look(k terminal.Config) (*design.Tokens, *text.Catalog, error) {
+	tokens := design.Default()
+	if k.Design != "" {
+		var err error
+		if tokens, err = design.LoadOverlay(os.DirFS(k.Design)); err != nil {
+			return nil, nil, fmt.Errorf("design %s: %w", k.Design, err)
+		}
+	}
+	catalog, err := text.New(tokens.Texts)
+	if err != nil {
+		return nil, nil, fmt.Errorf("texts: %w", err)
+	}
+	return tokens, catalog, nil
 }
 
 // screen connects the session, which publishes from its own goroutine, with the UI, which belongs to the loop.
@@ -302,19 +303,6 @@ func (s *screen) layout(gtx layout.Context) {
 			give(ev)
 		}
 	}
-}
-
-// Check reads everything that the configuration names, so that a mistake shows when the terminal is put into service
-// and not in front of a person. The error says what to mend.
-func Check(k config.Config) error {
-	if _, err := cvc.ReadRoots(os.DirFS(k.CardRoots), "."); err != nil {
-		return fmt.Errorf("card roots: %w\n  next: put the published CVC roots into %s", err, k.CardRoots)
-	}
-	if _, err := tlspolicy.LoadTrustStore(k.Server.TrustStore, ""); err != nil {
-		return fmt.Errorf("trust store: %w\n  next: put the AdV-Server's TLS certificate (PEM) into %s", err, k.Server.TrustStore)
-	}
-	_, err := newUI(k)
-	return err
 }
 
 // shown tells the demo's door what is on the display now.

@@ -22,8 +22,8 @@ import (
 	"ktradv/hw/sim/adapter"
 	"ktradv/hw/sim/persona"
 	simreader "ktradv/hw/sim/reader"
+	"ktradv/internal/terminal"
 	"ktradv/kiosk/app"
-	"ktradv/kiosk/config"
 	"ktradv/kiosk/control"
 	"ktradv/kiosk/loop"
 	"ktradv/kiosk/platform/memory"
@@ -98,10 +98,10 @@ func prepare(t testing.TB) *process {
 			t.Fatal(err)
 		}
 	}
-	k, err := config.Parse([]byte(fmt.Sprintf(`{"display":{"platform":"memory"},"server":{"address":"127.0.0.1:1","trust_store":%q},"card_roots":%q,
-		"log":{"enabled":true,"dir":%q}}`, filepath.Join(dir, "trust"), filepath.Join(dir, "roots"), filepath.Join(dir, "log"))))
-	if err != nil {
-		t.Fatal(err)
+	k, problems := terminal.Parse([]byte(`{"display":{"platform":"memory"},"server":{"address":"localhost:1","trust_store":"trust"},"card_roots":"roots",
+		"log":{"enabled":true,"dir":"log"}}`), filepath.Join(dir, "terminal.json"))
+	if len(problems) > 0 {
+		t.Fatal(problems)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	p := &process{t: t, ctx: ctx, watch: &watch{change: make(chan struct{})}, reader: simreader.New(simreader.Config{}),
@@ -309,7 +309,7 @@ func TestBroken(t *testing.T) {
 	for name, change := range map[string]func(*process){
 		"no roots":       func(p *process) { p.cfg.Kiosk.CardRoots = filepath.Join(p.t.TempDir(), "none") },
 		"no trust store": func(p *process) { p.cfg.Kiosk.Server.TrustStore = p.t.TempDir() },
-		"no overlay":     func(p *process) { p.cfg.Kiosk.Overlay = filepath.Join(p.t.TempDir(), "none") },
+		"no design":      func(p *process) { p.cfg.Kiosk.Design = filepath.Join(p.t.TempDir(), "none") },
 		"no log folder":  func(p *process) { p.cfg.Kiosk.Log.Dir = filepath.Join(os.DevNull, "log") },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -384,21 +384,43 @@ func (d discard) Read(b []byte) (int, error) {
 	return 0, err
 }
 
+// TestCheck: what the files hold is checked, too, and every mistake has its file, key and fix.
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	p := prepare(t)
-	if err := app.Check(p.cfg.Kiosk); err != nil {
-		t.Errorf("a good configuration: %v", err)
+	now := time.Now()
+	if problems := app.Check(p.cfg.Kiosk, now); len(problems) > 0 {
+		t.Errorf("a good configuration: %v", problems)
 	}
-	for name, change := range map[string]func(*config.Config){
-		"CVC roots":   func(k *config.Config) { k.CardRoots = t.TempDir() },
-		"certificate": func(k *config.Config) { k.Server.TrustStore = t.TempDir() },
-		"overlay":     func(k *config.Config) { k.Overlay = filepath.Join(t.TempDir(), "none") },
+	digest := strings.Repeat("0", 64)
+	for key, tc := range map[string]struct {
+		now    time.Time
+		change func(*terminal.Config)
+		want   string
+	}{
+		"card_roots":               {now, func(k *terminal.Config) { k.CardRoots = t.TempDir() }, "no"},
+		"server.trust_store":       {now, func(k *terminal.Config) { k.Server.TrustStore = t.TempDir() }, "no"},
+		"server.trust_store ":      {now, func(k *terminal.Config) { k.Server.TrustDigest = digest }, "digest"},
+		"server.trust_store early": {now.AddDate(-9, 0, 0), func(*terminal.Config) {}, "valid from"},
+		"server.trust_store late":  {now.AddDate(9, 0, 0), func(*terminal.Config) {}, "valid until"},
+		"server.address":           {now, func(k *terminal.Config) { k.Server.Address = "elsewhere.example:443" }, "elsewhere.example"},
+		"design":                   {now, func(k *terminal.Config) { k.Design = filepath.Join(t.TempDir(), "none") }, "ui.json"},
 	} {
 		k := p.cfg.Kiosk
-		change(&k)
-		if err := app.Check(k); err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("%s: %v", name, err)
+		tc.change(&k)
+		problems := app.Check(k, tc.now)
+		key, _, _ := strings.Cut(key, " ")
+		if len(problems) != 1 || problems[0].Key != key || !strings.Contains(problems[0].What, tc.want) || problems[0].Fix == "" || problems[0].File == "" {
+			t.Errorf("%s: %v", key, problems)
 		}
+	}
+	k := p.cfg.Kiosk
+	k.CardRoots, k.Server.TrustStore, k.Design = t.TempDir(), t.TempDir(), t.TempDir()
+	if problems := app.Check(k, now); len(problems) != 3 {
+		t.Errorf("three mistakes: %v", problems)
+	}
+	// A terminal whose clock is not set yet starts all the same.
+	if problems := app.Check(p.cfg.Kiosk, time.Time{}); len(problems) > 0 {
+		t.Errorf("without a clock: %v", problems)
 	}
 }

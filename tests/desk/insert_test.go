@@ -21,9 +21,9 @@ import (
 	"ktradv/hw/sim/ifd"
 	"ktradv/hw/sim/persona"
 	simreader "ktradv/hw/sim/reader"
+	"ktradv/internal/terminal"
 	"ktradv/internal/testpki"
 	"ktradv/kiosk/app"
-	"ktradv/kiosk/config"
 	"ktradv/kiosk/control"
 	"ktradv/kiosk/platform/memory"
 	"ktradv/kiosk/platform/remote"
@@ -76,12 +76,11 @@ func BenchmarkInsertToScreen(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	kiosk, err := config.Parse([]byte(`{"display":{"platform":"memory"},"reader":{},"server":{"address":"localhost:1",
-		"trust_store":"x"},"card_roots":"x","log":{},"idle":{}}`))
-	if err != nil {
-		b.Fatal(err)
+	kiosk, problems := terminal.Parse([]byte(`{"display":{"platform":"memory"},"server":{"address":"localhost:1",
+		"trust_store":"trust"},"card_roots":"roots"}`), filepath.Join(dir, "terminal.json"))
+	if len(problems) > 0 {
+		b.Fatal(problems)
 	}
-	kiosk.CardRoots, kiosk.Server.TrustStore = filepath.Join(dir, "roots"), filepath.Join(dir, "trust")
 	display, err := memory.New(memory.Config{Size: image.Pt(1280, 800)})
 	if err != nil {
 		b.Fatal(err)
@@ -110,7 +109,7 @@ func openWhenFree() (reader.Reader, error) {
 	}
 }
 
-func insertOnce(b *testing.B, ctx context.Context, kiosk config.Config, host *remote.Host, display *memory.Display, sim *simreader.Reader, card simreader.Card) time.Duration {
+func insertOnce(b *testing.B, ctx context.Context, kiosk terminal.Config, host *remote.Host, display *memory.Display, sim *simreader.Reader, card simreader.Card) time.Duration {
 	b.Helper()
 	hostEnd, sessionEnd, err := remote.Pair()
 	if err != nil {

@@ -22,6 +22,7 @@ import (
 	"ktradv/hw/reader/pcscd"
 	"ktradv/hw/sim/ifd"
 	simreader "ktradv/hw/sim/reader"
+	"ktradv/internal/readers"
 	"ktradv/internal/req"
 )
 
@@ -334,11 +335,11 @@ func TestVerifyAndModify(t *testing.T) {
 }
 
 func TestSpellings(t *testing.T) {
-	for name, f := range map[string]reader.PINFormat{
-		"bytes": reader.PINFormatBytes, "bits": reader.PINFormatBits, "fpin2": reader.PINFormatFPIN2,
+	for spelling, f := range map[string]reader.PINFormat{
+		readers.PINFormatBytes: reader.PINFormatBytes, readers.PINFormatBits: reader.PINFormatBits, readers.PINFormatFPIN2: reader.PINFormatFPIN2,
 	} {
-		t.Run(name, func(t *testing.T) {
-			models := []reader.Model{{Match: "SIM eGK", PINFormat: f}}
+		t.Run(spelling, func(t *testing.T) {
+			models := []readers.Model{{Name: "SIM eGK", PINFormat: spelling}}
 			only := [3]byte{f.Format, f.Block, f.Length}
 			g := newRig(t, simreader.Config{}, simreader.Failures{OnlyFormat: only}, Config{Models: models})
 			k := g.connect(t, newCard())

@@ -15,14 +15,15 @@ import (
 	"ktradv/hw/apdu"
 	"ktradv/hw/reader"
 	simreader "ktradv/hw/sim/reader"
+	"ktradv/internal/readers"
 )
 
 // Config of a direct reader.
 type Config struct {
 	// Name is the reader's name; "" is "Simulated reader".
 	Name string
-	// Models is the table of models; nil is reader.Models.
-	Models []reader.Model
+	// Models is the table of models; nil is readers.Known.
+	Models []readers.Model
 	// CallTimeout is the deadline of a call without PIN entry; 0 is 5 s.
 	CallTimeout time.Duration
 }
@@ -50,7 +51,7 @@ func New(sim *simreader.Reader, cfg Config) *Reader {
 		cfg.Name = "Simulated reader"
 	}
 	if cfg.Models == nil {
-		cfg.Models = reader.Models
+		cfg.Models = readers.Known
 	}
 	if cfg.CallTimeout == 0 {
 		cfg.CallTimeout = 5 * time.Second

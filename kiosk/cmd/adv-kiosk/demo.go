@@ -7,14 +7,14 @@ import (
 	"fmt"
 	"os"
 
+	"ktradv/internal/terminal"
 	"ktradv/kiosk/app"
-	"ktradv/kiosk/config"
 	"ktradv/kiosk/demodoor"
 	"ktradv/kiosk/platform"
 )
 
 func init() {
-	newWatch = func(cfg config.Config, p platform.Platform) (platform.Platform, app.Watch) {
+	newWatch = func(cfg terminal.Config, p platform.Platform) (platform.Platform, app.Watch) {
 		d := demodoor.Wrap(p)
 		return d, &watch{d, cfg.Door}
 	}

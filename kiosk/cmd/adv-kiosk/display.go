@@ -8,14 +8,14 @@ import (
 
 	"gioui.org/unit"
 
-	"ktradv/kiosk/config"
+	"ktradv/internal/terminal"
 	"ktradv/kiosk/platform"
 	"ktradv/kiosk/platform/drm"
 	"ktradv/kiosk/platform/memory"
 )
 
 // openDisplay opens the display that the configuration names.
-func openDisplay(d config.Display) (platform.Platform, error) {
+func openDisplay(d terminal.Display) (platform.Platform, error) {
 	switch d.Platform {
 	case "memory":
 		return memory.New(memory.Config{Size: image.Pt(d.Width, d.Height), Metric: metric(d)})
@@ -31,7 +31,7 @@ func openDisplay(d config.Display) (platform.Platform, error) {
 }
 
 // metric gives the panel's pixels per dp from its real size.
-func metric(d config.Display) unit.Metric {
+func metric(d terminal.Display) unit.Metric {
 	diagonal := math.Hypot(float64(d.Width), float64(d.Height))
 	return platform.MetricFor(d.Width, int(float64(d.DiagonalMM)*float64(d.Width)/diagonal))
 }

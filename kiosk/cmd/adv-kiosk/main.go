@@ -3,8 +3,8 @@
 // Started with a configuration file it is the supervisor: it opens the display, starts the card service when it is told
 // to, and runs one session process (itself, with the hidden argument "session") for each insured person.
 //
-//	adv-kiosk -config /etc/adv-kiosk/config.json
-//	adv-kiosk -config config.json -check    only read the configuration and everything it names
+//	adv-kiosk -config /etc/adv-kiosk/terminal.json
+//	adv-kiosk -config terminal.json -check    only read the configuration and everything it names
 package main
 
 import (
@@ -17,7 +17,9 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"syscall"
+	"time"
 
 	"gioui.org/cpurender"
 
@@ -25,8 +27,9 @@ import (
 
 	"ktradv/hw/reader/pcscd"
 	"ktradv/internal/advlog"
+	"ktradv/internal/terminal"
+	"ktradv/internal/tlspolicy"
 	"ktradv/kiosk/app"
-	"ktradv/kiosk/config"
 	"ktradv/kiosk/control"
 	"ktradv/kiosk/platform"
 	"ktradv/kiosk/platform/remote"
@@ -37,10 +40,10 @@ import (
 const sessionArg = "session"
 
 // newWatch is set in builds with the tag demo: the door for the control panel.
-var newWatch func(cfg config.Config, p platform.Platform) (platform.Platform, app.Watch)
+var newWatch func(cfg terminal.Config, p platform.Platform) (platform.Platform, app.Watch)
 
 func main() {
-	path := flag.String("config", "/etc/adv-kiosk/config.json", "configuration `file`")
+	path := flag.String("config", "/etc/adv-kiosk/terminal.json", "configuration `file`")
 	check := flag.Bool("check", false, "only check the configuration and what it names")
 	version := flag.Bool("version", false, "print the version")
 	flag.Parse()
@@ -62,38 +65,56 @@ func run(ctx context.Context, path, arg string, check bool) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := config.Load(path)
-	if err != nil {
-		return fmt.Errorf("%w\n  next: mend the file; README.md, \"Field technicians\", explains every field", err)
-	}
-	absolute(&cfg, filepath.Dir(path))
+	cfg, problems := terminal.Load(path)
 	if cfg.Door != "" && newWatch == nil {
-		return errors.New("configuration names a door, but this is a production build: it has none")
+		problems = append(problems, terminal.Problem{File: path, Key: "door", What: "this is a production build, it has no door", Fix: "remove it"})
+	}
+	if arg == sessionArg && len(problems) == 0 {
+		return session(ctx, cfg) // its supervisor has checked the rest
+	}
+	now := time.Time{} // the clock may not be set yet
+	if check {
+		now = time.Now()
+	}
+	if len(problems) == 0 {
+		problems = app.Check(cfg, now)
 	}
 	switch {
 	case check:
-		return app.Check(cfg)
-	case arg == sessionArg:
-		return session(ctx, cfg)
+		return report(cfg, problems)
+	case len(problems) > 0:
+		return &mistakes{problems}
 	case arg != "":
 		return fmt.Errorf("unknown argument %q", arg)
 	}
 	return supervisor(ctx, cfg, path)
 }
 
-// absolute makes paths relative to the configuration file absolute.
-func absolute(c *config.Config, dir string) {
-	for _, p := range []*string{&c.CardRoots, &c.Server.TrustStore, &c.Log.Dir, &c.Overlay, &c.Reader.Socket, &c.Reader.PCSCDConfig, &c.Door} {
-		if *p != "" && !filepath.IsAbs(*p) {
-			*p = filepath.Join(dir, *p)
-		}
+// mistakes are the problems of a configuration as an error of several lines.
+type mistakes struct{ problems []terminal.Problem }
+
+func (m *mistakes) Error() string {
+	lines := []string{"the configuration cannot be used:"}
+	for _, p := range m.problems {
+		lines = append(lines, "  "+p.String())
 	}
+	return strings.Join(lines, "\n")
 }
 
-func supervisor(ctx context.Context, cfg config.Config, path string) error {
-	if err := app.Check(cfg); err != nil {
+// report prints what a check found: for a terminal without mistakes the digest that its configuration may hold.
+func report(cfg terminal.Config, problems []terminal.Problem) error {
+	if len(problems) > 0 {
+		return &mistakes{problems}
+	}
+	store, err := tlspolicy.LoadTrustStore(cfg.Server.TrustStore, cfg.Server.TrustDigest)
+	if err != nil {
 		return err
 	}
+	fmt.Printf("server.trust_digest %s\n", store.Digest())
+	return nil
+}
+
+func supervisor(ctx context.Context, cfg terminal.Config, path string) error {
 	log, err := app.OpenLog(cfg.Log, advlog.Supervisor)
 	if err != nil {
 		return err
@@ -162,7 +183,7 @@ func supervisor(ctx context.Context, cfg config.Config, path string) error {
 
 var errClosed = errors.New("display closed")
 
-func session(ctx context.Context, cfg config.Config) error {
+func session(ctx context.Context, cfg terminal.Config) error {
 	// A session process lives for one visit and holds personal data: the less garbage lies around, the better.
 	debug.SetGCPercent(50)
 	if err := undumpable(); err != nil {
@@ -186,6 +207,6 @@ func session(ctx context.Context, cfg config.Config) error {
 	r := cpurender.New(cpurender.Options{})
 	return app.Run(ctx, app.Config{
 		Kiosk: cfg, Platform: shown, Renderer: r, Control: control.New(conn), Alive: client.Alive, Watch: watch,
-		OpenReader: openReader(cfg.Reader),
+		OpenReader: openReader(cfg),
 	})
 }

@@ -6,11 +6,11 @@ import (
 	"errors"
 
 	"ktradv/hw/reader"
-	"ktradv/kiosk/config"
+	"ktradv/internal/terminal"
 )
 
 // openReader of a build without PC/SC: such a build serves development on machines without libpcsclite.
-func openReader(config.Reader) func() (reader.Reader, error) {
+func openReader(terminal.Config) func() (reader.Reader, error) {
 	return func() (reader.Reader, error) {
 		return nil, errors.New("this build has no PC/SC: build with -tags pcsc (needs libpcsclite-dev)")
 	}

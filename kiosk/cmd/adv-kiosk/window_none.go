@@ -5,11 +5,11 @@ package main
 import (
 	"errors"
 
-	"ktradv/kiosk/config"
+	"ktradv/internal/terminal"
 	"ktradv/kiosk/platform"
 )
 
 // openWindow of a build without desktop window.
-func openWindow(config.Display) (platform.Platform, error) {
+func openWindow(terminal.Display) (platform.Platform, error) {
 	return nil, errors.New("this build has no desktop window: build with -tags window, or use display.platform memory or drm")
 }
