@@ -45,11 +45,76 @@ func BenchmarkECDH(b *testing.B) {
 	})
 }
 
-func BenchmarkMul(b *testing.B) {
-	benchCurves(b, func(b *testing.B, c *Curve) {
-		x := c.g.x
+func BenchmarkVerifyTable(b *testing.B) {
+	for name, size := range map[string]TableSize{"small": SmallTable, "large": LargeTable} {
+		benchCurves(b, func(b *testing.B, c *Curve) {
+			key, e := mustKey(b, c, 1), make([]byte, 32)
+			rs, err := key.Sign(nil, e)
+			if err != nil {
+				b.Fatal(err)
+			}
+			table := PrecomputeVartime(key.Public(), size)
+			b.Run(name, func(b *testing.B) {
+				for b.Loop() {
+					if !table.VerifyVartime(e, rs) {
+						b.Fatal("signature refused")
+					}
+				}
+			})
+		})
+	}
+}
+
+func BenchmarkPrecompute(b *testing.B) {
+	for name, size := range map[string]TableSize{"small": SmallTable, "large": LargeTable} {
+		benchCurves(b, func(b *testing.B, c *Curve) {
+			key := mustKey(b, c, 1).Public()
+			b.Run(name, func(b *testing.B) {
+				for b.Loop() {
+					PrecomputeVartime(key, size)
+				}
+			})
+		})
+	}
+}
+
+func benchNumber[T any, P number[T]](b *testing.B, name string, x T) {
+	y := x
+	b.Run(name+"/mul", func(b *testing.B) {
 		for b.Loop() {
-			c.p.mul(&x, &x, &c.g.y)
+			P(&x).mul(&x, &y)
 		}
 	})
+	b.Run(name+"/sqr", func(b *testing.B) {
+		for b.Loop() {
+			P(&x).sqr(&x)
+		}
+	})
+	b.Run(name+"/add", func(b *testing.B) {
+		for b.Loop() {
+			P(&x).add(&x, &y)
+		}
+	})
+	b.Run(name+"/sub", func(b *testing.B) {
+		for b.Loop() {
+			P(&x).sub(&x, &y)
+		}
+	})
+	b.Run(name+"/invert", func(b *testing.B) {
+		for b.Loop() {
+			P(&x).invert(&x)
+		}
+	})
+	b.Run(name+"/invertVartime", func(b *testing.B) {
+		for b.Loop() {
+			P(&x).invertVartime(&x)
+			P(&x).add(&x, &y)
+		}
+	})
+}
+
+func BenchmarkNumber(b *testing.B) {
+	benchNumber[p256Field](b, "p256", p256FieldRR)
+	benchNumber[p384Field](b, "p384", p384FieldRR)
+	benchNumber[p512Field](b, "p512", p512FieldRR)
 }

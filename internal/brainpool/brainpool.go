@@ -11,6 +11,7 @@
 package brainpool
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/asn1"
@@ -23,18 +24,10 @@ import (
 
 // Curve is one of the three curves. It is immutable and safe for concurrent use.
 type Curve struct {
-	name string
-	oid  asn1.ObjectIdentifier
-	size int
-	p, n modulus // field and group order
-
-	// In Montgomery form modulo p.
-	a, b                fe // of the curve itself
-	z2, z3              fe // to the twin: x·z2, y·z3
-	invZ2, invZ3        fe // and back
-	bt                  fe // b of the twin
-	g                   point
-	combTable, oddTable func() []point
+	name  string
+	oid   asn1.ObjectIdentifier
+	size  int
+	group group
 }
 
 // Name returns for example "brainpoolP256r1".
@@ -62,7 +55,7 @@ var (
 type PublicKey struct {
 	curve *Curve
 	raw   []byte // 04 || X || Y
-	point point
+	point any    // of the curve's group
 }
 
 // ParsePublicKey reads an uncompressed point 04 || X || Y (SEC 1 chapter 2.3.4). It refuses other forms, coordinates not
@@ -71,31 +64,15 @@ func ParsePublicKey(c *Curve, uncompressed []byte) (*PublicKey, error) {
 	if len(uncompressed) != 1+2*c.size || uncompressed[0] != 4 {
 		return nil, ErrEncoding
 	}
-	f := &c.p
-	var x, y fe
-	if f.setBytes(&x, uncompressed[1:1+c.size])&f.setBytes(&y, uncompressed[1+c.size:]) != 1 {
-		return nil, ErrEncoding
+	point, err := c.group.parse(uncompressed[1:])
+	if err != nil {
+		return nil, err
 	}
-	f.toMont(&x, &x)
-	f.toMont(&y, &y)
-	var left, right fe
-	f.mul(&left, &y, &y)
-	f.mul(&right, &x, &x)
-	f.add(&right, &right, &c.a)
-	f.mul(&right, &right, &x)
-	f.add(&right, &right, &c.b)
-	if left.equal(&right) != 1 {
-		return nil, ErrNotOnCurve
-	}
-	p := &PublicKey{curve: c, raw: append([]byte(nil), uncompressed...)}
-	f.mul(&p.point.x, &x, &c.z2)
-	f.mul(&p.point.y, &y, &c.z3)
-	p.point.z = f.one
-	return p, nil
+	return &PublicKey{curve: c, raw: bytes.Clone(uncompressed), point: point}, nil
 }
 
 // Bytes returns the uncompressed point 04 || X || Y.
-func (p *PublicKey) Bytes() []byte { return append([]byte(nil), p.raw...) }
+func (p *PublicKey) Bytes() []byte { return bytes.Clone(p.raw) }
 
 // Curve returns the key's curve.
 func (p *PublicKey) Curve() *Curve { return p.curve }
@@ -135,22 +112,15 @@ func NewPrivateKey(c *Curve, scalar []byte) (*PrivateKey, error) {
 	if len(scalar) != c.size {
 		return nil, ErrScalar
 	}
-	var d fe
-	if c.n.setBytes(&d, scalar)&^d.isZero() != 1 {
+	coordinates, ok := c.group.public(scalar)
+	if !ok {
 		return nil, ErrScalar
 	}
-	k := &PrivateKey{scalar: append([]byte(nil), scalar...)}
-	var q point
-	c.baseMult(&q, k.scalar)
-	x, y := c.affine(&q)
-	raw := append([]byte{4}, c.p.bytes(&x)...)
-	raw = append(raw, c.p.bytes(&y)...)
-	public, err := ParsePublicKey(c, raw)
+	public, err := ParsePublicKey(c, append([]byte{4}, coordinates...))
 	if err != nil {
 		return nil, fmt.Errorf("public key of a scalar: %w", err)
 	}
-	k.public = public
-	return k, nil
+	return &PrivateKey{scalar: bytes.Clone(scalar), public: public}, nil
 }
 
 // Public returns the public key.
@@ -160,7 +130,7 @@ func (k *PrivateKey) Public() *PublicKey { return k.public }
 func (k *PrivateKey) Curve() *Curve { return k.public.curve }
 
 // Bytes returns the scalar, big-endian with the curve's width.
-func (k *PrivateKey) Bytes() []byte { return append([]byte(nil), k.scalar...) }
+func (k *PrivateKey) Bytes() []byte { return bytes.Clone(k.scalar) }
 
 func (*PrivateKey) String() string               { return redact.Mark }
 func (*PrivateKey) GoString() string             { return redact.Mark }
@@ -173,8 +143,5 @@ func (k *PrivateKey) ECDH(peer *PublicKey) ([]byte, error) {
 	if peer == nil || peer.curve != c {
 		return nil, ErrCurve
 	}
-	var shared point
-	c.scalarMult(&shared, &peer.point, k.scalar)
-	x, _ := c.affine(&shared)
-	return c.p.bytes(&x), nil
+	return c.group.ecdh(k.scalar, peer.point), nil
 }

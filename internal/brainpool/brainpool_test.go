@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"ktradv/internal/brainpool/internal/rfc5639"
 	"ktradv/internal/testdata"
 )
 
@@ -21,9 +22,9 @@ import (
 // twin, affine coordinates with every special case spelt out.
 type slow struct{ p, n, a, b, gx, gy *big.Int }
 
-func newSlow(d *domain) slow {
+func newSlow(d *rfc5639.Domain) slow {
 	num := func(s string) *big.Int { v, _ := new(big.Int).SetString(s, 16); return v }
-	return slow{num(d.p), num(d.n), num(d.a), num(d.b), num(d.gx), num(d.gy)}
+	return slow{num(d.P), num(d.N), num(d.A), num(d.B), num(d.GX), num(d.GY)}
 }
 
 // add returns p+q; a nil x is infinity.
@@ -91,7 +92,7 @@ func eachCurve(t *testing.T, run func(t *testing.T, c *Curve, s slow)) {
 	for i, c := range []*Curve{P256r1(), P384r1(), P512r1()} {
 		t.Run(c.Name(), func(t *testing.T) {
 			t.Parallel()
-			run(t, c, newSlow(&domains[i]))
+			run(t, c, newSlow(&rfc5639.Domains[i]))
 		})
 	}
 }
@@ -122,140 +123,17 @@ func TestParametersAreConsistent(t *testing.T) {
 		if got := CurveByOID(c.OID()); got != c {
 			t.Errorf("CurveByOID = %v", got)
 		}
+	})
+	for i := range rfc5639.Domains {
+		d := &rfc5639.Domains[i]
+		s := newSlow(d)
 		// The twin really has a = -3: a·z⁴ + 3 = 0.
-		f := &c.p
-		var v fe
-		f.mul(&v, &c.z2, &c.z2)
-		f.mul(&v, &v, &c.a)
-		for range 3 {
-			f.add(&v, &v, &f.one)
+		v, _ := new(big.Int).SetString(d.Z, 16)
+		v.Exp(v, big.NewInt(4), s.p).Mul(v, s.a).Add(v, big.NewInt(3))
+		if v.Mod(v, s.p).Sign() != 0 {
+			t.Errorf("%s: a·z⁴ is not -3", d.Name)
 		}
-		if v.isZero() != 1 {
-			t.Error("a·z⁴ is not -3")
-		}
-	})
-}
-
-func TestFieldAgainstBig(t *testing.T) {
-	t.Parallel()
-	eachCurve(t, func(t *testing.T, c *Curve, s slow) {
-		for _, m := range []struct {
-			f     *modulus
-			prime *big.Int
-		}{{&c.p, s.p}, {&c.n, s.n}} {
-			rng := repeatable(1)
-			values := []*big.Int{big.NewInt(0), big.NewInt(1), big.NewInt(2), new(big.Int).Sub(m.prime, big.NewInt(1)), new(big.Int).Rsh(m.prime, 1)}
-			for range 20 {
-				b := make([]byte, c.Size())
-				io.ReadFull(rng, b)
-				values = append(values, new(big.Int).Mod(new(big.Int).SetBytes(b), m.prime))
-			}
-			mont := func(v *big.Int) (z fe) {
-				if m.f.setBytes(&z, fill(c, v)) != 1 {
-					t.Fatalf("setBytes refuses %x", v)
-				}
-				m.f.toMont(&z, &z)
-				return z
-			}
-			plain := func(z fe) *big.Int {
-				m.f.fromMont(&z, &z)
-				return new(big.Int).SetBytes(m.f.bytes(&z))
-			}
-			for _, v := range values {
-				for _, w := range values {
-					x, y := mont(v), mont(w)
-					var sum, diff, prod fe
-					m.f.add(&sum, &x, &y)
-					m.f.sub(&diff, &x, &y)
-					m.f.mul(&prod, &x, &y)
-					want := new(big.Int)
-					if got := plain(sum); got.Cmp(want.Mod(want.Add(v, w), m.prime)) != 0 {
-						t.Fatalf("%x + %x = %x", v, w, got)
-					}
-					if got := plain(diff); got.Cmp(want.Mod(want.Sub(v, w), m.prime)) != 0 {
-						t.Fatalf("%x - %x = %x", v, w, got)
-					}
-					if got := plain(prod); got.Cmp(want.Mod(want.Mul(v, w), m.prime)) != 0 {
-						t.Fatalf("%x · %x = %x", v, w, got)
-					}
-					if (x.equal(&y) == 1) != (v.Cmp(w) == 0) {
-						t.Fatalf("equal(%x, %x)", v, w)
-					}
-				}
-				x := mont(v)
-				var inv fe
-				m.f.inv(&inv, &x)
-				want := new(big.Int)
-				if v.Sign() != 0 {
-					want.ModInverse(v, m.prime)
-				}
-				if got := plain(inv); got.Cmp(want) != 0 {
-					t.Fatalf("1/%x = %x", v, got)
-				}
-			}
-			var z fe
-			for _, over := range []*big.Int{m.prime, new(big.Int).Add(m.prime, big.NewInt(1))} {
-				if m.f.setBytes(&z, fill(c, over)) != 0 {
-					t.Errorf("setBytes takes %x", over)
-				}
-			}
-		}
-	})
-}
-
-// TestScalarMultiplication compares base and point multiplication, secret and variable-time, for edge scalars.
-func TestScalarMultiplication(t *testing.T) {
-	t.Parallel()
-	eachCurve(t, func(t *testing.T, c *Curve, s slow) {
-		n := func(d int64) *big.Int { return new(big.Int).Add(s.n, big.NewInt(d)) }
-		scalars := []*big.Int{big.NewInt(0), big.NewInt(1), big.NewInt(2), big.NewInt(15), big.NewInt(16), big.NewInt(17), n(-2), n(-1), n(0), n(1),
-			new(big.Int).Rsh(s.n, 1), new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), uint(8*c.Size())), big.NewInt(1))}
-		rng := repeatable(2)
-		for range 4 {
-			b := make([]byte, c.Size())
-			io.ReadFull(rng, b)
-			scalars = append(scalars, new(big.Int).SetBytes(b))
-		}
-		q := mustKey(t, c, 3).Public()
-		qx, qy := new(big.Int).SetBytes(q.raw[1:1+c.size]), new(big.Int).SetBytes(q.raw[1+c.size:])
-		same := func(op string, k *big.Int, p *point, x, y *big.Int) {
-			t.Helper()
-			if p.z.isZero() == 1 {
-				if x != nil {
-					t.Errorf("%s(%x) = infinity", op, k)
-				}
-				return
-			}
-			gx, gy := c.affine(p)
-			if x == nil || !bytes.Equal(c.p.bytes(&gx), fill(c, x)) || !bytes.Equal(c.p.bytes(&gy), fill(c, y)) {
-				t.Errorf("%s(%x) = %x, %x; want %x, %x", op, k, c.p.bytes(&gx), c.p.bytes(&gy), x, y)
-			}
-		}
-		for i, k := range scalars {
-			var r point
-			x, y := s.mult(k, s.gx, s.gy)
-			c.baseMult(&r, fill(c, k))
-			same("base", k, &r, x, y)
-			vx, vy := s.mult(k, qx, qy)
-			c.scalarMult(&r, &q.point, fill(c, k))
-			same("point", k, &r, vx, vy)
-			// u·G + v·Q with v running against u.
-			v := scalars[len(scalars)-1-i]
-			vx, vy = s.mult(v, qx, qy)
-			wx, wy := s.add(x, y, vx, vy)
-			ku, kv := limbs(fill(c, k)), limbs(fill(c, v))
-			c.doubleMultVartime(&r, &ku, &kv, &q.point)
-			same("double", k, &r, wx, wy)
-		}
-		// The exceptional cases of incomplete formulas: u·G = v·Q and u·G = -v·Q with Q = G.
-		one, minus := limbs(fill(c, big.NewInt(5))), limbs(fill(c, n(-5)))
-		var r point
-		x, y := s.mult(big.NewInt(10), s.gx, s.gy)
-		c.doubleMultVartime(&r, &one, &one, &c.g)
-		same("5G+5G", big.NewInt(10), &r, x, y)
-		c.doubleMultVartime(&r, &one, &minus, &c.g)
-		same("5G-5G", big.NewInt(0), &r, nil, nil)
-	})
+	}
 }
 
 func TestKeyRanges(t *testing.T) {
@@ -335,11 +213,10 @@ func TestParsePublicKey(t *testing.T) {
 		}
 	})
 	// A point of the twin is not a point of the curve.
-	twin := mustKey(t, P256r1(), 5).Public()
-	x, y := twin.point.x, twin.point.y
-	P256r1().p.fromMont(&x, &x)
-	P256r1().p.fromMont(&y, &y)
-	raw := append(append([]byte{4}, P256r1().p.bytes(&x)...), P256r1().p.bytes(&y)...)
+	s := newSlow(&rfc5639.Domains[0])
+	z, _ := new(big.Int).SetString(rfc5639.Domains[0].Z, 16)
+	x, y := new(big.Int).Mul(s.gx, new(big.Int).Exp(z, big.NewInt(2), s.p)), new(big.Int).Mul(s.gy, new(big.Int).Exp(z, big.NewInt(3), s.p))
+	raw := append(append([]byte{4}, fill(P256r1(), x.Mod(x, s.p))...), fill(P256r1(), y.Mod(y, s.p))...)
 	if _, err := ParsePublicKey(P256r1(), raw); !errors.Is(err, ErrNotOnCurve) {
 		t.Errorf("point of the twin: %v", err)
 	}
@@ -493,7 +370,7 @@ func derInt(v *big.Int) []byte {
 // TestRAboveOrder: x of a nonce point may lie between n and p; such a signature is valid for r = x - n.
 func TestRAboveOrder(t *testing.T) {
 	t.Parallel()
-	c, s := P256r1(), newSlow(&domains[0])
+	c, s := P256r1(), newSlow(&rfc5639.Domains[0])
 	// Look for a point with n <= x < p.
 	x := new(big.Int).Set(s.n)
 	var point *PublicKey

@@ -137,17 +137,17 @@ func (c *TableCache) build(e *entry, key *PublicKey, size TableSize) *Table {
 		return nil
 	}
 	defer e.building.Store(false)
-	bytes := tableBytes(key.curve, size)
+	need := tableBytes(key.curve, size)
 	reserve := func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.entries[e.name] != e || e.table.Load() != nil && e.size >= size ||
-			size == LargeTable && c.large+bytes > c.limit()/largeShare || !c.room(bytes, e) {
+			size == LargeTable && c.large+need > c.limit()/largeShare || !c.room(need, e) {
 			return false
 		}
-		c.bytes += bytes
+		c.bytes += need
 		if size == LargeTable {
-			c.large += bytes
+			c.large += need
 		}
 		return true
 	}
@@ -155,7 +155,7 @@ func (c *TableCache) build(e *entry, key *PublicKey, size TableSize) *Table {
 		e.uses.Store(0)
 		return nil
 	}
-	t := Precompute(key, size)
+	t := PrecomputeVartime(key, size)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.drop(e)

@@ -11,18 +11,6 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// representative turns e into the number that ECDSA signs (SEC 1 chapter 4.1.3, bits2int): a big-endian integer of which
-// only the leftmost octets count where it is longer than the order. Shorter input keeps its value, so that the health
-// card's unhashed 25-octet token of the role authentication works as it is. The result is below the order.
-func (c *Curve) representative(e []byte) (z fe) {
-	if len(e) > c.size {
-		e = e[:c.size]
-	}
-	z = limbs(e)
-	c.n.reduce(&z, &z, 0)
-	return z
-}
-
 // Sign makes a plain ECDSA signature over the message representative e and returns R || S, each of the curve's width. e
 // is a hash, of which the leftmost octets count where it is longer than the order, or a shorter big-endian integer that
 // is taken as it is (bits2int of SEC 1), such as the unhashed token of a health card's role authentication.
@@ -39,34 +27,14 @@ func (k *PrivateKey) Sign(random io.Reader, e []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %w", ErrRandom, err)
 	}
 	c := k.public.curve
-	n := &c.n
-	z := c.representative(e)
-	d := limbs(k.scalar)
-	n.toMont(&d, &d)
-	drbg := newNonceSource(k.scalar, n.bytes(&z), extra)
+	drbg := newNonceSource(k.scalar, c.group.representative(e), extra)
 	for {
-		nonceBytes := drbg.next(c.size)
-		var nonce fe
-		if n.setBytes(&nonce, nonceBytes)&^nonce.isZero() != 1 {
-			continue // says nothing about the nonce that is used in the end
+		nonce := drbg.next(c.size)
+		rs, ok := c.group.sign(k.scalar, e, nonce)
+		clear(nonce)
+		if ok {
+			return rs, nil
 		}
-		var q point
-		c.baseMult(&q, nonceBytes)
-		clear(nonceBytes)
-		r, _ := c.affine(&q)
-		n.reduce(&r, &r, 0)
-
-		// s = (z + r·d) / nonce; the Montgomery factors cancel.
-		var s, t fe
-		n.toMont(&nonce, &nonce)
-		n.inv(&nonce, &nonce)
-		n.mul(&t, &r, &d)
-		n.add(&t, &t, &z)
-		n.mul(&s, &t, &nonce)
-		if r.isZero()|s.isZero() == 1 {
-			continue
-		}
-		return append(n.bytes(&r), n.bytes(&s)...), nil
 	}
 }
 
@@ -105,38 +73,11 @@ func (s *nonceSource) next(size int) []byte {
 // VerifyVartime reports whether rs (R || S, each of the curve's width) is the key's ECDSA signature over the message
 // representative e as [PrivateKey.Sign] takes it. Its time depends on all of these; they are public.
 func (p *PublicKey) VerifyVartime(e, rs []byte) bool {
-	return p.verifyVartime(e, rs, func(r *point, u, v *fe) { p.curve.doubleMultVartime(r, u, v, &p.point) })
+	return len(rs) == 2*p.curve.size && p.curve.group.verifyVartime(p.point, nil, e, rs)
 }
 
 // Verify is VerifyVartime by the name that crypto packages use.
 func (p *PublicKey) Verify(e, rs []byte) bool { return p.VerifyVartime(e, rs) }
-
-// verifyVartime is the check; mult sets r = u·G + v·Q.
-func (p *PublicKey) verifyVartime(e, rs []byte, mult func(r *point, u, v *fe)) bool {
-	c := p.curve
-	if len(rs) != 2*c.size {
-		return false
-	}
-	n := &c.n
-	var r, s fe
-	if n.setBytes(&r, rs[:c.size])&n.setBytes(&s, rs[c.size:]) != 1 || r.isZero()|s.isZero() == 1 {
-		return false
-	}
-	z := c.representative(e)
-	var inv, u, v fe
-	n.toMont(&inv, &s)
-	n.inv(&inv, &inv)
-	n.mul(&u, &z, &inv) // one Montgomery factor: the result is the plain number
-	n.mul(&v, &r, &inv)
-	var q point
-	mult(&q, &u, &v)
-	if q.z.isZero() == 1 {
-		return false
-	}
-	x, _ := c.affine(&q)
-	n.reduce(&x, &x, 0)
-	return x.equal(&r) == 1
-}
 
 // SignASN1 is [PrivateKey.Sign] with the signature as DER SEQUENCE { r INTEGER, s INTEGER }, the form of certificates.
 func (k *PrivateKey) SignASN1(random io.Reader, e []byte) ([]byte, error) {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"math/big"
 	"testing"
+
+	"ktradv/internal/brainpool/internal/rfc5639"
 )
 
 // FuzzParsePublicKey: whatever is accepted is a point that comes out as it went in and works in a key agreement.
@@ -35,7 +37,7 @@ func FuzzVerify(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add([]byte("e"), rs)
-	s := newSlow(&domains[0])
+	s := newSlow(&rfc5639.Domains[0])
 	x, y := new(big.Int).SetBytes(key.public.raw[1:33]), new(big.Int).SetBytes(key.public.raw[33:])
 	f.Fuzz(func(t *testing.T, e, rs []byte) {
 		got := key.Public().Verify(e, rs)

@@ -13,37 +13,28 @@ const (
 // Table holds multiples of one public key that make checking its signatures several times faster. It is immutable and
 // safe for concurrent use.
 type Table struct {
-	key  *PublicKey
-	comb []point
+	key   *PublicKey
+	table any // of the curve's group
+	bytes int
 }
 
-// Precompute builds the table of a key. It handles public values only and runs in variable time.
-func Precompute(key *PublicKey, size TableSize) *Table {
-	return &Table{key: key, comb: key.curve.newCombTable(&key.point)}
+// PrecomputeVartime builds the table of a key. It costs about as much as two checks without (the small size).
+func PrecomputeVartime(key *PublicKey, size TableSize) *Table {
+	c := key.curve
+	return &Table{key, c.group.precomputeVartime(key.point, size.layout(8*c.size)), tableBytes(c, size)}
 }
+
+// tableBytes returns the memory of a table: its entries of two coordinates, and some for the rest.
+func tableBytes(c *Curve, size TableSize) int { return size.layout(8*c.size).entries()*2*c.size + 192 }
 
 // Key returns the key that the table belongs to.
 func (t *Table) Key() *PublicKey { return t.key }
 
 // Bytes returns the memory that the table takes.
-func (t *Table) Bytes() int { return len(t.comb) * 3 * 8 * maxLimbs }
+func (t *Table) Bytes() int { return t.bytes }
 
 // VerifyVartime is [PublicKey.VerifyVartime] with the table.
 func (t *Table) VerifyVartime(e, rs []byte) bool {
-	return t.key.verifyVartime(e, rs, func(r *point, u, v *fe) {
-		c := t.key.curve
-		var a, b point
-		multiple := func(r *point, k *fe, table []point) {
-			*r = c.infinity()
-			for i := range 2 * c.size {
-				c.add(r, r, &table[16*i+int(k[i/16]>>(i%16*4)&15)])
-			}
-		}
-		multiple(&a, u, c.combTable())
-		multiple(&b, v, t.comb)
-		c.add(r, &a, &b)
-	})
+	c := t.key.curve
+	return len(rs) == 2*c.size && c.group.verifyVartime(t.key.point, t.table, e, rs)
 }
-
-// tableBytes returns the memory of a table before it is built.
-func tableBytes(c *Curve, size TableSize) int { return 2 * c.size * 16 * 3 * 8 * maxLimbs }
