@@ -68,7 +68,7 @@ var descriptor = func() []byte {
 
 // Config describes the device.
 type Config struct {
-	// Vendor and Product identify the model; zero is 0EEF:0001, an eGalax touch screen, under a generic description.
+	// Vendor and Product identify the model; zero is 1209:0ADF, of the numbers for tests.
 	Vendor, Product uint16
 	Name            string
 }
@@ -96,7 +96,7 @@ var ErrNotAsked = errors.New("no program of the guest listens to the touch scree
 // New returns a touch screen for a port.
 func New(cfg Config) *Screen {
 	if cfg.Vendor == 0 {
-		cfg.Vendor, cfg.Product = 0x0EEF, 0x0001
+		cfg.Vendor, cfg.Product = 0x1209, 0x0ADF
 	}
 	if cfg.Name == "" {
 		cfg.Name = "Multi-Touch Screen"
