@@ -70,15 +70,30 @@ type Result struct {
 //
 // A revocation later than the reference time leaves the certificate good at that time.
 func (r *Response) Verify(c Check) (Result, error) {
+	signer, err := r.VerifySigner(c)
+	if err != nil {
+		return Result{}, err
+	}
+	return r.Judge(c, signer)
+}
+
+// Signer is who signed an answer, and why that counts.
+type Signer struct {
+	Certificate   *x509ti.Certificate
+	Authorisation Authorisation
+}
+
+// Judge is the part of Verify that comes after VerifySigner, whose outcome for the same issuer and responders may be kept:
+// it costs no signature check.
+func (r *Response) Judge(c Check, signer Signer) (Result, error) {
 	if c.Tolerance == 0 {
 		c.Tolerance = Tolerance
 	}
 	if c.Reference.IsZero() {
 		c.Reference = c.Now
 	}
-	result := Result{ProducedAt: r.ProducedAt, Age: c.Reference.Sub(r.ProducedAt)}
-	if err := r.verifySigner(c, &result); err != nil {
-		return Result{}, err
+	result := Result{
+		ProducedAt: r.ProducedAt, Age: c.Reference.Sub(r.ProducedAt), Responder: signer.Certificate, Authorisation: signer.Authorisation,
 	}
 	if c.Nonce != nil && !bytes.Equal(r.nonce, c.Nonce) {
 		return Result{}, NonceMismatch
@@ -138,8 +153,9 @@ func (r *Response) checkTimes(c Check, s *single) error {
 	return nil
 }
 
-// verifySigner looks for the responder among the certificates of the answer and checks its signature.
-func (r *Response) verifySigner(c Check, result *Result) error {
+// VerifySigner looks for the responder among the certificates of the answer and checks its signature: CertMissing and
+// SignatureError, as Verify has them.
+func (r *Response) VerifySigner(c Check) (Signer, error) {
 	found := false
 	for _, signer := range r.certificates {
 		if !r.namedBy(signer) {
@@ -151,14 +167,13 @@ func (r *Response) verifySigner(c Check, result *Result) error {
 		}
 		found = true
 		if x509ti.CheckSignatureWith(c.Verifier, signer.PublicKey, r.algorithm, r.tbs, r.signature) == nil {
-			result.Responder, result.Authorisation = signer, why
-			return nil
+			return Signer{signer, why}, nil
 		}
 	}
 	if found {
-		return SignatureError
+		return Signer{}, SignatureError
 	}
-	return CertMissing
+	return Signer{}, CertMissing
 }
 
 // namedBy reports whether the answer names this certificate as its responder.
@@ -183,6 +198,12 @@ func authorised(signer *x509ti.Certificate, c Check, producedAt time.Time) Autho
 		return Issued
 	}
 	return ""
+}
+
+// About reports whether the answer has a single response whose CertID is that of the certificate.
+func (r *Response) About(cert, issuer *x509ti.Certificate) bool {
+	_, err := r.find(Check{Certificate: cert, Issuer: issuer})
+	return err == nil
 }
 
 // find returns the one answer whose CertID is that of the certificate.

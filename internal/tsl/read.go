@@ -15,16 +15,16 @@ import (
 
 // Namespaces of the lists.
 const (
-	space      = "http://uri.etsi.org/02231/v2#"
-	extraSpace = "http://uri.etsi.org/02231/v2/additionaltypes#"
-	dsigSpace  = "http://www.w3.org/2000/09/xmldsig#"
+	space     = "http://uri.etsi.org/02231/v2#"
+	dsigSpace = "http://www.w3.org/2000/09/xmldsig#"
 )
 
 // Bounds of a list.
 const (
-	maxServices = 20_000
-	maxPerEntry = 64 // certificates, supply points, extensions, states of one service
-	maxText     = 4096
+	maxServices  = 20_000
+	maxPerEntry  = 64 // certificates, supply points, extensions, states of one service
+	maxText      = 4096
+	maxRedirects = 256
 )
 
 // particle is one element that a schema has at its place.
@@ -199,7 +199,7 @@ func (l *List) readScheme(n *xmlsig.Node) (err error) {
 func readService(n *xmlsig.Node) (s Service, err error) {
 	info := n.Child(space, "ServiceInformation")
 	s.Name = text(info.Child(space, "ServiceName").Child(space, "Name"))
-	if s.State, s.Extensions, err = readState(info); err != nil {
+	if s.State, s.Extensions, s.Redirects, err = readState(info); err != nil {
 		return s, err
 	}
 	ids := info.Child(space, "ServiceDigitalIdentity").Elements()
@@ -225,7 +225,7 @@ func readService(n *xmlsig.Node) (s Service, err error) {
 			if len(s.History) == maxPerEntry {
 				return s, schemaError("too long a history")
 			}
-			state, _, err := readState(instance)
+			state, _, _, err := readState(instance)
 			if err != nil {
 				return s, err
 			}
@@ -236,22 +236,22 @@ func readService(n *xmlsig.Node) (s Service, err error) {
 }
 
 // readState reads what ServiceInformation and ServiceHistoryInstance have in common.
-func readState(n *xmlsig.Node) (state State, extensions []x509ti.OID, err error) {
+func readState(n *xmlsig.Node) (state State, extensions []x509ti.OID, redirects []Redirect, err error) {
 	state.Type, state.Status = text(n.Child(space, "ServiceTypeIdentifier")), text(n.Child(space, "ServiceStatus"))
 	if state.Type == "" || state.Status == "" {
-		return state, nil, schemaError("service without type or status")
+		return state, nil, nil, schemaError("service without type or status")
 	}
 	if state.Start, err = readTime(text(n.Child(space, "StatusStartingTime"))); err != nil {
-		return state, nil, schemaError("StatusStartingTime")
+		return state, nil, nil, schemaError("StatusStartingTime")
 	}
 	list := n.Child(space, "ServiceInformationExtensions")
 	if list == nil {
-		return state, nil, nil
+		return state, nil, nil, nil
 	}
 	for i, e := range list.Elements() {
 		critical := e.Attr("Critical")
 		if i == maxPerEntry || critical != "false" && critical != "true" && critical != "0" && critical != "1" {
-			return state, nil, schemaError("Extension")
+			return state, nil, nil, schemaError("Extension")
 		}
 		known := false
 		for _, x := range e.Elements() {
@@ -259,7 +259,7 @@ func readState(n *xmlsig.Node) (state State, extensions []x509ti.OID, err error)
 			case x.Space == space && x.Local == "ExtensionOID":
 				oid, ok := readOID(text(x))
 				if !ok {
-					return state, nil, schemaError("ExtensionOID")
+					return state, nil, nil, schemaError("ExtensionOID")
 				}
 				extensions = append(extensions, oid)
 				known = true
@@ -267,16 +267,19 @@ func readState(n *xmlsig.Node) (state State, extensions []x509ti.OID, err error)
 				if uri := x.Child(space, "URI"); uri != nil {
 					state.Information = append(state.Information, text(uri))
 				}
+				if pair := strings.Fields(text(x.Child(space, "InformationValue"))); len(pair) == 2 && len(redirects) < maxRedirects {
+					redirects = append(redirects, Redirect{pair[0], pair[1]})
+				}
 				known = true
 			case x.Local == "Qualifications", x.Local == "TakenOverBy", x.Local == "ExpiredCertsRevocationInfo", x.Local == "ExtensionValue":
 				known = true // of no account for the checks here
 			}
 		}
 		if !known && (critical == "true" || critical == "1") {
-			return state, nil, schemaError("critical extension that is not known")
+			return state, nil, nil, schemaError("critical extension that is not known")
 		}
 	}
-	return state, extensions, nil
+	return state, extensions, redirects, nil
 }
 
 func (s *Service) readIdentity(n *xmlsig.Node) error {

@@ -75,7 +75,12 @@ type Service struct {
 	Other        [][]byte              // content of Other, such as CVC keys
 	SupplyPoints []string              // the first is the OCSP responder's address
 	Extensions   []x509ti.OID          // certificate types that the CA may issue, and marks
+	Redirects    []Redirect            // of an entry TypeVLSigner
 }
+
+// Redirect names the address in the telematics infrastructure of an OCSP responder for qualified certificates, whose own
+// address stands in the certificates.
+type Redirect struct{ From, To string }
 
 // Pointer names where a list is found.
 type Pointer struct {

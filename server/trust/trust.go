@@ -114,6 +114,8 @@ type Options struct {
 	Offline bool
 	// TolerateStatusFailure (TOLERATE_OCSP_FAILURE): a status that cannot be found out is a warning (1028).
 	TolerateStatusFailure bool
+	// Model of validity of the CA's own certificate.
+	Model Model
 	// Cache keeps what does not depend on the status; nil is none.
 	Cache *ChainCache
 	// Verifier for brainpool keys; nil is the plain one.
@@ -140,10 +142,10 @@ type StatusQuery struct {
 	Responders          []*x509ti.Certificate // trusted by name
 	ListedOnly          bool                  // see ocsp.Check
 	IgnoreCertHash      bool
-	Nonce               bool // send one (responders for qualified certificates)
+	Nonce               bool   // send one (responders for qualified certificates)
+	Profile             string // of the certificate, for the way by which it is asked about
 	At, Now             time.Time
-	Fresh               time.Duration // an answer older than this at At is not reused when At is not before it
-	NoReuse             bool          // never reuse an answer older than Fresh (certificates that may be suspended)
+	NoReuse             bool // never use an answer older than the grace period (certificates that may be suspended)
 	Verifier            x509ti.Verifier
 }
 
@@ -160,15 +162,6 @@ type StatusSource interface {
 	Status(ctx context.Context, q StatusQuery) (StatusAnswer, error)
 }
 
-// Space is the trust space at one moment.
-type Space struct{}
-
-// ChainCache keeps the part of results that stands without the status, keyed by certificate and list.
-type ChainCache struct{}
-
-// NewChainCache makes a cache for at most entries certificates.
-func NewChainCache(entries int) *ChainCache { return &ChainCache{} }
-
 // EmbeddedAge is the longest admissible age of an embedded response at the signing time when Options.MaxAge is zero: the
 // grace periods of the E-Rezept service, 24 hours for C.FD.SIG and C.FD.OSIG, 12 hours for C.HP.QES and C.HCI.OSIG, one hour
 // for everything else.
@@ -180,9 +173,4 @@ func EmbeddedAge(p x509ti.Profile) time.Duration {
 		return 12 * time.Hour
 	}
 	return time.Hour
-}
-
-// Check checks a certificate (TUC_PKI_018; TUC_PKI_030 for qualified ones).
-func (s *Space) Check(ctx context.Context, cert *x509ti.Certificate, o Options) Result {
-	return Result{Verdict: Indeterminate}
 }

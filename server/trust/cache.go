@@ -1,0 +1,142 @@
+package trust
+
+import (
+	"encoding/binary"
+	"sync"
+	"sync/atomic"
+
+	"ktradv/internal/ocsp"
+	"ktradv/internal/x509ti"
+)
+
+// cacheShards is the number of locks of a cache; a power of two.
+const cacheShards = 64
+
+// hash is a SHA-256.
+type hash = [32]byte
+
+// bounded is a map from a hash and a variant to values, bounded in entries and safe for concurrent use. A hit takes one
+// read lock of one shard. What was not asked for lately is dropped first (second chance).
+type bounded[V any] struct {
+	perShard int
+	shards   [cacheShards]shard[V]
+}
+
+type cacheKey struct {
+	cert, list hash
+	variant    uint64
+}
+
+type shard[V any] struct {
+	mu      sync.RWMutex
+	entries map[cacheKey]*entry[V]
+	ring    []*entry[V]
+	hand    int
+	_       [64]byte // keeps the locks of two shards off one cache line
+}
+
+type entry[V any] struct {
+	key   cacheKey
+	value V
+	used  atomic.Bool
+}
+
+func newBounded[V any](entries int) *bounded[V] {
+	return &bounded[V]{perShard: max(1, (entries+cacheShards-1)/cacheShards)}
+}
+
+func (b *bounded[V]) shard(k cacheKey) *shard[V] {
+	return &b.shards[(binary.LittleEndian.Uint64(k.cert[:8])^k.variant)%cacheShards]
+}
+
+func (b *bounded[V]) get(k cacheKey) (v V, ok bool) {
+	s := b.shard(k)
+	s.mu.RLock()
+	e := s.entries[k]
+	s.mu.RUnlock()
+	if e == nil {
+		return v, false
+	}
+	if !e.used.Load() {
+		e.used.Store(true)
+	}
+	return e.value, true
+}
+
+func (b *bounded[V]) put(k cacheKey, v V) {
+	s := b.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := &entry[V]{key: k, value: v}
+	if s.entries == nil {
+		s.entries = map[cacheKey]*entry[V]{}
+	}
+	if old := s.entries[k]; old != nil {
+		for i := range s.ring {
+			if s.ring[i] == old {
+				s.ring[i] = e
+			}
+		}
+		s.entries[k] = e
+		return
+	}
+	if len(s.ring) < b.perShard {
+		s.ring = append(s.ring, e)
+		s.entries[k] = e
+		return
+	}
+	for s.ring[s.hand].used.Swap(false) {
+		s.hand = (s.hand + 1) % len(s.ring)
+	}
+	delete(s.entries, s.ring[s.hand].key)
+	s.ring[s.hand] = e
+	s.hand = (s.hand + 1) % len(s.ring)
+	s.entries[k] = e
+}
+
+func (b *bounded[V]) len() int {
+	n := 0
+	for i := range b.shards {
+		b.shards[i].mu.RLock()
+		n += len(b.shards[i].entries)
+		b.shards[i].mu.RUnlock()
+	}
+	return n
+}
+
+// ChainCache keeps what does not depend on the reference time: the part of results that stands without time and status, by
+// certificate and list, and OCSP responses whose signature was checked. It is bounded and safe for concurrent use; one
+// cache may serve several snapshots of the trust space.
+type ChainCache struct {
+	chains    *bounded[*chain]
+	responses *bounded[*signedResponse]
+}
+
+// NewChainCache makes a cache for at most entries certificates and as many responses, a kilobyte or two each.
+func NewChainCache(entries int) *ChainCache {
+	return &ChainCache{chains: newBounded[*chain](entries), responses: newBounded[*signedResponse](entries)}
+}
+
+// Len returns the number of certificates in the cache.
+func (c *ChainCache) Len() int { return c.chains.len() }
+
+// signedResponse is an embedded response with what came of the check of its signature.
+type signedResponse struct {
+	response *ocsp.Response
+	signer   ocsp.Signer
+	err      error
+}
+
+// profilesKey tells lists of profiles apart.
+func profilesKey(profiles []x509ti.Profile) uint64 {
+	h := uint64(14695981039346656037) // FNV-1a
+	for i := range profiles {
+		for _, b := range []byte(profiles[i].Name) {
+			h = (h ^ uint64(b)) * 1099511628211
+		}
+		h = (h ^ 0xff) * 1099511628211
+	}
+	return h
+}
+
+func uint64FromHash(h hash) uint64 { return binary.LittleEndian.Uint64(h[:8]) }

@@ -1,0 +1,282 @@
+package trust
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"ktradv/internal/tsl"
+	"ktradv/internal/x509ti"
+)
+
+// Config says what a [Space] is made of.
+type Config struct {
+	TSLs []*tsl.List // accepted ones, in any order; the signatures were checked before
+	VLs  []*tsl.List // BNetzA-VL, the same
+	// Grace is how long after its NextUpdate a list still counts, with a warning (1008): 0 for central services, up to 30
+	// days for others.
+	Grace time.Duration
+	// Production refuses lists that the test PKI signed (GS-A_4727).
+	Production bool
+	Clock      func() time.Time // nil is time.Now
+}
+
+// ErrTestOnly says that something of the test PKI was given to a production configuration.
+var ErrTestOnly = errors.New("trust: TEST-ONLY material in a production configuration")
+
+// Space is the trust space at one moment: every accepted list with the time for which it speaks. It does not change and is
+// safe for concurrent use.
+type Space struct {
+	tsls, vls []*listHandle // oldest first
+	grace     time.Duration
+	clock     func() time.Time
+}
+
+// listHandle is a list that is read when it is asked for.
+type listHandle struct {
+	ref  ListRef
+	hash hash
+	next time.Time
+	load func() (*view, error)
+}
+
+// view is what checks need of a list.
+type view struct {
+	cas        map[string][]*authority // by subject, DER
+	responders []*x509ti.Certificate
+	other      map[hash]bool // certificates of type unspecified
+	redirects  map[string]string
+	vlSigners  []*x509ti.Certificate
+	vlURLs     []string
+}
+
+// authority is a CA as a list has it.
+type authority struct {
+	cert    *x509ti.Certificate
+	service *tsl.Service
+}
+
+// pool shares equal certificates among lists.
+type pool struct {
+	mu    sync.Mutex
+	certs map[hash]*x509ti.Certificate
+}
+
+func newPool() *pool { return &pool{certs: map[hash]*x509ti.Certificate{}} }
+
+func (p *pool) get(c *x509ti.Certificate) *x509ti.Certificate {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if old := p.certs[c.Fingerprint()]; old != nil {
+		return old
+	}
+	p.certs[c.Fingerprint()] = c
+	return c
+}
+
+// newView takes from a list what checks need. Entries of types that nobody here knows are passed over (A_17700).
+func newView(l *tsl.List, shared *pool) *view {
+	v := &view{cas: map[string][]*authority{}, other: map[hash]bool{}, redirects: map[string]string{}}
+	for i := range l.Services {
+		s := l.Services[i]
+		certs := make([]*x509ti.Certificate, len(s.Certificates))
+		for j, c := range s.Certificates {
+			certs[j] = shared.get(c)
+		}
+		s.Certificates = certs
+		switch {
+		case l.Kind == tsl.TSL && s.Type == tsl.TypeCAPKC, l.Kind == tsl.VL && s.Type == tsl.TypeCAQC:
+			for _, c := range certs {
+				v.cas[string(c.RawSubject)] = append(v.cas[string(c.RawSubject)], &authority{c, &s})
+			}
+		case (s.Type == tsl.TypeOCSP || l.Kind == tsl.VL && s.Type == tsl.TypeOCSPQC) && (s.Status == tsl.StatusInAccord || s.Status == tsl.StatusGranted):
+			v.responders = append(v.responders, certs...)
+		case l.Kind == tsl.TSL && s.Type == tsl.TypeUnknown && s.Status == tsl.StatusInAccord:
+			for _, c := range certs {
+				v.other[c.Fingerprint()] = true
+			}
+		case l.Kind == tsl.TSL && s.Type == tsl.TypeVLSigner && s.Status == tsl.StatusInAccord:
+			v.vlSigners = append(v.vlSigners, certs...)
+			v.vlURLs = append(v.vlURLs, s.SupplyPoints...)
+			for _, r := range s.Redirects {
+				v.redirects[r.From] = r.To
+			}
+		}
+	}
+	return v
+}
+
+// refOf names a list.
+func refOf(l *tsl.List) ListRef {
+	return ListRef{Kind: l.Kind, ID: l.ID, Sequence: l.Sequence, SHA256: hex.EncodeToString(l.Hash[:]), Issued: l.Issued}
+}
+
+func handleOf(l *tsl.List, shared *pool) *listHandle {
+	v := newView(l, shared)
+	return &listHandle{ref: refOf(l), hash: l.Hash, next: l.NextUpdate, load: func() (*view, error) { return v, nil }}
+}
+
+// NewSpace makes a trust space from lists whose signatures were checked before. It needs no list: a check then says that
+// there is none.
+func NewSpace(c Config) (*Space, error) {
+	shared := newPool()
+	s := &Space{grace: c.Grace, clock: c.Clock}
+	for _, l := range append(slices.Clone(c.TSLs), c.VLs...) {
+		if c.Production {
+			if signer, err := l.Signer(); err != nil || signer.TestOnly() {
+				return nil, fmt.Errorf("%w: list %s with sequence number %d", ErrTestOnly, l.Kind, l.Sequence)
+			}
+		}
+	}
+	for _, l := range c.TSLs {
+		if l.Kind != tsl.TSL {
+			return nil, fmt.Errorf("trust: a %s among the TSLs", l.Kind)
+		}
+		s.tsls = append(s.tsls, handleOf(l, shared))
+	}
+	for _, l := range c.VLs {
+		if l.Kind != tsl.VL {
+			return nil, fmt.Errorf("trust: a %s among the VLs", l.Kind)
+		}
+		s.vls = append(s.vls, handleOf(l, shared))
+	}
+	s.finish()
+	return s, nil
+}
+
+// finish sorts the lists and sets defaults.
+func (s *Space) finish() {
+	for _, lists := range [][]*listHandle{s.tsls, s.vls} {
+		slices.SortStableFunc(lists, func(a, b *listHandle) int { return a.ref.Issued.Compare(b.ref.Issued) })
+	}
+	if s.clock == nil {
+		s.clock = time.Now
+	}
+}
+
+// Lists names every list of the space, oldest first, TSLs before VLs.
+func (s *Space) Lists() []ListRef {
+	var out []ListRef
+	for _, h := range append(slices.Clone(s.tsls), s.vls...) {
+		out = append(out, h.ref)
+	}
+	return out
+}
+
+// Current names the newest TSL; ok is false when there is none.
+func (s *Space) Current() (ref ListRef, nextUpdate time.Time, ok bool) {
+	if len(s.tsls) == 0 {
+		return ListRef{}, time.Time{}, false
+	}
+	h := s.tsls[len(s.tsls)-1]
+	return h.ref, h.next, true
+}
+
+// Values of ListRef.Selected.
+const (
+	SelectedAtTime  = "at-time"
+	SelectedCurrent = "current"
+)
+
+// choose picks the list for a reference time: the one issued at or before it, whose successor was issued later and which
+// had not run out; the newest one when no such list is in the archive. The BNetzA-VL has its history inside, so the newest
+// one is taken always.
+func (s *Space) choose(qes bool, at time.Time) (h *listHandle, selected string) {
+	lists := s.tsls
+	if qes {
+		lists = s.vls
+	}
+	if len(lists) == 0 {
+		return nil, ""
+	}
+	newest := lists[len(lists)-1]
+	if qes {
+		return newest, SelectedCurrent
+	}
+	// The first list issued after the time.
+	i, _ := slices.BinarySearchFunc(lists, at, func(h *listHandle, t time.Time) int {
+		if h.ref.Issued.After(t) {
+			return 1
+		}
+		return -1
+	})
+	if i == 0 {
+		return newest, SelectedCurrent
+	}
+	if h = lists[i-1]; h != newest && !at.Before(h.next.Add(s.grace)) {
+		return newest, SelectedCurrent // the list of that time is missing in the archive
+	}
+	return h, SelectedAtTime
+}
+
+// freshness judges the age of the chosen list (1008, 1009; 1060 for the VL): at the reference time, and now when the list
+// is the newest one.
+func (s *Space) freshness(h *listHandle, selected string, at, now time.Time) Step {
+	step := Step{ID: StepList, Verdict: Valid}
+	warn, fail := 1008, 1009
+	newest := s.tsls
+	if h.ref.Kind == tsl.VL {
+		warn, fail, newest = 1060, 1060, s.vls
+	}
+	current := newest[len(newest)-1]
+	asked := at
+	if selected == SelectedCurrent {
+		step.Text = "no list of the reference time in the archive, the current one is used"
+		asked = now
+	}
+	if h.ref.Kind == tsl.VL {
+		step.Text, asked = "", at
+	}
+	switch {
+	case h.next.IsZero():
+	case !asked.Before(h.next.Add(s.grace)):
+		return Step{StepList, Indeterminate, fail, "the list had run out at the reference time"}
+	case !asked.Before(h.next):
+		return Step{StepList, Warnings, warn, "the list had run out at the reference time and is in its grace period"}
+	}
+	if !current.next.IsZero() && !now.Before(current.next) {
+		return Step{StepList, Warnings, warn, "the newest list has run out; what changed since is not known"}
+	}
+	return step
+}
+
+// Listed reports whether an identical certificate is an entry of type "unspecified" in the TSL of the time
+// (EECertificateContainedInTSL of gemSpec_Systemprozesse_dezTI).
+func (s *Space) Listed(cert *x509ti.Certificate, at time.Time) (bool, error) {
+	h, _ := s.choose(false, at)
+	if h == nil {
+		return false, errors.New("trust: no TSL")
+	}
+	v, err := h.load()
+	if err != nil {
+		return false, err
+	}
+	return v.other[cert.Fingerprint()], nil
+}
+
+// vlSource returns the signers of the BNetzA-VL and the addresses where it lies, by the newest TSL.
+func (s *Space) vlSource() (signers []*x509ti.Certificate, urls []string, err error) {
+	if len(s.tsls) == 0 {
+		return nil, nil, errors.New("trust: no TSL")
+	}
+	v, err := s.tsls[len(s.tsls)-1].load()
+	if err != nil {
+		return nil, nil, err
+	}
+	return v.vlSigners, v.vlURLs, nil
+}
+
+// placeholder stands in the TSL where a service has no address.
+const placeholder = "ocsp00.gematik.invalid"
+
+// addressOf returns the OCSP address of a CA's entry (TUC_PKI_005), "" when it has none.
+func addressOf(s *tsl.Service) string {
+	if len(s.SupplyPoints) == 0 || strings.Contains(s.SupplyPoints[0], placeholder) {
+		return ""
+	}
+	return s.SupplyPoints[0]
+}
