@@ -10,7 +10,7 @@ export GOFLAGS := -buildvcs=false
 export GOAMD64 := v1
 BIN := out/bin
 
-.PHONY: help run image demo test trace bench bench-render gallery fuzz lint build test-oracle test-display deps deps-image deps-display deps-oracle clean
+.PHONY: help run image demo test trace bench bench-pki bench-render gallery fuzz lint build test-oracle test-display deps deps-image deps-display deps-oracle clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ trace: ## the requirement catalogue with what is covered (out/trace.json)
 
 bench: deps ## the product's figures (out/bench.json)
 	@mkdir -p out && $(GO) run ./tests/cmd/bench -o out/bench.json
+
+bench-pki: deps ## the PKI core's figures beside openssl's (out/bench-pki.json)
+	@mkdir -p out && $(GO) run ./tests/cmd/bench-pki -o out/bench-pki.json
 
 bench-render: deps-oracle deps-display ## the renderer's figures (out/bench-render.json)
 	@mkdir -p out && rm -f out/bench-render.json

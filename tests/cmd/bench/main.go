@@ -7,17 +7,15 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"sort"
 	"strconv"
 	"strings"
 	"time"
 
+	"ktradv/tests/figures"
 	"ktradv/tests/visit"
 )
 
@@ -39,11 +37,6 @@ var sources = []source{
 	{"server.session_starts_per_core_per_s", "1/s", "./server/proxy", "", "^BenchmarkSessionStart$", "session_starts_per_core_per_s", "3s", ""},
 }
 
-type figure struct {
-	Value float64 `json:"value"`
-	Unit  string  `json:"unit"`
-}
-
 func main() {
 	out := flag.String("o", "out/bench.json", "file for the figures")
 	flag.Parse()
@@ -54,15 +47,13 @@ func main() {
 }
 
 func run(out string) error {
-	figures := map[string]figure{}
-	goals := map[string]string{"session.round_trips": "6"}
+	set := figures.Set{}
 	for _, s := range sources {
 		v, err := measure(s)
 		if err != nil {
 			return err
 		}
-		figures[s.name] = figure{v, s.unit}
-		goals[s.name] = s.goal
+		set.Add(s.name, v, s.unit, s.goal)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -70,29 +61,10 @@ func run(out string) error {
 	if err != nil {
 		return err
 	}
-	figures["session.apdus"] = figure{float64(apdus), "APDUs"}
-	figures["session.round_trips"] = figure{float64(trips), "round trips"}
-
-	names := make([]string, 0, len(figures))
-	for n := range figures {
-		names = append(names, n)
-	}
-	sort.Strings(names)
-	for _, n := range names {
-		goal := ""
-		if goals[n] != "" {
-			goal = "goal " + goals[n]
-		}
-		fmt.Printf("  %-38s %12.3f %-14s %s\n", n, figures[n].Value, figures[n].Unit, goal)
-	}
-	b, err := json.MarshalIndent(figures, "", " ")
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(out, append(b, '\n'), 0o644)
+	set.Add("session.apdus", float64(apdus), "APDUs", "")
+	set.Add("session.round_trips", float64(trips), "round trips", "6")
+	set.Print(os.Stdout)
+	return set.Write(out)
 }
 
 // measure runs one benchmark and returns its metric.
