@@ -25,9 +25,11 @@ import (
 	"time"
 
 	"ktradv/image/debian"
+	"ktradv/image/disk"
 	"ktradv/image/init/users"
 	"ktradv/image/kernel"
 	"ktradv/image/modules"
+	"ktradv/image/uki"
 )
 
 // Config says what to build.
@@ -46,6 +48,8 @@ type Result struct {
 	Kernel    string // vmlinuz
 	Initramfs string // initramfs.cpio.zst
 	Cmdline   string // the kernel command line, as text
+	UKI       string // adv.efi: kernel, command line and initramfs as one EFI program
+	Disk      string // disk.img: the UKI in both slots, and an empty data partition
 }
 
 // entry is one file of the image.
@@ -287,6 +291,7 @@ func (b *builder) addModules(extra []string) error {
 func (b *builder) write(over *overlay) (Result, error) {
 	r := Result{
 		Kernel: filepath.Join(b.Out, "vmlinuz"), Initramfs: filepath.Join(b.Out, "initramfs.cpio.zst"), Cmdline: filepath.Join(b.Out, "cmdline"),
+		UKI: filepath.Join(b.Out, "adv.efi"), Disk: filepath.Join(b.Out, "disk.img"),
 	}
 	vmlinuz, err := b.kernel.Read("boot/vmlinuz-" + b.version)
 	if err != nil {
@@ -300,16 +305,29 @@ func (b *builder) write(over *overlay) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	initramfs := append(pad4(system), rest...)
+	_, stub, err := b.find(efiStub)
+	if err != nil {
+		return Result{}, err
+	}
+	efi, err := uki.Write(uki.Image{Stub: stub, OSRel: b.osRelease(), Cmdline: Cmdline, Uname: b.version, Kernel: vmlinuz, Initrd: initramfs})
+	if err != nil {
+		return Result{}, err
+	}
 	for name, data := range map[string][]byte{
 		r.Kernel:    vmlinuz,
-		r.Initramfs: append(pad4(system), rest...),
+		r.Initramfs: initramfs,
+		r.UKI:       efi,
 		r.Cmdline:   []byte(Cmdline + "\n"),
 	} {
 		if err := os.WriteFile(name, data, 0o644); err != nil {
 			return Result{}, err
 		}
 	}
-	b.Log("kernel %d bytes, initramfs %d bytes", len(vmlinuz), len(pad4(system))+len(rest))
+	if err := disk.Write(b.ctx, r.Disk, disk.Config{A: efi, B: efi, Time: b.epoch}); err != nil {
+		return Result{}, fmt.Errorf("make the disk: %w", err)
+	}
+	b.Log("kernel %d bytes, initramfs %d bytes, slot %d bytes", len(vmlinuz), len(initramfs), len(efi))
 	return r, nil
 }
 
