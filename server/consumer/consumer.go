@@ -9,8 +9,6 @@ package consumer
 import (
 	"context"
 	"errors"
-	"net"
-	"net/http"
 	"time"
 
 	"ktradv/internal/advlog"
@@ -26,7 +24,7 @@ type Config struct {
 	OCSPTimeout time.Duration
 	// Responders are OCSP responder certificates trusted by name, beside those that the checked certificate's CA issued.
 	Responders []*x509ti.Certificate
-	// HTTP sends requests; nil means a client of this package: no redirects, no proxy, bounded.
+	// HTTP sends requests; nil means [ocsp.NewHTTPClient]: no redirects, no proxy, bounded.
 	HTTP ocsp.Doer
 	// Clock is the time; nil means time.Now.
 	Clock func() time.Time
@@ -46,7 +44,7 @@ type Adapter struct {
 // New makes an Adapter.
 func New(cfg Config) *Adapter {
 	if cfg.HTTP == nil {
-		cfg.HTTP = httpClient()
+		cfg.HTTP = ocsp.NewHTTPClient()
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
@@ -59,23 +57,6 @@ func New(cfg Config) *Adapter {
 		// Health card certificates are not qualified: certHash is not enforced for them (gemSpec_PKI).
 		IgnoreCertHash: true,
 	}}
-}
-
-// httpClient is bounded in everything a responder could do to it. The path of the requests into the telematics
-// infrastructure (SZZP) is the network's business, so no proxy of the environment is used.
-func httpClient() *http.Client {
-	return &http.Client{
-		Transport: &http.Transport{
-			DialContext:            (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
-			TLSHandshakeTimeout:    5 * time.Second,
-			MaxConnsPerHost:        64,
-			MaxIdleConnsPerHost:    16,
-			IdleConnTimeout:        90 * time.Second,
-			MaxResponseHeaderBytes: 16 << 10,
-			DisableCompression:     true,
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
 }
 
 // Forget closes idle connections to the services, whose buffers hold the last request and answer.

@@ -1,0 +1,145 @@
+package status
+
+import (
+	"container/list"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"sync"
+	"time"
+
+	"ktradv/internal/ocsp"
+	"ktradv/server/trust"
+)
+
+// Record is what a responder said about a certificate, once its answer had passed every check.
+type Record struct {
+	Status     ocsp.Status // Good, Revoked or Unknown
+	RevokedAt  time.Time   // with Revoked
+	ProducedAt time.Time
+	ThisUpdate time.Time
+}
+
+// Store keeps records by the SHA-256 of the certificate: serial numbers are unique below one CA only. It must be safe for
+// concurrent use. Save never replaces a record by an older one. An entry may be dropped at any time.
+type Store interface {
+	Load(ctx context.Context, certificate [sha256.Size]byte) (r Record, ok bool, err error)
+	Save(ctx context.Context, certificate [sha256.Size]byte, r Record) error
+}
+
+func recordOf(r ocsp.Result) Record {
+	record := Record{Status: r.Status, RevokedAt: r.RevokedAt, ProducedAt: r.ProducedAt, ThisUpdate: r.ThisUpdate}
+	if !r.RevokedAt.IsZero() {
+		record.Status = ocsp.Revoked // with a time that lies ahead
+	}
+	return record
+}
+
+// At applies the rules for reuse to a reference time:
+//
+//   - "good" answers every reference time before the answer was made, and those up to grace after it;
+//   - "revoked" answers every reference time: good before the revocation, revoked from then on;
+//   - "unknown" answers those that "good" would, while the answer is not older than grace;
+//   - about certificates that may be suspended (NoReuse) nothing older than grace is used.
+//
+// ok is false when the responder has to be asked.
+func (r Record) At(q trust.StatusQuery, grace time.Duration) (a trust.StatusAnswer, ok bool) {
+	age := q.Now.Sub(r.ProducedAt)
+	switch {
+	case age > grace && (q.NoReuse || r.Status == ocsp.Unknown):
+		return a, false
+	case r.Status != ocsp.Revoked && q.At.Sub(r.ProducedAt) > grace:
+		return a, false
+	case r.Status == ocsp.Indeterminate:
+		return a, false
+	}
+	a = r.answer(q.At)
+	a.Source = "cache"
+	return a, true
+}
+
+// answer is the record as it stands at a reference time.
+func (r Record) answer(at time.Time) (a trust.StatusAnswer) {
+	a.Status, a.RevokedAt, a.ProducedAt, a.ThisUpdate = r.Status, r.RevokedAt, r.ProducedAt, r.ThisUpdate
+	a.Age = at.Sub(r.ProducedAt)
+	if r.Status == ocsp.Revoked && at.Before(r.RevokedAt) {
+		a.Status = ocsp.Good
+	}
+	return a
+}
+
+const memoryShards = 32
+
+// Memory is a Store in memory, bounded in entries; what was not asked for the longest is dropped first.
+type Memory struct {
+	perShard int
+	shards   [memoryShards]memoryShard
+}
+
+type memoryShard struct {
+	mu      sync.Mutex
+	entries map[[sha256.Size]byte]*list.Element
+	order   list.List // youngest first
+}
+
+type memoryEntry struct {
+	key    [sha256.Size]byte
+	record Record
+}
+
+// NewMemory makes a store for at most entries certificates, some 300 octets each.
+func NewMemory(entries int) *Memory {
+	return &Memory{perShard: max(1, (entries+memoryShards-1)/memoryShards)}
+}
+
+func (m *Memory) shard(key [sha256.Size]byte) *memoryShard {
+	return &m.shards[binary.LittleEndian.Uint32(key[:4])%memoryShards]
+}
+
+// Load returns what is known of a certificate. It never fails.
+func (m *Memory) Load(_ context.Context, key [sha256.Size]byte) (Record, bool, error) {
+	s := m.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[key]
+	if e == nil {
+		return Record{}, false, nil
+	}
+	s.order.MoveToFront(e)
+	return e.Value.(*memoryEntry).record, true, nil
+}
+
+// Save keeps a record unless a younger one is there. It never fails.
+func (m *Memory) Save(_ context.Context, key [sha256.Size]byte, r Record) error {
+	s := m.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.entries[key]; e != nil {
+		if known := e.Value.(*memoryEntry); r.ProducedAt.After(known.record.ProducedAt) {
+			known.record = r
+		}
+		s.order.MoveToFront(e)
+		return nil
+	}
+	if s.entries == nil {
+		s.entries = map[[sha256.Size]byte]*list.Element{}
+	}
+	if s.order.Len() >= m.perShard {
+		oldest := s.order.Back()
+		delete(s.entries, oldest.Value.(*memoryEntry).key)
+		s.order.Remove(oldest)
+	}
+	s.entries[key] = s.order.PushFront(&memoryEntry{key, r})
+	return nil
+}
+
+// Len returns the number of certificates known.
+func (m *Memory) Len() int {
+	n := 0
+	for i := range m.shards {
+		m.shards[i].mu.Lock()
+		n += m.shards[i].order.Len()
+		m.shards[i].mu.Unlock()
+	}
+	return n
+}
