@@ -48,11 +48,10 @@ const (
 
 // Times of an Entity Statement and its keys.
 const (
-	MaxLifetime   = 24 * time.Hour       // exp - iat at most (A_23034)
-	MaxKeyAge     = 398 * 24 * time.Hour // a key is used at most this long (A_23185-01)
-	KeyNotice     = 24 * time.Hour       // a new key is known this long before it signs (A_24607)
-	leeway        = time.Minute          // of clocks; decided here
-	cacheLifetime = 12 * time.Hour       // of what the Federation Master publishes (A_23039)
+	MaxLifetime = 24 * time.Hour       // exp - iat at most (A_23034)
+	MaxKeyAge   = 398 * 24 * time.Hour // a key is used at most this long (A_23185-01)
+	KeyNotice   = 24 * time.Hour       // a new key is known this long before it signs (A_24607)
+	leeway      = time.Minute          // of clocks; decided here
 )
 
 // Scopes are the scopes a service may ask for with the claims that each delivers (A_22989-01, A_23036-02; FED-17).

@@ -336,7 +336,7 @@ func (v value) check(m map[string]any, part string) (found []Finding) {
 		switch {
 		case v.Array && isText:
 			add(Warning, "the value is a text, not a list", "write it as a list of one: some IdPs refuse the text")
-		case v.Array != isList:
+		case v.Array && !isList, !v.Array && !isText:
 			add(Error, fmt.Sprintf("the value is of the wrong kind: %T", got), "write a "+map[bool]string{true: "list of texts", false: "text"}[v.Array])
 			return found
 		}

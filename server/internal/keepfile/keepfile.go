@@ -24,6 +24,29 @@ type Options struct {
 	Now func() time.Time
 }
 
+// Replace writes the present state of something: the former content is not kept, but a reader sees the old or the new one.
+func Replace(path string, data []byte, perm fs.FileMode) error {
+	name, err := temp(path, data, perm)
+	if err == nil {
+		err = os.Rename(name, path)
+	}
+	if err != nil {
+		os.Remove(name)
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// temp writes a file beside path and returns its name.
+func temp(path string, data []byte, perm fs.FileMode) (string, error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return "", err
+	}
+	_, err = f.Write(data)
+	return f.Name(), errors.Join(err, f.Chmod(perm), f.Sync(), f.Close())
+}
+
 // Write writes a file and returns the name under which a former one was kept, "" where there was none.
 func Write(path string, data []byte, o Options) (backup string, err error) {
 	if o.Perm == 0 {
@@ -32,18 +55,13 @@ func Write(path string, data []byte, o Options) (backup string, err error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return "", fmt.Errorf("write %s: %w", path, err)
-	}
-	defer os.Remove(f.Name()) // the name is gone where all went well
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Chmod(o.Perm), f.Sync(), f.Close())
+	name, err := temp(path, data, o.Perm)
+	defer os.Remove(name) // it has its own name by then, or none
 	if err != nil {
 		return "", fmt.Errorf("write %s: %w", path, err)
 	}
 	// A link, unlike a renaming, never replaces.
-	for err = os.Link(f.Name(), path); errors.Is(err, fs.ErrExist); err = os.Link(f.Name(), path) {
+	for err = os.Link(name, path); errors.Is(err, fs.ErrExist); err = os.Link(name, path) {
 		if !o.Force {
 			return "", fmt.Errorf("%s %w; use --force to replace it, the former one is kept", path, ErrExists)
 		}

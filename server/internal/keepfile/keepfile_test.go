@@ -49,3 +49,23 @@ func TestWrite(t *testing.T) {
 		t.Error("a file below a file")
 	}
 }
+
+func TestReplace(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "state.json")
+	for _, s := range []string{"one", "two"} {
+		if err := Replace(path, []byte(s), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := os.ReadFile(path); err != nil || string(b) != s {
+			t.Fatalf("%q %v", b, err)
+		}
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 1 {
+		t.Errorf("left behind: %v", left)
+	}
+	if err := Replace(filepath.Join(path, "x"), nil, 0o600); err == nil {
+		t.Error("a file below a file")
+	}
+}

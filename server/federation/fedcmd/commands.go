@@ -1,0 +1,464 @@
+package fedcmd
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"ktradv/server/federation"
+	"ktradv/server/internal/keepfile"
+	"ktradv/server/keystore"
+)
+
+// many collects the values of an option that can be repeated.
+func (c *call) many(name, help string) *[]string {
+	var out []string
+	c.flags.Func(name, help+"; can be repeated", func(v string) error { out = append(out, v); return nil })
+	return &out
+}
+
+// initialise makes configuration, keys and certificate (FED-02: one service for each environment).
+func initialise(_ context.Context, c *call) int {
+	dir := c.flags.String("dir", ".", "`folder` for configuration, keys and records")
+	cfg := federation.Config{Keys: "keys", Records: "records", MasterKeys: "federation-master.jwks", TLSCertificate: "tls-client.pem", EncryptionKey: "encryption.pem"}
+	c.flags.Func("environment", "`RU, TU or PU`", func(v string) error { cfg.Environment = federation.Environment(v); return nil })
+	c.flags.StringVar(&cfg.Service, "service", "", "`address` of the service, without "+federation.WellKnown)
+	c.flags.StringVar(&cfg.OrganisationName, "organisation", "", "`name` of the organisation behind the service")
+	c.flags.StringVar(&cfg.ServiceName, "name", "", "`name` of the service")
+	c.flags.StringVar(&cfg.ContactEmail, "email", "", "e-mail `address` for questions")
+	c.flags.StringVar(&cfg.MemberID, "member-id", "", "`Member-ID` from "+federation.Office)
+	c.flags.StringVar(&cfg.Group, "group", "", "`assignment group` in the TI-ITSM; DiGA: preset")
+	c.flags.StringVar(&cfg.VFS, "vfs", "", "`key` of gematik's approval (PU)")
+	kind := c.flags.String("kind", string(federation.Other), "`diga or other`")
+	redirects := c.many("redirect", "redirect `address` towards the federation")
+	scopes := c.many("scope", "`scope` besides openid")
+	claims := c.many("claim", "`claim`")
+	if status, done := c.parse(0, 0); done {
+		return status
+	}
+	cfg.Kind, cfg.RedirectURIs, cfg.Claims, cfg.Scopes = federation.Kind(*kind), *redirects, *claims, append([]string{"openid"}, *scopes...)
+	if cfg.Group == "" && cfg.Kind == federation.DiGA {
+		cfg.Group = federation.DiGAGroup
+	}
+	b, err := cfg.Encode()
+	if err != nil {
+		return c.fail(err)
+	}
+	if err := os.MkdirAll(*dir, 0o700); err != nil {
+		return c.fail(err)
+	}
+	path := filepath.Join(*dir, "federation.json")
+	if _, err := keepfile.Write(path, b, keepfile.Options{Perm: 0o600}); err != nil {
+		return c.fail(err)
+	}
+	if cfg, err = federation.LoadConfig(path); err != nil {
+		return c.fail(err)
+	}
+	store := c.store(cfg)
+	keys, err := federation.LoadKeys(cfg.Keys)
+	if err == nil {
+		_, err = keys.New(store, c.Now())
+	}
+	if err != nil {
+		return c.fail(err)
+	}
+	if err := writeClientKeys(cfg, store, c.Now()); err != nil {
+		return c.fail(err)
+	}
+	fmt.Fprintf(c.Stdout, `made %s, the signing key, the key for ID tokens and the TLS client certificate.
+next: put the public keys of the Federation Master (%s), from gematik's publication, into
+      %s; then `+"`adv-server federation entity-statement --config %s --serve :8080`"+`
+`, path, cfg.Environment.Master(), cfg.MasterKeys, path)
+	return Clean
+}
+
+// writeClientKeys makes the key for ID tokens and the TLS client key with its self-signed certificate (A_23194, A_23183).
+func writeClientKeys(cfg federation.Config, store keystore.Store, now time.Time) error {
+	enc, err := store.Create("encryption", keystore.P256)
+	if err != nil {
+		return err
+	}
+	der, err := x509.MarshalPKIXPublicKey(enc.Public())
+	if err != nil {
+		return err
+	}
+	if _, err := keepfile.Write(cfg.EncryptionKey, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), keepfile.Options{Perm: 0o644}); err != nil {
+		return err
+	}
+	tls, err := store.Create("tls-client", keystore.P256)
+	if err != nil {
+		return err
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return err
+	}
+	u, err := url.Parse(cfg.Service)
+	if err != nil {
+		return err
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial.Add(serial, big.NewInt(1)), Subject: pkix.Name{CommonName: u.Hostname()},
+		NotBefore: now.Add(-time.Minute), NotAfter: now.Add(federation.MaxKeyAge),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, BasicConstraintsValid: true,
+	}
+	if der, err = x509.CreateCertificate(rand.Reader, template, template, tls.Public().(*ecdsa.PublicKey), tls); err != nil {
+		return fmt.Errorf("TLS client certificate: %w", err)
+	}
+	_, err = keepfile.Write(cfg.TLSCertificate, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), keepfile.Options{Perm: 0o644})
+	return err
+}
+
+// statement writes or serves the Entity Statement.
+func statement(ctx context.Context, c *call) int {
+	out := c.flags.String("out", "", "`file` for the statement; default: standard output")
+	serve := c.flags.String("serve", "", "serve it at this `address`, for example 127.0.0.1:8080 behind a TLS front end")
+	cert := c.flags.String("tls-cert", "", "with --serve: `file` with the TLS certificate")
+	key := c.flags.String("tls-key", "", "with --serve: `file` with the TLS key")
+	force := c.flags.Bool("force", false, "replace the file; the former one is kept")
+	if status, done := c.parse(0, 0); done {
+		return status
+	}
+	cfg, err := federation.LoadConfig(*c.config)
+	if err != nil {
+		return c.fail(err)
+	}
+	service := &federation.Service{Config: cfg, Store: c.store(cfg), Now: c.Now, Failed: func(err error) { fmt.Fprintf(c.Stderr, "%s: %v\n", c.flags.Name(), err) }}
+	token, _, err := service.Statement()
+	if err != nil {
+		return c.fail(err)
+	}
+	// What others would refuse is not published.
+	s, found := federation.ParseStatement([]byte(token), "the new statement")
+	if s != nil {
+		found = append(found, federation.CheckStatement(s, federation.StatementOptions{Source: "the new statement", Now: c.Now()})...)
+	}
+	if found.Worst() == federation.Error {
+		return c.report(found)
+	}
+	switch {
+	case *serve != "":
+		return c.serve(ctx, service, *serve, *cert, *key)
+	case *out != "":
+		if _, err := keepfile.Write(*out, []byte(token+"\n"), keepfile.Options{Perm: 0o644, Force: *force, Now: c.Now}); err != nil {
+			return c.fail(err)
+		}
+		return Clean
+	}
+	fmt.Fprintln(c.Stdout, token)
+	return Clean
+}
+
+// serve serves until ctx ends.
+func (c *call) serve(ctx context.Context, h http.Handler, address, cert, key string) int {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return c.fail(err)
+	}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
+	fmt.Fprintf(c.Stdout, "serving %s at %s\n", federation.WellKnown, l.Addr())
+	done := make(chan error, 1)
+	go func() {
+		if cert != "" || key != "" {
+			done <- srv.ServeTLS(l, cert, key)
+		} else {
+			done <- srv.Serve(l)
+		}
+	}()
+	select {
+	case err := <-done:
+		return c.fail(err)
+	case <-ctx.Done():
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if err := srv.Shutdown(stop); err != nil {
+			return c.fail(err)
+		}
+		return Clean
+	}
+}
+
+// register writes the form of a first registration or of a change from the live statement.
+func register(ctx context.Context, c *call) int {
+	change := c.args[0] == "change"
+	dir := c.flags.String("out", ".", "`folder` for <member id>.xml")
+	force := c.flags.Bool("force", false, "replace the file; the former one is kept")
+	tu := c.flags.Bool("tu-registered", false, "the service is registered in TU (needed for PU where the records do not say so)")
+	from := c.flags.String("statement", "", "take the statement from this `file` instead of fetching it")
+	if status, done := c.parse(0, 0); done {
+		return status
+	}
+	cfg, err := federation.LoadConfig(*c.config)
+	if err != nil {
+		return c.fail(err)
+	}
+	records := federation.Records{Dir: cfg.Records, Now: c.Now}
+	before, err := records.Load(cfg.Environment)
+	if err != nil {
+		return c.fail(err)
+	}
+	inTU, err := records.Load(federation.TU)
+	if err != nil {
+		return c.fail(err)
+	}
+	switch {
+	case change && before == nil:
+		return c.fail(fmt.Errorf("nothing was registered in %s according to %s; use register", cfg.Environment, cfg.Records))
+	case !change && before != nil:
+		return c.fail(fmt.Errorf("the service is registered in %s already; use change", cfg.Environment))
+	case cfg.MemberID == "":
+		return c.fail(fmt.Errorf("member_id is missing: ask %s for it, then put it into %s", federation.Office, *c.config))
+	case cfg.Environment == federation.PU && inTU == nil && !*tu:
+		return c.fail(errors.New("register the service in TU first, or say --tu-registered if that was done elsewhere"))
+	}
+	source := cfg.Service
+	if *from != "" {
+		source = *from
+	}
+	_, live, found := c.load(ctx, source, federation.XMLOptions{})
+	if live == nil || found.Worst() == federation.Error {
+		if live != nil {
+			fmt.Fprintln(c.Stderr, "nothing was written: the statement has errors")
+		}
+		if status := c.report(found); !unreached(found) {
+			return status
+		}
+		return Unknown
+	}
+	form := federation.FromStatement(cfg, live)
+	purpose := federation.First
+	if change {
+		purpose = federation.Change
+	}
+	var b bytes.Buffer
+	if err := federation.WriteXML(&b, form); err != nil {
+		return c.fail(err)
+	}
+	name := cfg.MemberID + ".xml"
+	parsed, more := federation.ParseXML(b.Bytes(), federation.XMLOptions{Source: name, FileName: name, Kind: cfg.Kind, Purpose: purpose, TURegistered: true, Registered: before})
+	found = append(found, more...)
+	if parsed != nil {
+		found = append(found, federation.Compare(parsed, live)...)
+	}
+	found = append(found, cfg.Disagreements(form)...)
+	if found.Worst() == federation.Error {
+		fmt.Fprintln(c.Stderr, "nothing was written: the form would be refused")
+		return c.report(found)
+	}
+	path := filepath.Join(*dir, name)
+	backup, err := keepfile.Write(path, b.Bytes(), keepfile.Options{Perm: 0o644, Force: *force, Now: c.Now})
+	if err != nil {
+		return c.fail(err)
+	}
+	if err := records.Save(form); err != nil {
+		return c.fail(err)
+	}
+	if status := c.report(found); status != Clean || *c.json {
+		return status
+	}
+	fmt.Fprintf(c.Stdout, "wrote %s", path)
+	if backup != "" {
+		fmt.Fprintf(c.Stdout, " (the former one is %s)", backup)
+	}
+	fmt.Fprintln(c.Stdout)
+	if change {
+		for _, d := range federation.Differences(before, form) {
+			fmt.Fprintln(c.Stdout, "  "+d)
+		}
+	}
+	fmt.Fprintf(c.Stdout, "next: send it as an attachment to %s; it takes about 5 working days. Then run `adv-server federation watch` every hour.\n", federation.Office)
+	return Clean
+}
+
+// deregister writes the form that takes the service out.
+func deregister(_ context.Context, c *call) int {
+	dir := c.flags.String("out", ".", "`folder` for <member id>.xml")
+	reason := c.flags.String("reason", federation.ReasonUnused, "`reason`")
+	force := c.flags.Bool("force", false, "replace the file; the former one is kept")
+	if status, done := c.parse(0, 0); done {
+		return status
+	}
+	cfg, err := federation.LoadConfig(*c.config)
+	if err != nil {
+		return c.fail(err)
+	}
+	form := federation.Deregistration(cfg, *reason)
+	var b bytes.Buffer
+	if err := federation.WriteXML(&b, form); err != nil {
+		return c.fail(err)
+	}
+	name := cfg.MemberID + ".xml"
+	_, found := federation.ParseXML(b.Bytes(), federation.XMLOptions{Source: name, FileName: name})
+	if found.Worst() == federation.Error {
+		fmt.Fprintln(c.Stderr, "nothing was written: the form would be refused")
+		return c.report(found)
+	}
+	path := filepath.Join(*dir, name)
+	if _, err := keepfile.Write(path, b.Bytes(), keepfile.Options{Perm: 0o644, Force: *force, Now: c.Now}); err != nil {
+		return c.fail(err)
+	}
+	if err := (federation.Records{Dir: cfg.Records, Now: c.Now}).Save(form); err != nil {
+		return c.fail(err)
+	}
+	fmt.Fprintf(c.Stdout, "wrote %s\nnext: send it as an attachment to %s and keep the service running until the office has answered.\n", path, federation.Office)
+	return c.report(found)
+}
+
+// watch compares and leaves figures for monitoring.
+func watch(ctx context.Context, c *call) int {
+	metrics := c.flags.String("metrics", "", "write the figures to this `file` for the node exporter's textfile collector")
+	if status, done := c.parse(0, 0); done {
+		return status
+	}
+	cfg, err := federation.LoadConfig(*c.config)
+	if err != nil {
+		return c.fail(err)
+	}
+	registered, err := (federation.Records{Dir: cfg.Records, Now: c.Now}).Load(cfg.Environment)
+	if err != nil {
+		return c.fail(err)
+	}
+	if registered == nil {
+		return c.fail(fmt.Errorf("nothing was registered in %s according to %s", cfg.Environment, cfg.Records))
+	}
+	b, err := readFile(cfg.MasterKeys)
+	if err != nil {
+		return c.fail(fmt.Errorf("keys of the Federation Master: %w; next: take them from gematik's publication, the first download is not to be trusted", err))
+	}
+	masterKeys, err := federation.ParseMasterKeys(b)
+	if err != nil {
+		return c.fail(err)
+	}
+	keys, err := federation.LoadKeys(cfg.Keys)
+	if err != nil {
+		return c.fail(err)
+	}
+	r := federation.Watch(ctx, federation.WatchConfig{Registered: registered, MasterKeys: masterKeys, Keys: keys, Client: c.Client, Header: c.header, Now: c.Now()})
+	if err := keys.Deposit(r.Known, c.Now()); err != nil {
+		return c.fail(err)
+	}
+	if *metrics != "" {
+		if err := writeMetrics(*metrics, r, c.Now()); err != nil {
+			return c.fail(err)
+		}
+	}
+	status := c.watched(r)
+	if !r.Reached {
+		return Unknown
+	}
+	return status
+}
+
+// watched writes the report.
+func (c *call) watched(r federation.Report) int {
+	if *c.json {
+		enc := json.NewEncoder(c.Stdout)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(r); err != nil {
+			return c.fail(err)
+		}
+		if r.Findings.Worst() == federation.Error {
+			return Found
+		}
+		return Clean
+	}
+	for _, l := range []struct {
+		what string
+		at   time.Time
+	}{{"statement valid until", r.StatementExpires}, {"Federation Master's statement valid until", r.MasterExpires}, {"signing key ends", r.KeyEnds}} {
+		if !l.at.IsZero() {
+			fmt.Fprintf(c.Stdout, "%s %s\n", l.what, l.at.UTC().Format("2006-01-02 15:04 UTC"))
+		}
+	}
+	if len(r.Known) > 0 {
+		fmt.Fprintf(c.Stdout, "keys known to the Federation Master: %s\n", strings.Join(r.Known, ", "))
+	}
+	return c.report(r.Findings)
+}
+
+// writeMetrics writes the figures of a watch.
+func writeMetrics(path string, r federation.Report, now time.Time) error {
+	reg := prometheus.NewRegistry()
+	gauge := func(name, help string, v float64) {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "adv_federation", Name: name, Help: help})
+		g.Set(v)
+		reg.MustRegister(g)
+	}
+	count := map[federation.Severity]int{}
+	for _, f := range r.Findings {
+		count[f.Severity]++
+	}
+	reached := 0.0
+	if r.Reached {
+		reached = 1
+	}
+	gauge("reached", "1 if service and Federation Master answered at the last watch.", reached)
+	gauge("errors", "Errors found at the last watch.", float64(count[federation.Error]))
+	gauge("warnings", "Warnings at the last watch.", float64(count[federation.Warning]))
+	gauge("watched_timestamp_seconds", "When the last watch ran.", float64(now.Unix()))
+	for name, at := range map[string]time.Time{"statement_expiry_timestamp_seconds": r.StatementExpires, "signing_key_end_timestamp_seconds": r.KeyEnds} {
+		if !at.IsZero() {
+			gauge(name, "Next end, in seconds since 1970.", float64(at.Unix()))
+		}
+	}
+	return prometheus.WriteToTextfile(path, reg)
+}
+
+// keys lists the signing keys or makes the next one.
+func keys(_ context.Context, c *call) int {
+	if status, done := c.parse(0, 1); done {
+		return status
+	}
+	cfg, err := federation.LoadConfig(*c.config)
+	if err != nil {
+		return c.fail(err)
+	}
+	keys, err := federation.LoadKeys(cfg.Keys)
+	if err != nil {
+		return c.fail(err)
+	}
+	now := c.Now()
+	switch c.flags.Arg(0) {
+	case "":
+	case "new":
+		k, err := keys.New(c.store(cfg), now)
+		if err != nil {
+			return c.fail(err)
+		}
+		fmt.Fprintf(c.Stdout, "made key %s; it is published from the next statement on and signs when the Federation Master has known it for 24 hours\nnext: `adv-server federation change`, and send the file\n", k.Public.KID)
+	default:
+		return c.fail(fmt.Errorf("unknown word %q: say nothing, or new", c.flags.Arg(0)))
+	}
+	current, currentErr := keys.Current(now)
+	for _, k := range keys.Published(now) {
+		state := "published, not yet known to the Federation Master"
+		switch {
+		case currentErr == nil && k.Public.KID == current.Public.KID:
+			state = "signs"
+		case !k.Deposited.IsZero():
+			state = "known since " + k.Deposited.Format(time.DateOnly)
+		}
+		fmt.Fprintf(c.Stdout, "%s  made %s  ends %s  %s\n", k.Public.KID, k.Created.Format(time.DateOnly), k.Ends().Format(time.DateOnly), state)
+	}
+	if currentErr != nil {
+		return c.fail(currentErr)
+	}
+	return Clean
+}

@@ -1,0 +1,333 @@
+package federation
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"ktradv/internal/req"
+)
+
+// goodForm is a form without a fault.
+func goodForm(t testing.TB) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	err = WriteXML(&b, &Registration{
+		Type: ParticipantType, Environment: TU, ContactEmail: "adv@kasse.example", Group: "ORG-1234:BT-5678", MemberID: "FDkasse0001TU",
+		OrganisationName: "Kasse & Söhne", ServiceName: "AdV Kasse", ServiceURI: "https://adv.kasse.example", Scopes: []string{"openid"},
+		RedirectURIs: []string{"https://adv.kasse.example/cb"}, Keys: []PublicKey{{KID: "k1", Key: &key.PublicKey}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// TestFormFaults breaks one thing at a time: the finding names it, and the unbroken form has none.
+func TestFormFaults(t *testing.T) {
+	t.Parallel()
+	req.Covers(t, "FED-04", "FED-05", "FED-06", "FED-08", "FED-09", "FED-10", "FED-11", "FED-17", "FED-19", "FED-20", "FED-22", "FED-28")
+	good := goodForm(t)
+	r, found := ParseXML([]byte(good), XMLOptions{Kind: Other, FileName: "FDkasse0001TU.xml"})
+	if r == nil || len(found) != 0 || r.OrganisationName != "Kasse & Söhne" {
+		t.Fatalf("the good form: %v", found)
+	}
+	list := strings.Repeat("<claims>", 20) + strings.Repeat("</claims>", 20)
+	for name, c := range map[string]struct {
+		old, new string
+		opts     XMLOptions
+		code     Code
+	}{
+		"type":                {"Fachdienst<", "IDP<", XMLOptions{}, "REG-TYP"},
+		"environment":         {">TU<", ">tu<", XMLOptions{}, "REG-ENV"},
+		"PU without TU":       {">TU<", ">PU<", XMLOptions{}, "REG-TU-ZUERST"},
+		"PU without VFS":      {">TU<", ">PU<", XMLOptions{}, "REG-VFS-FEHLT"},
+		"VFS":                 {"<vfsbestaetigung/>", "<vfsbestaetigung>vfs_1</vfsbestaetigung>", XMLOptions{}, "REG-VFS-FORM"},
+		"mail missing":        {"adv@kasse.example", "", XMLOptions{}, "REG-MAIL-LEER"},
+		"mail with name":      {"adv@kasse.example", "AdV &lt;adv@kasse.example&gt;", XMLOptions{}, "REG-MAIL-FORM"},
+		"group":               {"ORG-1234", "ORG-12", XMLOptions{}, "REG-ZWG-FORM"},
+		"old group":           {"ORG-1234:BT-5678", oldGroup, XMLOptions{}, "REG-ZWG-ALT"},
+		"group of a DiGA":     {"ORG-1234:BT-5678", DiGAGroup, XMLOptions{Kind: Other}, "REG-ZWG-DIGA"},
+		"DiGA, other group":   {"AdV Kasse", "DiGA Kasse", XMLOptions{Kind: DiGA}, "REG-ZWG-DIGA"},
+		"member missing":      {"FDkasse0001TU", "", XMLOptions{}, "REG-MEMBER-LEER"},
+		"member, other env":   {"FDkasse0001TU", "FDkasse0001RU", XMLOptions{}, "REG-MEMBER-ENV"},
+		"member, path":        {"FDkasse0001TU", "../x", XMLOptions{}, "REG-MEMBER-FORM"},
+		"file name":           {"AdV Kasse", "AdV Kasse 2", XMLOptions{FileName: "form.xml"}, "REG-MEMBER-DATEI"},
+		"change, other id":    {"AdV Kasse", "AdV Kasse 2", XMLOptions{Purpose: Change, Registered: &Registration{MemberID: "FDother"}}, "REG-MEMBER-ANDERS"},
+		"name empty":          {"AdV Kasse", "", XMLOptions{}, "REG-NAME-LEER"},
+		"name with comma":     {"AdV Kasse", "AdV, Kasse", XMLOptions{}, "REG-NAME-ZEICHEN"},
+		"name too long":       {"AdV Kasse", strings.Repeat("Ä", 129), XMLOptions{}, "REG-NAME-LANG"},
+		"address":             {"https://adv.kasse.example<", "https://adv_kasse.example<", XMLOptions{}, "REG-URI-HOST"},
+		"address with blank":  {"https://adv.kasse.example<", "https://adv.kasse.example <", XMLOptions{}, "REG-URI-FORM"},
+		"no openid":           {"<scope>openid", "<scope>urn:telematik:email", XMLOptions{}, "REG-SCOPE-OPENID"},
+		"unknown scope":       {"<scope>openid", "<scope>profile", XMLOptions{}, "REG-SCOPE-UNBEKANNT"},
+		"scope twice":         {"<scope>openid</scope>", "<scope>openid</scope><scope>openid</scope>", XMLOptions{}, "REG-DOPPELT"},
+		"both styles":         {"<scope>openid</scope>\n  </scopes>\n  <claims/>", "<scope>openid</scope><scope>urn:telematik:email</scope></scopes><claims><claim>birthdate</claim></claims>", XMLOptions{}, "REG-STIL"},
+		"unknown claim":       {"<claims/>", "<claims><claim>shoe_size</claim></claims>", XMLOptions{}, "REG-CLAIM-UNBEKANNT"},
+		"empty claim":         {"<claims/>", "<claims><claim/></claims>", XMLOptions{}, "REG-CLAIM-LEER"},
+		"redirect with query": {"/cb<", "/cb?a=b<", XMLOptions{}, "REG-REDIRECT-FORM"},
+		"redirect, http":      {"https://adv.kasse.example/cb", "http://adv.kasse.example/cb", XMLOptions{}, "REG-REDIRECT-FORM"},
+		"no redirect":         {"<redirect_uri>https://adv.kasse.example/cb</redirect_uri>", "", XMLOptions{}, "REG-REDIRECT-LEER"},
+		"kid empty":           {"<kid>k1</kid>", "<kid/>", XMLOptions{}, "REG-KID-LEER"},
+		"private key":         {"BEGIN PUBLIC KEY", "BEGIN PRIVATE KEY", XMLOptions{}, "REG-KEY-PRIVAT"},
+		"damaged key":         {"-----BEGIN PUBLIC KEY-----\nM", "-----BEGIN PUBLIC KEY-----\nN", XMLOptions{}, "REG-KEY-PEM"},
+		"half a key":          {"-----END PUBLIC KEY-----", "", XMLOptions{}, "REG-KEY-PEM"},
+		"unknown element":     {"<claims/>", "<claims/><extra/>", XMLOptions{}, "REG-ELEMENT"},
+		"element twice":       {"<claims/>", "<claims/><claims/>", XMLOptions{}, "REG-ELEMENT"},
+		"misplaced":           {"<claims/>", "<memberid>x</memberid>", XMLOptions{}, "REG-ELEMENT"},
+		"element missing":     {"  <claims/>\n", "", XMLOptions{}, "REG-FELD-FEHLT"},
+		"attribute":           {"<claims/>", `<claims a="b"/>`, XMLOptions{}, "REG-ELEMENT"},
+		"namespace":           {"<registrierungtifoederation>", `<registrierungtifoederation xmlns="urn:x">`, XMLOptions{}, "REG-ELEMENT"},
+		"elements in text":    {"AdV Kasse", "AdV <b>Kasse</b>", XMLOptions{}, "REG-ELEMENT"},
+		"text in list":        {"<claims/>", "<claims>birthdate</claims>", XMLOptions{}, "REG-ELEMENT"},
+		"other root":          {"registrierungtifoederation>", "anmeldung>", XMLOptions{}, "REG-ELEMENT"},
+		"white space":         {"AdV Kasse", " AdV Kasse", XMLOptions{}, "REG-LEERRAUM"},
+		"DOCTYPE":             {"<registrierungtifoederation>", "<!DOCTYPE registrierungtifoederation><registrierungtifoederation>", XMLOptions{}, "REG-XML"},
+		"external entity":     {"<registrierungtifoederation>", `<!DOCTYPE r [<!ENTITY x SYSTEM "file:///etc/passwd">]><registrierungtifoederation>`, XMLOptions{}, "REG-XML"},
+		"entity":              {"AdV Kasse", "AdV &x; Kasse", XMLOptions{}, "REG-XML"},
+		"encoding":            {`encoding="UTF-8"`, `encoding="ISO-8859-1"`, XMLOptions{}, "REG-XML"},
+		"not UTF-8":           {"Söhne", "S\xf6hne", XMLOptions{}, "REG-XML"},
+		"nested":              {"<claims/>", list, XMLOptions{}, "REG-XML"},
+		"many":                {"<claims/>", "<claims>" + strings.Repeat("<claim>birthdate</claim>", maxNodes) + "</claims>", XMLOptions{}, "REG-XML"},
+		"long":                {"AdV Kasse", strings.Repeat("A", MaxXML), XMLOptions{}, "REG-XML"},
+		"unclosed":            {"</registrierungtifoederation>", "", XMLOptions{}, "REG-XML"},
+		"two roots":           {"</registrierungtifoederation>", "</registrierungtifoederation><registrierungtifoederation/>", XMLOptions{}, "REG-XML"},
+	} {
+		if !strings.Contains(good, c.old) {
+			t.Fatalf("%s: %q does not stand in the form", name, c.old)
+		}
+		_, found := ParseXML([]byte(strings.ReplaceAll(good, c.old, c.new)), c.opts)
+		if !found.Has(c.code) {
+			t.Errorf("%s: no %s in %v", name, c.code, found)
+		}
+		for _, f := range found {
+			if f.Fix == "" || strings.Contains(f.What, "MFkw") && c.code == "REG-KEY-PRIVAT" {
+				t.Errorf("%s: %#v", name, f)
+			}
+		}
+	}
+}
+
+// signStatement makes a statement with a header and claims as they come.
+func signStatement(t testing.TB, key *ecdsa.PrivateKey, kid string, claims map[string]any) string {
+	t.Helper()
+	b, err := json.Marshal(claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := sign(key, kid, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// TestStatementFaults breaks one thing at a time.
+func TestStatementFaults(t *testing.T) {
+	t.Parallel()
+	req.Covers(t, "FED-01")
+	now := time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub, err := publicJWK(key.Public(), "k1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	enc, tls := pub, pub
+	enc.Use, tls.X5C = "enc", []string{"AAAA"}
+	type m = map[string]any
+	base := func() m {
+		return m{"iss": "https://adv.kasse.example", "sub": "https://adv.kasse.example", "iat": now.Unix(), "exp": now.Add(MaxLifetime).Unix(),
+			"jwks": m{"keys": []jwk{pub}}, "authority_hints": []string{TU.Master()},
+			"metadata": m{"federation_entity": m{"name": "AdV Kasse"}, "openid_relying_party": m{
+				"organization_name": "Kasse", "client_name": "AdV Kasse", "redirect_uris": []string{"https://adv.kasse.example/cb"}, "response_types": []string{"code"},
+				"client_registration_types": []string{"automatic"}, "grant_types": []string{"authorization_code"}, "require_pushed_authorization_requests": true,
+				"token_endpoint_auth_method": "self_signed_tls_client_auth", "default_acr_values": []string{"gematik-ehealth-loa-high"},
+				"id_token_signed_response_alg": "ES256", "id_token_encrypted_response_alg": "ECDH-ES", "id_token_encrypted_response_enc": "A256GCM",
+				"scope": "openid", "jwks": m{"keys": []jwk{enc, tls}}}}}
+	}
+	rp := func(c m) m { return c["metadata"].(m)["openid_relying_party"].(m) }
+	judge := func(token string, o StatementOptions) Findings {
+		s, found := ParseStatement([]byte(token), "")
+		if s == nil {
+			return found
+		}
+		if o.Now.IsZero() {
+			o.Now = now
+		}
+		return append(found, CheckStatement(s, o)...)
+	}
+	good := signStatement(t, key, "k1", base())
+	if found := judge(good, StatementOptions{URL: "https://adv.kasse.example" + WellKnown}); len(found) != 0 {
+		t.Fatalf("the good statement: %v", found)
+	}
+	for name, c := range map[string]struct {
+		change func(c m)
+		code   Code
+	}{
+		"iss and sub":          {func(c m) { c["sub"] = "https://other.example" }, "ES-ISS-SUB"},
+		"iss missing":          {func(c m) { delete(c, "iss") }, "ES-CLAIM-FEHLT"},
+		"future":               {func(c m) { c["iat"] = now.Add(2 * time.Minute).Unix() }, "ES-IAT"},
+		"expired":              {func(c m) { c["iat"], c["exp"] = now.Add(-2*time.Hour).Unix(), now.Unix() }, "ES-EXP"},
+		"24 h and a second":    {func(c m) { c["exp"] = now.Add(MaxLifetime + time.Second).Unix() }, "ES-DAUER"},
+		"exp before iat":       {func(c m) { c["iat"], c["exp"] = now.Add(time.Minute).Unix(), now.Add(time.Second).Unix() }, "ES-DAUER"},
+		"exp a text":           {func(c m) { c["exp"] = "tomorrow" }, "ES-CLAIM-FEHLT"},
+		"no keys":              {func(c m) { c["jwks"] = m{"keys": []jwk{}} }, "ES-JWKS"},
+		"key set a list":       {func(c m) { c["jwks"] = []int{1} }, "ES-JWKS"},
+		"kid not published":    {func(c m) { k := pub; k.KID = "k2"; c["jwks"] = m{"keys": []jwk{k}} }, "ES-KID-HEADER"},
+		"kid twice":            {func(c m) { k, _ := publicJWK(other.Public(), "k1"); c["jwks"] = m{"keys": []jwk{pub, k}} }, "ES-JWKS"},
+		"other key":            {func(c m) { k, _ := publicJWK(other.Public(), "k1"); c["jwks"] = m{"keys": []jwk{k}} }, "ES-SIG"},
+		"other curve":          {func(c m) { k := pub; k.CRV = "P-384"; c["jwks"] = m{"keys": []jwk{k}} }, "ES-JWKS"},
+		"point off the curve":  {func(c m) { k := pub; k.X = k.Y; c["jwks"] = m{"keys": []jwk{k}} }, "ES-JWKS"},
+		"no hints":             {func(c m) { delete(c, "authority_hints") }, "ES-HINTS"},
+		"two hints":            {func(c m) { c["authority_hints"] = []string{TU.Master(), PU.Master()} }, "ES-HINTS"},
+		"foreign hint":         {func(c m) { c["authority_hints"] = []string{"https://example.com"} }, "ES-HINTS"},
+		"null":                 {func(c m) { rp(c)["logo_uri"] = nil }, "ES-META"},
+		"policy":               {func(c m) { c["metadata_policy"] = m{} }, "ES-META"},
+		"another part":         {func(c m) { c["metadata"].(m)["openid_provider"] = m{} }, "ES-META"},
+		"no relying party":     {func(c m) { delete(c["metadata"].(m), "openid_relying_party") }, "ES-RP-FEHLT"},
+		"no federation entity": {func(c m) { delete(c["metadata"].(m), "federation_entity") }, "ES-META"},
+		"no client keys":       {func(c m) { delete(rp(c), "jwks") }, "ES-RP-WERT"},
+		"no encryption key":    {func(c m) { rp(c)["jwks"] = m{"keys": []jwk{tls}} }, "ES-RP-WERT"},
+		"no TLS key":           {func(c m) { rp(c)["jwks"] = m{"keys": []jwk{enc}} }, "ES-RP-WERT"},
+		"two certificates":     {func(c m) { k := tls; k.X5C = []string{"AA", "AA"}; rp(c)["jwks"] = m{"keys": []jwk{enc, k}} }, "ES-RP-WERT"},
+		"metadata a text":      {func(c m) { c["metadata"] = "x" }, "ES-CLAIM-FEHLT"},
+	} {
+		claims := base()
+		c.change(claims)
+		if found := judge(signStatement(t, key, "k1", claims), StatementOptions{}); !found.Has(c.code) {
+			t.Errorf("%s: no %s in %v", name, c.code, found)
+		}
+	}
+	// Every member that the rules name is missed when it is missing, and refused when it is another.
+	for _, r := range relyingPartyRules {
+		for _, v := range []any{nil, 7} {
+			claims := base()
+			delete(rp(claims), r.Name)
+			if v != nil {
+				rp(claims)[r.Name] = v
+			}
+			found := judge(signStatement(t, key, "k1", claims), StatementOptions{})
+			if !slices.ContainsFunc(found, func(f Finding) bool { return f.Field == "metadata.openid_relying_party."+r.Name && f.Severity == Error }) {
+				t.Errorf("%s = %v: %v", r.Name, v, found)
+			}
+		}
+	}
+	// The header.
+	head, payload, _ := strings.Cut(good, ".")
+	payload, sig, _ := strings.Cut(payload, ".")
+	header := func(change func(h m)) string {
+		b, _ := base64.RawURLEncoding.DecodeString(head)
+		var h m
+		if err := json.Unmarshal(b, &h); err != nil {
+			t.Fatal(err)
+		}
+		h = maps.Clone(h)
+		change(h)
+		b, _ = json.Marshal(h)
+		return base64.RawURLEncoding.EncodeToString(b) + "." + payload + "." + sig
+	}
+	raw := base64.RawURLEncoding.EncodeToString
+	for name, c := range map[string]struct {
+		token string
+		code  Code
+	}{
+		"typ":           {header(func(h m) { h["typ"] = "JWT" }), "ES-TYP"},
+		"alg none":      {header(func(h m) { h["alg"] = "none" }), "ES-ALG"},
+		"alg HS256":     {header(func(h m) { h["alg"] = "HS256" }), "ES-ALG"},
+		"no kid":        {header(func(h m) { delete(h, "kid") }), "ES-KID-HEADER"},
+		"crit":          {header(func(h m) { h["crit"] = []string{"x"} }), "ES-CRIT"},
+		"changed":       {header(func(h m) { h["cty"] = "x" }), "ES-SIG"},
+		"no signature":  {head + "." + payload + ".", "ES-SIG"},
+		"two parts":     {head + "." + payload, "ES-JWS"},
+		"padding":       {head + "=." + payload + "." + sig, "ES-JWS"},
+		"page":          {"<html>login</html>", "ES-JWS"},
+		"no object":     {raw([]byte(`[1]`)) + "." + payload + "." + sig, "ES-JWS"},
+		"member twice":  {raw([]byte(`{"alg":"ES256","alg":"none"}`)) + "." + payload + "." + sig, "ES-JWS"},
+		"more after it": {raw([]byte(`{} {}`)) + "." + payload + "." + sig, "ES-JWS"},
+		"nested":        {head + "." + raw([]byte(strings.Repeat(`{"a":`, 1000)+"1"+strings.Repeat("}", 1000))) + "." + sig, "ES-JWS"},
+		"long":          {strings.Repeat("a", MaxStatement+1), "ES-JWS"},
+	} {
+		if found := judge(c.token, StatementOptions{}); !found.Has(c.code) {
+			t.Errorf("%s: no %s in %v", name, c.code, found)
+		}
+	}
+	if found := judge(good, StatementOptions{URL: "https://elsewhere.example" + WellKnown}); !found.Has("ES-ISS-URL") {
+		t.Errorf("found elsewhere: %v", found)
+	}
+	if found := judge(good, StatementOptions{SignedBy: []jwk{pub}}); !found.Has("ES-ISS-SUB") {
+		t.Errorf("own statement as one about a subordinate: %v", found)
+	}
+}
+
+// seeds adds the public files to a fuzz test, where they are.
+func seeds(f *testing.F, pattern string) {
+	names, _ := filepath.Glob(filepath.Join("..", "..", "..", "shared", "testdata", "registration", filepath.FromSlash(pattern)))
+	for _, n := range names {
+		if b, err := os.ReadFile(n); err == nil {
+			f.Add(b)
+		}
+	}
+}
+
+func FuzzXML(f *testing.F) {
+	seeds(f, "xml/*.xml")
+	f.Add([]byte(goodForm(f)))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, found := ParseXML(b, XMLOptions{})
+		if r == nil && found.Worst() != Error {
+			t.Fatal("nothing was read and nothing is wrong")
+		}
+		if r == nil || r.Deregister || found.Worst() == Error {
+			return
+		}
+		// What is right is written and read again as the same.
+		var out bytes.Buffer
+		if err := WriteXML(&out, r); err != nil {
+			t.Fatal(err)
+		}
+		again, more := ParseXML(out.Bytes(), XMLOptions{})
+		if again == nil || more.Worst() == Error || len(Differences(r, again)) > 0 {
+			t.Fatalf("%v %v", more, Differences(r, again))
+		}
+	})
+}
+
+func FuzzStatement(f *testing.F) {
+	seeds(f, "es/*.jws")
+	f.Add([]byte("e30.e30."))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, found := ParseStatement(b, "")
+		if s == nil {
+			if found.Worst() != Error {
+				t.Fatal("nothing was read and nothing is wrong")
+			}
+			return
+		}
+		found = CheckStatement(s, StatementOptions{Now: time.Unix(1_689_100_000, 0)})
+		Compare(&Registration{lines: map[string]int{}}, s)
+		if s.Alg != "ES256" && found.Worst() != Error {
+			t.Fatal("accepted without a signature")
+		}
+	})
+}
