@@ -66,8 +66,7 @@ type State struct {
 type Service struct {
 	Provider string // name of the trust service provider
 	Name     string
-	Type     string
-	State            // the current one
+	State            // the current one, with the service's type
 	History  []State // older ones, youngest first; the TSL has none
 
 	Certificates []*x509ti.Certificate // of X509Certificate
