@@ -123,6 +123,7 @@ const (
 	App        Component = iota + 1 // a session process of the kiosk
 	Supervisor                      // the kiosk's supervisor process
 	Server                          // adv-server
+	Init                            // adv-init, the terminal's first process
 )
 
 func (c Component) String() string {
@@ -133,6 +134,8 @@ func (c Component) String() string {
 		return "adv-supervisor"
 	case Server:
 		return "adv-server"
+	case Init:
+		return "adv-init"
 	}
 	return ""
 }

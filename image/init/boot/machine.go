@@ -1,0 +1,432 @@
+//go:build linux
+
+package boot
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/u-root/u-root/pkg/kmodule"
+	"golang.org/x/sys/unix"
+
+	"ktradv/image/init/data"
+	"ktradv/image/init/modules"
+	"ktradv/image/init/sandbox"
+	"ktradv/image/init/service"
+	"ktradv/image/init/state"
+	"ktradv/image/init/users"
+	image "ktradv/image/modules"
+	"ktradv/internal/advlog"
+	"ktradv/internal/initctl"
+	"ktradv/internal/terminal"
+)
+
+// Places of the running terminal.
+const (
+	kioskProgram = "/usr/bin/adv-kiosk"
+	pcscdProgram = "/usr/sbin/pcscd"
+	pcscdSocket  = "/run/pcscd/pcscd.comm"
+	notifyDir    = "/run/adv/notify"
+	faultFile    = "/run/adv/fault.json"
+	rebootsFile  = "/data/init/reboots"
+)
+
+// maxReboots is how often in a row the machine starts itself anew because the kiosk does not come up.
+const maxReboots = 3
+
+// Machine is the running terminal.
+type Machine struct {
+	start   time.Time
+	setup   Setup
+	journal *journal
+	store   *state.Store
+	reaper  *service.Reaper
+	self    string
+	config  terminal.Config
+
+	mu       sync.Mutex
+	services map[string]*running
+	fault    bool // the kiosk shows the technician's screen
+
+	down chan syscall.Signal // a reason to stop: unix.LINUX_REBOOT_CMD_*
+}
+
+type running struct {
+	service *service.Service
+	cancel  context.CancelFunc
+	done    chan struct{}
+}
+
+// command is how the machine ends.
+type command int
+
+const (
+	powerOff = command(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	restart  = command(unix.LINUX_REBOOT_CMD_RESTART)
+)
+
+// Run is the life of the terminal; it returns only to end in a power off or restart, which it has done by then.
+func Run() {
+	m := &Machine{
+		start: time.Now(), setup: Setup{Kernel: Linux{}}, store: state.New(), reaper: service.NewReaper(), self: "/init",
+		services: make(map[string]*running),
+	}
+	ends := make(chan command, 4)
+	err := m.setup.Mounts()
+	m.journal = newJournal(commandLine())
+	m.journal.step(stepInit)
+	m.journal.problem(stepInit, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	go m.reaper.Collect(ctx.Done())
+	ignoreSignals()
+	m.boot(ctx, ends)
+	end := <-ends
+	cancel()
+	m.shutdown(end)
+}
+
+// boot starts everything; it does not wait for what may take long.
+func (m *Machine) boot(ctx context.Context, ends chan<- command) {
+	m.journal.problem(stepInit, m.setup.folders(folders))
+	cfg, problems := terminal.Load(terminal.Path)
+	m.config = cfg
+	m.journal.step(stepConfig)
+	loader := m.loader()
+	var ready sync.WaitGroup // what uses modules or the root as it is now
+	dataReady := make(chan struct{})
+	ready.Go(func() { // display, input, USB
+		names := slices.Clone(cfg.Modules.Extra)
+		for _, b := range image.Base {
+			if !slices.Contains(later, modules.Name(b.Name)) {
+				names = append(names, b.Name)
+			}
+		}
+		early := slices.DeleteFunc(names, func(n string) bool { return slices.Contains(later, modules.Name(n)) })
+		loader.Load(3, early...)
+		m.journal.step(stepModules)
+	})
+	ready.Go(func() { // disks, file systems, network
+		loader.Load(1, append([]string{"crc32c_generic", "ext4"}, lateOf(cfg.Modules.Extra)...)...)
+		m.openData(ctx)
+		close(dataReady)
+		for _, b := range image.Base {
+			if slices.Contains(later, modules.Name(b.Name)) {
+				loader.Load(1, b.Name)
+			}
+		}
+	})
+	m.journal.problem(stepSettings, m.setup.set(settings))
+	m.journal.problem(stepSettings, m.setup.Kernel.Hostname(hostname(cfg)))
+	m.journal.problem(stepControl, m.serveControl(ctx))
+	go m.startKiosk(ctx, dataReady, problems, ends)
+	go func() {
+		ready.Wait()
+		if failed := loader.Failed(); len(failed) > 0 {
+			m.store.Update(func(s *initctl.State) { s.Modules = failed })
+			m.journal.failure(codeModule, len(failed))
+		}
+		m.startUSB(ctx)
+		m.startPCSCD(ctx)
+		m.startNetwork(ctx)
+		m.startTime(ctx)
+		// From here on nothing is loaded and nothing changes the root.
+		m.journal.problem(stepSealed, m.setup.set(lastSettings))
+		m.journal.problem(stepSealed, m.setup.Kernel.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, ""))
+		m.journal.step(stepSealed)
+		m.watchPower(ctx, ends)
+	}()
+}
+
+// later lists modules that the first picture does not need.
+var later = []string{"crc32c_generic", "ext4", "efivarfs", "8021q", "virtio_blk", "virtio_net", "virtio_scsi", "ahci", "sd_mod", "nvme", "e1000", "e1000e", "igb", "igc", "r8169"}
+
+func lateOf(names []string) (out []string) {
+	for _, n := range names {
+		if slices.Contains(later, modules.Name(n)) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+type noModules struct{ err error }
+
+func (n noModules) Probe(string, string) error { return n.err }
+
+func (m *Machine) loader() *modules.Loader {
+	p, err := kmodule.NewProber(kmodule.ProbeOpts{})
+	if err != nil {
+		m.journal.problem(stepModules, err)
+		return modules.New(noModules{err})
+	}
+	return modules.New(p)
+}
+
+func commandLine() []string {
+	b, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return nil
+	}
+	return strings.Fields(string(b))
+}
+
+// hostname is the terminal's id, so that a network's operator can tell terminals apart.
+func hostname(c terminal.Config) string { return "ktr-adv-" + strings.ToLower(c.TerminalID) }
+
+func (m *Machine) openData(ctx context.Context) {
+	cfg := m.dataConfig()
+	st, err := data.Open(ctx, cfg)
+	m.journal.problem(stepData, err)
+	m.journal.problem(stepData, m.setup.folders(dataFolders))
+	m.store.Update(func(s *initctl.State) { s.Data = st; s.Reboots = readReboots() })
+	m.journal.step(stepData)
+	m.journal.open(m.config.Log)
+	if st != initctl.DataOK {
+		m.journal.failure(codeData, 1)
+		return
+	}
+	go func() {
+		tick := time.NewTicker(30 * time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				now := data.Watch(cfg)
+				m.store.Update(func(s *initctl.State) {
+					if s.Data != now && now != initctl.DataOK {
+						m.journal.failure(codeData, 1)
+					}
+					s.Data = now
+				})
+			}
+		}
+	}()
+}
+
+func (m *Machine) dataConfig() data.Config {
+	return data.Config{Kernel: dataKernel{}, Target: "/data", Reserve: uint64(m.config.Data.MinFreeMiB) << 20}
+}
+
+type dataKernel struct{ Linux }
+
+func (dataKernel) Free(target string) (data.Free, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(target, &st); err != nil {
+		return data.Free{}, err
+	}
+	return data.Free{Bytes: st.Bavail * uint64(st.Bsize), ReadOnly: st.Flags&unix.ST_RDONLY != 0}, nil
+}
+
+// serveControl opens the door for the kiosk.
+func (m *Machine) serveControl(ctx context.Context) error {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: initctl.Socket, Net: "unix"})
+	if err == nil {
+		err = errors.Join(os.Chmod(initctl.Socket, 0o600), os.Chown(initctl.Socket, int(users.Kiosk), int(users.Root)))
+	}
+	if err != nil {
+		return err
+	}
+	go func() {
+		err := initctl.Serve(ctx, l, func(uid uint32) bool { return uid == uint32(users.Kiosk) }, m)
+		m.journal.problem(stepControl, err)
+	}()
+	return nil
+}
+
+// State implements initctl.Handler.
+func (m *Machine) State() (initctl.State, <-chan struct{}) { return m.store.State() }
+
+// Restart implements initctl.Handler. The kiosk may have the card service replaced, and nothing else.
+func (m *Machine) Restart(ctx context.Context, name string, start int) initctl.Fault {
+	if name != initctl.PCSCD {
+		return initctl.FaultRefused
+	}
+	m.mu.Lock()
+	r := m.services[name]
+	m.mu.Unlock()
+	if r == nil {
+		return initctl.FaultFailed
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	return r.service.Restart(ctx, start)
+}
+
+// spec is what the machine adds to a service's configuration.
+type spec struct {
+	service.Config
+	user users.ID
+	argv func() []string
+	env  []string
+	// listener is passed as descriptor 3 (socket activation).
+	listener *os.File
+	// notifies says that it sends READY=1.
+	notifies bool
+}
+
+// run starts a service and keeps it.
+func (m *Machine) run(ctx context.Context, s spec) {
+	cfg := s.Config
+	env := append([]string{"LANG=de_DE.UTF-8", "TZ=Europe/Berlin"}, s.env...)
+	var pid struct {
+		sync.Mutex
+		now int
+	}
+	if s.notifies {
+		sock := filepath.Join(notifyDir, cfg.Name)
+		notes, _, err := service.Listen(sock, uint32(s.user), func(from int) bool {
+			pid.Lock()
+			defer pid.Unlock()
+			return from == pid.now
+		})
+		if err != nil {
+			m.journal.problem(stepServices, err)
+			return
+		}
+		cfg.Notifications = notes
+		env = append(env, "NOTIFY_SOCKET="+sock)
+		if cfg.Watchdog > 0 {
+			env = append(env, "WATCHDOG_USEC="+strconv.FormatInt(cfg.Watchdog.Microseconds(), 10))
+		}
+	}
+	if s.listener != nil {
+		env = append(env, "LISTEN_FDS=1")
+	}
+	cfg.Start = func(int) (service.Running, error) {
+		pid.Lock() // until its number is known, no message is judged
+		defer pid.Unlock()
+		null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+		if err != nil {
+			return nil, err
+		}
+		defer null.Close()
+		out := null.Fd()
+		if c := m.journal.console; c != nil {
+			out = c.Fd()
+		}
+		files := []uintptr{null.Fd(), out, out}
+		if s.listener != nil {
+			files = append(files, s.listener.Fd())
+		}
+		argv := append([]string{"adv-init", sandbox.Arg, cfg.Name}, s.argv()...)
+		p, err := m.reaper.Start(m.self, argv, &syscall.ProcAttr{Dir: "/", Env: env, Files: files, Sys: &syscall.SysProcAttr{Setsid: true}})
+		if err != nil {
+			return nil, err
+		}
+		pid.now = p.Pid()
+		return p, nil
+	}
+	up := false
+	cfg.Changed = func(st initctl.Service) {
+		m.store.Update(func(s *initctl.State) { s.Services[cfg.Name] = st })
+		if st.State == initctl.ServiceRunning && !up {
+			up = true
+			m.journal.service(cfg.Name)
+		}
+	}
+	cfg.Replaced = func(c service.Cause, code int) { m.journal.replaced(cfg.Name, c, code) }
+	svc := service.New(cfg)
+	ctx, cancel := context.WithCancel(ctx)
+	r := &running{svc, cancel, make(chan struct{})}
+	m.mu.Lock()
+	m.services[cfg.Name] = r
+	m.mu.Unlock()
+	go func() {
+		defer close(r.done)
+		svc.Run(ctx)
+	}()
+}
+
+// stop ends a service in order and waits for it.
+func (m *Machine) stop(name string) {
+	m.mu.Lock()
+	r := m.services[name]
+	m.mu.Unlock()
+	if r == nil {
+		return
+	}
+	r.cancel()
+	select {
+	case <-r.done:
+	case <-time.After(8 * time.Second): // longer than its own patience
+	}
+}
+
+// shutdown ends the machine: the kiosk first (it ends the session), then what it used.
+func (m *Machine) shutdown(end command) {
+	m.journal.step(stepStopping)
+	for _, name := range []string{sandbox.Kiosk, sandbox.PCSCD, sandbox.Time, sandbox.Network, sandbox.USB} {
+		m.stop(name)
+	}
+	m.journal.step(stepStopped)
+	m.journal.close()
+	unix.Sync()
+	if err := unix.Unmount("/data", 0); err != nil {
+		// Somebody still holds it: at least nothing is written any more.
+		_ = unix.Mount("", "/data", "", unix.MS_REMOUNT|unix.MS_RDONLY|data.Flags, "")
+	}
+	unix.Sync()
+	_ = unix.Reboot(int(end))
+	// The kernel refused, or takes its time: the first process must not end.
+	select {}
+}
+
+// writeFault leaves word for the technician's screen.
+func (m *Machine) writeFault(problems []terminal.Problem) {
+	b, err := json.Marshal(struct {
+		Problems []terminal.Problem `json:"problems"`
+	}{problems})
+	if err == nil {
+		err = os.WriteFile(faultFile, b, 0o644)
+	}
+	m.journal.problem(stepConfig, err)
+}
+
+func readReboots() int {
+	b, err := os.ReadFile(rebootsFile)
+	if err != nil || len(b) > 8 {
+		return 0
+	}
+	n, err := strconv.Atoi(string(bytes.TrimSpace(b)))
+	if err != nil || n < 0 || n > 1000 {
+		return 0
+	}
+	return n
+}
+
+// writeReboots keeps the number over the power cut that may follow.
+func writeReboots(n int) error {
+	tmp := rebootsFile + ".new"
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("count reboots: %w", err)
+	}
+	_, err = f.WriteString(strconv.Itoa(n))
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(tmp, rebootsFile)
+	}
+	if d, derr := os.Open(filepath.Dir(rebootsFile)); derr == nil {
+		err = errors.Join(err, d.Sync(), d.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("count reboots: %w", err)
+	}
+	return nil
+}
+
+var _ = advlog.Init

@@ -1,0 +1,226 @@
+//go:build linux
+
+package boot
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"ktradv/image/init/sandbox"
+	"ktradv/image/init/service"
+	"ktradv/image/init/usb"
+	"ktradv/image/init/users"
+	"ktradv/internal/initctl"
+	"ktradv/internal/terminal"
+)
+
+// startKiosk starts the AdV-App as soon as a display is there and the place of its logs is known.
+func (m *Machine) startKiosk(ctx context.Context, dataReady <-chan struct{}, problems []terminal.Problem, ends chan<- command) {
+	m.display()
+	m.journal.step(stepDisplay)
+	<-dataReady
+	if len(problems) > 0 {
+		m.fault = true
+		m.writeFault(problems)
+		m.journal.failure(codeConfig, len(problems))
+	}
+	m.run(ctx, spec{
+		user: users.Kiosk, notifies: true,
+		argv: func() []string {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			if m.fault {
+				return []string{kioskProgram, "-config", terminal.Path, "-fault", faultFile}
+			}
+			return []string{kioskProgram, "-config", terminal.Path}
+		},
+		Config: service.Config{
+			Name: sandbox.Kiosk, Ready: 30 * time.Second, Watchdog: 20 * time.Second, Stop: 5 * time.Second, Limit: 5, Retry: time.Second,
+			Forgive: 2 * time.Minute,
+			Last:    func() { m.lastRung(ends) },
+		},
+	})
+	go m.forgiveReboots(ctx)
+}
+
+// lastRung is called when the kiosk does not come up: the machine starts anew, or, when it has done so too often, shows
+// the technician's screen and stays.
+func (m *Machine) lastRung(ends chan<- command) {
+	s, _ := m.store.State()
+	if s.Data == initctl.DataOK && s.Reboots < maxReboots {
+		if err := writeReboots(s.Reboots + 1); err == nil {
+			m.journal.failure(codeReboot, s.Reboots+1)
+			select {
+			case ends <- restart:
+			default:
+			}
+			return
+		}
+	}
+	m.journal.failure(codeKiosk, 1)
+	m.writeFault([]terminal.Problem{{
+		File: kioskProgram, What: "the program does not start or does not stay up",
+		Fix: "switch the terminal off and on; if it stays so, write the image anew",
+	}})
+	m.mu.Lock()
+	m.fault = true
+	m.mu.Unlock()
+}
+
+// forgiveReboots sets the count back when the kiosk has served for a while.
+func (m *Machine) forgiveReboots(ctx context.Context) {
+	_ = service.Steady(ctx, 5*time.Minute, func() (bool, <-chan struct{}) {
+		s, changed := m.store.State()
+		return s.Services[sandbox.Kiosk].State == initctl.ServiceRunning && s.Services[sandbox.Kiosk].Failures == 0, changed
+	})
+	if ctx.Err() != nil {
+		return
+	}
+	if s, _ := m.store.State(); s.Reboots > 0 && s.Data == initctl.DataOK {
+		if writeReboots(0) == nil {
+			m.store.Update(func(s *initctl.State) { s.Reboots = 0 })
+		}
+	}
+}
+
+// displayIn is how long a display may take to appear; the kiosk starts without one, too, and waits for it itself.
+const displayIn = 4 * time.Second
+
+// display waits for a display and gives its nodes to the kiosk.
+func (m *Machine) display() {
+	for end := time.Now().Add(displayIn); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		cards, _ := filepath.Glob("/dev/dri/card*")
+		if len(cards) == 0 {
+			continue
+		}
+		for _, c := range cards {
+			if err := os.Chown(c, int(users.Root), int(users.Kiosk)); err == nil {
+				_ = os.Chmod(c, 0o660)
+			}
+		}
+		return
+	}
+	m.journal.failure(codeDisplay, 1)
+}
+
+func (m *Machine) startPCSCD(ctx context.Context) {
+	_ = os.Remove(pcscdSocket)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: pcscdSocket, Net: "unix"})
+	if err != nil {
+		m.journal.problem(stepServices, err)
+		return
+	}
+	// The socket is ours and stays while daemons change behind it; only the kiosk may connect.
+	_ = os.Chmod(pcscdSocket, 0o600)
+	_ = os.Chown(pcscdSocket, int(users.Kiosk), int(users.Root))
+	f, err := l.File()
+	if err != nil {
+		m.journal.problem(stepServices, err)
+		return
+	}
+	m.run(ctx, spec{
+		user: users.PCSCD, listener: f,
+		argv: func() []string { return []string{pcscdProgram, "--foreground"} },
+		Config: service.Config{
+			Name: sandbox.PCSCD, Ready: 4 * time.Second, Kill: time.Second, Stop: time.Second, Limit: 20, Retry: 10 * time.Second,
+			Probe: func(ctx context.Context) error { return ping(ctx, pcscdSocket) },
+			Stuck: func() { usb.Reset("", 200*time.Millisecond) },
+		},
+	})
+}
+
+// ping asks pcscd for its version, as every client does first (winscard_msg.h, protocol 4:4).
+func ping(ctx context.Context, socket string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", socket)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
+	var msg []byte
+	for _, w := range []uint32{12, 0x11, 4, 4, 0} {
+		msg = binary.NativeEndian.AppendUint32(msg, w)
+	}
+	if _, err := c.Write(msg); err != nil {
+		return err
+	}
+	_, err = io.ReadFull(c, make([]byte, 12))
+	return err
+}
+
+func (m *Machine) startUSB(ctx context.Context) {
+	m.run(ctx, spec{
+		user: users.Root, notifies: true,
+		argv: func() []string { return []string{m.self, sandbox.USB} },
+		Config: service.Config{Name: sandbox.USB, Field: func(f service.Field) {
+			switch f.Key {
+			case "READERS":
+				a, b, ok := strings.Cut(f.Value, "/")
+				n, err1 := strconv.Atoi(a)
+				u, err2 := strconv.Atoi(b)
+				if !ok || err1 != nil || err2 != nil || n < 0 || u < 0 {
+					return
+				}
+				m.store.Update(func(s *initctl.State) { s.Supported, s.Unsupported, s.Reader = n, u, initctl.ReaderState(n, u) })
+			case "REFUSED":
+				var vendor, product, reason int
+				if n, err := fmt.Sscanf(f.Value, "%d:%d:%d", &vendor, &product, &reason); n != 3 || err != nil {
+					return
+				}
+				m.store.Update(func(s *initctl.State) { s.USBRefused++ })
+				m.journal.refused(vendor, product, reason)
+			}
+		}},
+	})
+}
+
+func (m *Machine) startNetwork(ctx context.Context) {
+	m.run(ctx, spec{
+		user: users.Net, notifies: true,
+		argv: func() []string { return []string{m.self, sandbox.Network} },
+		Config: service.Config{Name: sandbox.Network, Field: func(f service.Field) {
+			if f.Key != "NETWORK" {
+				return
+			}
+			for _, n := range []initctl.Network{initctl.NetworkDown, initctl.NetworkNoAddress, initctl.NetworkUp} {
+				if f.Value == string(n) {
+					m.store.Update(func(s *initctl.State) { s.Network = n })
+					m.journal.network(n)
+				}
+			}
+		}},
+	})
+}
+
+func (m *Machine) startTime(ctx context.Context) {
+	m.run(ctx, spec{
+		user: users.Time, notifies: true,
+		argv: func() []string { return []string{m.self, sandbox.Time} },
+		Config: service.Config{Name: sandbox.Time, Field: func(f service.Field) {
+			switch f.Key {
+			case "CLOCK":
+				for _, c := range []initctl.Clock{initctl.ClockOK, initctl.ClockUnset, initctl.ClockWrong} {
+					if f.Value == string(c) {
+						m.store.Update(func(s *initctl.State) { s.Clock = c })
+						m.journal.clock(c)
+					}
+				}
+			case "STEPPED":
+				if ms, err := strconv.ParseInt(f.Value, 10, 64); err == nil {
+					m.journal.stepped(ms)
+				}
+			}
+		}},
+	})
+}

@@ -1,0 +1,97 @@
+// Package modules loads the kernel modules of the terminal, once, at boot; afterwards adv-init forbids loading.
+//
+// What to load comes as a list (image/modules and the overlay's own). Dependencies are resolved and loaded by u-root's
+// kmodule, several modules at a time. A module that does not load is noted and the boot goes on: a terminal without its
+// network driver still tells what is wrong.
+package modules
+
+import (
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Prober loads a module with what it depends on; u-root's kmodule.Prober is the real one.
+type Prober interface {
+	Probe(name, params string) error
+}
+
+// params are parameters of modules. The USB core admits no device by itself: package usb decides.
+var params = map[string]string{"usbcore": "authorized_default=0"}
+
+// before lists modules that have to be there before another without being a dependency that the module declares, or
+// because they bear parameters and would otherwise be loaded without.
+var before = map[string][]string{
+	"ext4":           {"crc32c_generic"}, // asked for by name while ext4 starts
+	"xhci_pci":       {"usbcore"},
+	"ehci_pci":       {"usbcore"},
+	"ohci_pci":       {"usbcore"},
+	"uhci_hcd":       {"usbcore"},
+	"usbhid":         {"usbcore"},
+	"r8152":          {"usbcore"},
+	"hid_generic":    {"usbhid"},
+	"hid_multitouch": {"usbhid"},
+}
+
+// Loader loads modules.
+type Loader struct {
+	prober Prober
+
+	mu     sync.Mutex
+	once   map[string]*sync.Once
+	failed []string
+}
+
+// New prepares a loader.
+func New(p Prober) *Loader { return &Loader{prober: p, once: make(map[string]*sync.Once)} }
+
+// Name spells a module's name as the kernel does, with underscores.
+func Name(s string) string { return strings.ReplaceAll(s, "-", "_") }
+
+// Load loads modules, at most workers at a time, begun in the order given, and returns when all have been tried. Modules
+// that were asked for before are not tried again.
+func (l *Loader) Load(workers int, names ...string) {
+	queue := make(chan string)
+	var wg sync.WaitGroup
+	for range max(1, min(workers, len(names))) {
+		wg.Go(func() {
+			for n := range queue {
+				l.load(n, 0)
+			}
+		})
+	}
+	for _, n := range names {
+		queue <- Name(n)
+	}
+	close(queue)
+	wg.Wait()
+}
+
+func (l *Loader) load(name string, depth int) {
+	l.mu.Lock()
+	o := l.once[name]
+	if o == nil {
+		o = new(sync.Once)
+		l.once[name] = o
+	}
+	l.mu.Unlock()
+	o.Do(func() {
+		if depth < 8 {
+			for _, b := range before[name] {
+				l.load(b, depth+1)
+			}
+		}
+		if err := l.prober.Probe(name, params[name]); err != nil {
+			l.mu.Lock()
+			l.failed = append(l.failed, name)
+			l.mu.Unlock()
+		}
+	})
+}
+
+// Failed lists the modules that did not load, in alphabetical order.
+func (l *Loader) Failed() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Sorted(slices.Values(l.failed))
+}

@@ -1,0 +1,96 @@
+//go:build linux
+
+// Package programs holds the services that adv-init brings itself: USB relay, network and clock. Each runs in its own
+// process with its own sandbox, reads the terminal's configuration, and tells the first process what it found through
+// sd_notify, in messages of its own (X_...).
+package programs
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"ktradv/image/init/clock"
+	"ktradv/image/init/network"
+	"ktradv/image/init/sandbox"
+	"ktradv/image/init/usb"
+	"ktradv/internal/initctl"
+	"ktradv/internal/terminal"
+)
+
+// netDir is where the network leaves addresses of name and time servers.
+const netDir = "/run/net"
+
+// Run runs a service until SIGTERM.
+func Run(name string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	cfg, _ := terminal.Load(terminal.Path) // mistakes are the first process's to tell; defaults serve here
+	switch name {
+	case sandbox.USB:
+		return relay(ctx, cfg)
+	case sandbox.Network:
+		ready()
+		network.New(network.Config{
+			Network: cfg.Network, Kernel: network.Linux{}, Dir: netDir,
+			State: func(n initctl.Network) { say("NETWORK", string(n)) },
+		}).Run(ctx)
+		return nil
+	case sandbox.Time:
+		ready()
+		clock.New(clock.Config{
+			Servers: func() []string { return servers(cfg) }, Query: clock.Query, Clock: clock.System{}, Built: built(),
+			MaxOffset: time.Duration(cfg.Time.MaxOffsetS) * time.Second,
+			State:     func(c initctl.Clock) { say("CLOCK", string(c)) },
+			Stepped:   func(ms int64) { say("STEPPED", fmt.Sprint(ms)) },
+		}).Run(ctx)
+		return nil
+	}
+	return fmt.Errorf("no service %q", name)
+}
+
+func ready()                { daemon.SdNotify(false, daemon.SdNotifyReady) }
+func say(key, value string) { daemon.SdNotify(false, "X_"+key+"="+value) }
+
+func relay(ctx context.Context, cfg terminal.Config) error {
+	k, err := usb.OpenNetlink()
+	if err != nil {
+		return err
+	}
+	return usb.New(usb.Config{
+		Policy: usb.NewPolicy(&cfg), Kernel: k,
+		Count: func(readers, unsupported int) { say("READERS", fmt.Sprintf("%d/%d", readers, unsupported)) },
+		Refused: func(d usb.Device, r usb.Reason) {
+			say("REFUSED", fmt.Sprintf("%d:%d:%d", d.ID.Vendor, d.ID.Product, r))
+		},
+		Settled: ready,
+	}).Run(ctx)
+}
+
+// servers are the time servers of the configuration, else those of DHCP.
+func servers(cfg terminal.Config) []string {
+	if len(cfg.Time.Servers) > 0 {
+		return cfg.Time.Servers
+	}
+	b, err := os.ReadFile(filepath.Join(netDir, "ntp"))
+	if err != nil || len(b) > 1024 {
+		return nil
+	}
+	return strings.Fields(string(b))
+}
+
+// built is when the image was made: the time of its file os-release, which the image builder sets.
+func built() time.Time {
+	fi, err := os.Stat("/etc/os-release")
+	if err != nil {
+		return time.Time{}
+	}
+	return fi.ModTime()
+}
