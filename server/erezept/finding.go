@@ -21,7 +21,11 @@ const (
 	CodeUnknownKind       Code = 12004
 	CodeMissing           Code = 12005
 	CodeInput             Code = 12006
+	CodeDuplicate         Code = 12007
+	CodeSeveral           Code = 12008
+	CodeContent           Code = 12009
 	CodeSignerCert        Code = 12010
+	CodeDetached          Code = 12023
 	CodeAttribute         Code = 12011
 	CodeContentType       Code = 12012
 	CodeDigest            Code = 12013
@@ -40,7 +44,6 @@ const (
 	CodeNotQualified      Code = 12034
 	CodeAged              Code = 12040
 	CodeNoStatusSource    Code = 12041
-	CodeNoEmbedded        Code = 12042
 	CodeCountersignature  Code = 12050
 	CodeNoID              Code = 12060
 	CodeIDsDiffer         Code = 12061
@@ -54,9 +57,6 @@ const (
 	CodeInnerSignature    Code = 12073
 	CodeFHIR              Code = 12074
 	CodeFHIRCardinality   Code = 12075
-	CodeRecordInvalid     Code = 12080
-	CodeRecordUnclear     Code = 12081
-	CodeInterrupted       Code = 12090
 	CodeNoTrustAnchor     Code = 12091
 	CodeUnexpectedFinding Code = 12099
 )
@@ -101,6 +101,9 @@ var Findings = []Finding{
 	{CodeUnknownKind, "UNKNOWN_KIND", Indeterminate, "Die Art des Datensatzes ist nicht zu erkennen."},
 	{CodeMissing, "RECORD_MISSING", Invalid, "Zur Abrechnung fehlt ein Datensatz."},
 	{CodeInput, "INPUT_UNREADABLE", Indeterminate, "Die Eingabe konnte nicht gelesen werden."},
+	{CodeDuplicate, "RECORD_TWICE", Invalid, "Ein Datensatz derselben Art liegt mehrfach vor."},
+	{CodeSeveral, "SEVERAL_SIGNATURES", Indeterminate, "Die Eingabe enthält mehrere Signaturen oder Unterzeichner; es ist nicht klar, welche gemeint ist."},
+	{CodeContent, "CONTENT_UNREADABLE", Invalid, "Der signierte Inhalt ist kein lesbarer Datensatz."},
 	{CodeSignerCert, "SIGNER_CERTIFICATE_MISSING", Indeterminate, "Das Zertifikat des Unterzeichners liegt nicht bei."},
 	{CodeAttribute, "SIGNED_ATTRIBUTE_ERROR", Invalid, "Die Angaben zur Signatur sind unvollständig oder widersprüchlich."},
 	{CodeContentType, "CONTENT_TYPE_MISMATCH", Invalid, "Die Signatur nennt eine andere Art von Inhalt."},
@@ -112,16 +115,16 @@ var Findings = []Finding{
 	{CodeAlgorithm, "ALGORITHM_NOT_ADMISSIBLE", Invalid, "Das Signaturverfahren ist nicht zugelassen."},
 	{CodePhasedOut, "ALGORITHM_PHASED_OUT", Warning, "Das Signaturverfahren ist seit Ende 2025 nicht mehr für neue Signaturen vorgesehen."},
 	{CodeNoSigningTime, "SIGNING_TIME_MISSING", Indeterminate, "Die Signatur nennt keinen Zeitpunkt."},
-	{CodeSignedInFuture, "SIGNED_IN_FUTURE", Invalid, "Die Signatur trägt einen Zeitpunkt in der Zukunft."},
+	{CodeSignedInFuture, "SIGNED_IN_FUTURE", Indeterminate, "Die Signatur trägt einen Zeitpunkt in der Zukunft, oder die Uhr dieses Rechners geht falsch."},
 	{CodeOldReference, "CERTIFICATE_REFERENCE_SHA1", Warning, "Die Signatur nennt ihr Zertifikat nur mit einem veralteten Verfahren (SHA-1)."},
+	{CodeDetached, "CONTENT_MISSING", Indeterminate, "Der Signatur liegt der signierte Inhalt nicht bei."},
 	{CodeRole, "ROLE_NOT_ADMISSIBLE", Invalid, "Der Unterzeichner hat nicht die nötige Rolle (zum Beispiel Arzt, Apotheke oder E-Rezept-Fachdienst)."},
 	{CodeDigitalSignature, "KEYUSAGE_TRANSITION", Warning, "Die Quittung ist mit einem älteren Zertifikat des Fachdienstes signiert (keyUsage digitalSignature); in der Übergangszeit wird das anerkannt."},
 	{CodeCritical, "CRITICAL_EXTENSIONS", Invalid, "Das Zertifikat enthält Bedingungen, die nicht vorgesehen sind."},
 	{CodeNotQualified, "NOT_QUALIFIED", Warning, "Die Bescheinigung trägt keine qualifizierte Signatur, sondern die der Praxis."},
 	{CodeAged, "STATUS_NO_LONGER_AVAILABLE", Indeterminate, "Das Zertifikat ist abgelaufen; Auskunft über seinen Sperrstatus gibt es nicht mehr."},
 	{CodeNoStatusSource, "STATUS_NOT_REQUESTED", Indeterminate, "Der Sperrstatus liegt nicht bei und durfte nicht online abgefragt werden."},
-	{CodeNoEmbedded, "NO_EMBEDDED_STATUS", Warning, "Der qualifizierten Signatur liegt keine Sperrauskunft bei; der Status wurde anders ermittelt."},
-	{CodeCountersignature, "COUNTERSIGNATURE_NOT_VALID", Warning, "Eine zusätzliche Gegensignatur ist nicht gültig oder nicht prüfbar; die Signatur selbst ist davon nicht betroffen."},
+	{CodeCountersignature, "COUNTERSIGNATURE_NOT_VALID", Warning, "Eine zusätzliche Gegensignatur ist nicht gültig; die Signatur selbst ist davon nicht betroffen."},
 	{CodeNoID, "PRESCRIPTION_ID_MISSING", Invalid, "Der Datensatz nennt keine Rezept-ID."},
 	{CodeIDsDiffer, "PRESCRIPTION_IDS_DIFFER", Invalid, "Die Datensätze gehören zu verschiedenen Rezepten."},
 	{CodeIDsWithin, "PRESCRIPTION_IDS_CONTRADICT", Warning, "Der Datensatz nennt an verschiedenen Stellen verschiedene Rezept-IDs."},
@@ -134,9 +137,6 @@ var Findings = []Finding{
 	{CodeInnerSignature, "INNER_SIGNATURE", Warning, "Der signierte Inhalt der Quittung enthält selbst ein Signaturfeld."},
 	{CodeFHIR, "FHIR_INVALID", Invalid, "Der Inhalt entspricht nicht dem vorgeschriebenen FHIR-Profil."},
 	{CodeFHIRCardinality, "FHIR_SIGNATURE_CARDINALITY", Warning, "Das FHIR-Profil bemängelt nur das fehlende Signaturfeld (Bundle.signature); in der Übergangszeit gilt die Quittung als gültig."},
-	{CodeRecordInvalid, "RECORD_NOT_VALID", Invalid, "Mindestens ein Datensatz ist nicht gültig."},
-	{CodeRecordUnclear, "RECORD_INDETERMINATE", Indeterminate, "Mindestens ein Datensatz konnte nicht abschließend geprüft werden."},
-	{CodeInterrupted, "INTERRUPTED", Indeterminate, "Die Prüfung wurde abgebrochen."},
 	{CodeNoTrustAnchor, "NO_TRUST_LIST", Indeterminate, "Für diesen Zeitpunkt liegt keine Vertrauensliste vor."},
 	{CodeUnexpectedFinding, "UNEXPECTED_FINDING", Indeterminate, "Die Prüfung hat etwas gefunden, das sie nicht einordnen kann."},
 }

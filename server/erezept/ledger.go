@@ -73,6 +73,9 @@ func join(a, b string) string {
 
 // verdict is the worst of all steps; a required step that did not run counts as indeterminate.
 func (l *ledger) verdict() Verdict {
+	if l.end <= l.first {
+		return Indeterminate
+	}
 	worst := Valid
 	for i := l.first; i < l.end; i++ {
 		v := l.steps[i].Verdict

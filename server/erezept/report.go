@@ -59,18 +59,19 @@ const (
 	Dispensing   Kind = "abgabe"     // Abgabedatensatz: QES of a pharmacist or signature of the pharmacy
 	Receipt      Kind = "quittung"   // Quittung: signature of the Fachdienst
 	SickNote     Kind = "eau"        // elektronische Arbeitsunfähigkeitsbescheinigung: checked on its own (ERP-29)
+	Document     Kind = "dokument"   // anything else that is signed: the signature is checked, the content is not read
 	Unknown      Kind = ""           // as a wish: take what the content says
 )
 
 // ParseKind reads a kind as reports, streams and the command line spell it; "" and "auto" are Unknown.
 func ParseKind(s string) (Kind, error) {
 	switch k := Kind(s); k {
-	case Prescription, Dispensing, Receipt, SickNote, Unknown:
+	case Prescription, Dispensing, Receipt, SickNote, Document, Unknown:
 		return k, nil
 	case "auto":
 		return Unknown, nil
 	}
-	return Unknown, fmt.Errorf("no such kind of record: %q; want verordnung, abgabe, quittung, eau or auto", s)
+	return Unknown, fmt.Errorf("no such kind of record: %q; want verordnung, abgabe, quittung, eau, dokument or auto", s)
 }
 
 // StepID names a step of the check. The steps of a record come in this order, then those of a case.
@@ -87,6 +88,7 @@ const (
 	StepReference                    // signingCertificate(V2) names the signer's certificate
 	StepAlgorithm                    // algorithms, key type and size; cmsAlgorithmProtection
 	StepSigningTime                  // signingTime is there and not in the future
+	StepList                         // a trust list speaks of the reference time
 	StepCertTime                     // TUC_PKI_002
 	StepCA                           // TUC_PKI_003: issuer in TSL or trusted list
 	StepCertSignature                // TUC_PKI_004
@@ -111,7 +113,7 @@ const (
 const numRecordSteps = StepComplete
 
 var stepNames = [...]string{"container", "kind", "signer", "signed-attributes", "message-digest", "signature",
-	"certificate-reference", "algorithm", "signing-time", "certificate-time", "ca", "certificate-signature", "ca-status",
+	"certificate-reference", "algorithm", "signing-time", "trust-list", "certificate-time", "ca", "certificate-signature", "ca-status",
 	"qc-statements", "certificate-type", "role", "key-usage", "critical-extensions", "status", "countersignatures",
 	"rezept-id", "content", "complete", "same-rezept-id", "prescription-digest", "order-of-times"}
 
@@ -194,14 +196,12 @@ type Signer struct {
 	SHA256       string   `json:"sha256"`
 	NotBefore    string   `json:"not_before"`
 	NotAfter     string   `json:"not_after"`
-	Type         string   `json:"type,omitempty"`
 	Profile      string   `json:"profile,omitempty"`
-	Policies     []string `json:"policies,omitempty"`
+	Policies     []string `json:"policies,omitempty"` // with the certificate type among them
 	Roles        []string `json:"roles,omitempty"`
 	Registration string   `json:"telematik_id,omitempty"`
 	KeyUsage     []string `json:"key_usage,omitempty"`
 	Key          string   `json:"key"`
-	KeyBits      int      `json:"key_bits"`
 	Admissible   string   `json:"admissible"` // ok, or phased out
 }
 
@@ -211,6 +211,9 @@ type TrustList struct {
 	ID       string `json:"id,omitempty"`
 	Sequence int64  `json:"sequence,omitempty"`
 	SHA256   string `json:"sha256,omitempty"`
+	// Selected is "at-time" for the list that was in force at the reference time and "current" when that one is not in the
+	// archive.
+	Selected string `json:"selected,omitempty"`
 }
 
 // Status says how the revocation status was found.
@@ -224,8 +227,8 @@ type Status struct {
 	Responder     string     `json:"responder,omitempty"`
 	ResponderHash string     `json:"responder_sha256,omitempty"`
 	Authorized    string     `json:"responder_authorized_by,omitempty"`
-	CertHash      string     `json:"cert_hash,omitempty"` // match, absent
-	Response      []byte     `json:"response,omitempty"`  // the OCSP response, for the archive
+	CertHash      bool       `json:"cert_hash"`          // the answer has the hash of the certificate, and it fits
+	Response      []byte     `json:"response,omitempty"` // the OCSP response, for the archive
 }
 
 // Countersignature is the outcome of the check of one countersignature. It never makes a record better.
@@ -238,13 +241,14 @@ type Countersignature struct {
 	Detail      string     `json:"detail,omitempty"`
 }
 
-// CaseReport is the result for one billing case.
+// CaseReport is the result for one billing case, or for one record that was checked on its own.
 type CaseReport struct {
 	ID             string    `json:"id,omitempty"` // the caller's
 	Verdict        Verdict   `json:"verdict"`
 	PrescriptionID string    `json:"rezept_id,omitempty"` // when all three agree
 	CheckedAt      time.Time `json:"checked_at"`
+	ClockSet       bool      `json:"clock_set,omitempty"` // checked_at is not the real time
 	Tool           string    `json:"tool"`
-	Steps          []Step    `json:"steps"`
-	Records        []*Report `json:"records"`
+	Steps          []Step    `json:"steps,omitempty"` // of the case; none for a single record
+	Records        []*Report `json:"records,omitempty"`
 }

@@ -3,6 +3,7 @@
 //
 //	adv-server -config server.json
 //	adv-server -config server.json -check   # only read and check the configuration
+//	adv-server verify -help                 # check signatures of E-Rezept billing records
 //
 // It stops on SIGTERM and SIGINT after letting session starts finish. Exit status: 0 stopped, 1 cannot start or run,
 // 2 wrong configuration or usage.
@@ -20,9 +21,13 @@ import (
 
 	"ktradv/server/advserver"
 	"ktradv/server/config"
+	"ktradv/server/verify"
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "verify" {
+		os.Exit(runVerify())
+	}
 	if err := eraseMemory(); err != nil {
 		fmt.Fprintf(os.Stderr, "adv-server: %v\n", err)
 		os.Exit(1)
@@ -30,6 +35,14 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// runVerify is the command "verify". The first signal ends the intake; the next one ends the program.
+func runVerify() int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	return verify.Command(ctx, os.Args[2:], os.Stdin, os.Stdout, os.Stderr)
 }
 
 // eraseMemory starts the program anew, in the same process, with the runtime setting that makes Go overwrite memory when it
