@@ -2,6 +2,7 @@ package testpki
 
 import (
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -21,21 +22,28 @@ const rsaBits = 2048
 
 // publicKey is the public half of a keyPair.
 type publicKey struct {
-	ec  *brainpool.PublicKey
-	rsa *rsa.PublicKey
+	ec   *brainpool.PublicKey
+	rsa  *rsa.PublicKey
+	nist *ecdsa.PublicKey
 }
 
-// keyPair is the key of a certificate: one of the two is set.
+// keyPair is the key of a certificate: one of the three is set.
 type keyPair struct {
-	ec  *brainpool.PrivateKey
-	rsa *rsa.PrivateKey
+	ec   *brainpool.PrivateKey
+	rsa  *rsa.PrivateKey
+	nist *ecdsa.PrivateKey // on P-256
 }
 
-func (a *X509Authority) pair() keyPair { return keyPair{a.Key, a.RSA} }
+func (a *X509Authority) pair() keyPair { return keyPair{a.Key, a.RSA, a.NIST} }
+
+func (i *X509Identity) pair() keyPair { return keyPair{i.Key, i.RSA, i.NIST} }
 
 func (k keyPair) public() publicKey {
-	if k.rsa != nil {
+	switch {
+	case k.rsa != nil:
 		return publicKey{rsa: &k.rsa.PublicKey}
+	case k.nist != nil:
+		return publicKey{nist: &k.nist.PublicKey}
 	}
 	return publicKey{ec: k.ec.Public()}
 }
@@ -44,6 +52,13 @@ func (k keyPair) public() publicKey {
 func (k publicKey) bits() []byte {
 	if k.rsa != nil {
 		return x509.MarshalPKCS1PublicKey(k.rsa)
+	}
+	if k.nist != nil {
+		point, err := k.nist.Bytes()
+		if err != nil {
+			return nil // not on a curve with such a form; keys of this package are
+		}
+		return point
 	}
 	return k.ec.Bytes()
 }
@@ -58,6 +73,10 @@ func (k publicKey) addInfo(b *cryptobyte.Builder) {
 				return
 			}
 			addOID(b, oidECPublicKey)
+			if k.nist != nil {
+				addOID(b, oidP256)
+				return
+			}
 			b.AddASN1ObjectIdentifier(k.ec.Curve().OID())
 		})
 		b.AddASN1BitString(k.bits())
@@ -80,6 +99,9 @@ func (k keyPair) sign(random io.Reader, content []byte) ([]byte, error) {
 	digest := sha256.Sum256(content)
 	if k.rsa != nil {
 		return rsa.SignPKCS1v15(nil, k.rsa, crypto.SHA256, digest[:])
+	}
+	if k.nist != nil {
+		return ecdsa.SignASN1(rand.Reader, k.nist, digest[:])
 	}
 	return k.ec.SignASN1(random, digest[:])
 }

@@ -7,6 +7,7 @@
 package testpki
 
 import (
+	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
@@ -38,11 +39,13 @@ type CVCAuthority struct {
 	Certificate []byte  // 7F21 ...; a root's is self-signed
 }
 
-// X509Authority is an issuer of X.509 certificates, or a signer of OCSP answers. It has one key: Key or RSA.
+// X509Authority is an issuer of X.509 certificates, or a signer of OCSP answers. It has one key: Key, RSA or
+// NIST.
 type X509Authority struct {
 	Key         *brainpool.PrivateKey // on brainpoolP256r1
 	RSA         *rsa.PrivateKey
-	Certificate []byte // DER
+	NIST        *ecdsa.PrivateKey // on P-256
+	Certificate []byte            // DER
 }
 
 // PKI holds the authorities and what they issued. It is safe for concurrent use.
@@ -146,11 +149,12 @@ type EGK struct {
 	Revoked                   bool      // StatusOf answers "revoked" for the X.509 certificates
 }
 
-// X509Identity is a certificate with its key: Key or RSA.
+// X509Identity is a certificate with its key: Key, RSA or NIST.
 type X509Identity struct {
 	Key         *brainpool.PrivateKey // on brainpoolP256r1
 	RSA         *rsa.PrivateKey
-	Certificate []byte // DER
+	NIST        *ecdsa.PrivateKey // on P-256
+	Certificate []byte            // DER
 }
 
 // CVCIdentity is an end-entity CV certificate with its key.

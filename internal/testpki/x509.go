@@ -39,6 +39,7 @@ var (
 	oidOCSPSigning = []int{1, 3, 6, 1, 5, 5, 7, 3, 9}
 
 	oidECPublicKey    = []int{1, 2, 840, 10045, 2, 1}
+	oidP256           = []int{1, 2, 840, 10045, 3, 1, 7}
 	oidRSAEncryption  = []int{1, 2, 840, 113549, 1, 1, 1}
 	oidRSASHA256      = []int{1, 2, 840, 113549, 1, 1, 11}
 	oidECDSASHA256    = []int{1, 2, 840, 10045, 4, 3, 2}
@@ -111,7 +112,7 @@ func (p *PKI) issueFor(key keyPair, issuer *X509Authority, t Template) (X509Iden
 	if err != nil {
 		return X509Identity{}, err
 	}
-	return X509Identity{Key: key.ec, RSA: key.rsa, Certificate: der}, nil
+	return X509Identity{Key: key.ec, RSA: key.rsa, NIST: key.nist, Certificate: der}, nil
 }
 
 func (p *PKI) makeX509Authorities() (err error) {
