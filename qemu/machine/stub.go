@@ -24,7 +24,7 @@ type Stub struct {
 }
 
 type register struct {
-	number, offset, size int // offset in the answer to "g"
+	number, size int // size in octets
 }
 
 // maxPacket bounds one packet of the stub.
@@ -33,16 +33,24 @@ const maxPacket = 1 << 20
 // ErrStub: the stub refuses, or says something that is not understood.
 var ErrStub = errors.New("debug stub")
 
-// Debug connects to the debug stub and thereby stops the guest.
+// Debug connects to the debug stub and thereby stops the guest, which must be running.
 func (m *Machine) Debug(ctx context.Context) (*Stub, error) {
 	c, err := m.dial(ctx, m.debugSocket())
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrStub, err)
 	}
 	s := &Stub{conn: c, in: bufio.NewReader(c)}
-	if err := s.describe(); err != nil {
+	c.SetDeadline(time.Now().Add(stubTime))
+	b, err := s.receive()
+	if err == nil {
+		_, err = stopReply(b)
+	}
+	if err == nil {
+		err = s.describe()
+	}
+	if err != nil {
 		c.Close()
-		return nil, err
+		return nil, fmt.Errorf("%w: connect: %w", ErrStub, err)
 	}
 	return s, nil
 }
@@ -183,11 +191,11 @@ func (s *Stub) describe() error {
 		return err
 	}
 	s.registers = map[string]register{}
-	number, offset := 0, 0
+	number := 0
 	for _, f := range files {
 		b, err := s.feature(f)
 		if err == nil {
-			number, offset, err = parseRegisters(b, s.registers, number, offset)
+			number, err = parseRegisters(b, s.registers, number)
 		}
 		if err != nil {
 			return err
@@ -218,8 +226,8 @@ func includes(b []byte) ([]string, error) {
 	return names, nil
 }
 
-// parseRegisters adds the registers of one description, which begin with a number and an offset, and returns the next.
-func parseRegisters(b []byte, to map[string]register, number, offset int) (int, int, error) {
+// parseRegisters adds the registers of one description, which begin with a number, and returns the next.
+func parseRegisters(b []byte, to map[string]register, number int) (int, error) {
 	var f struct {
 		Reg []struct {
 			Name string `xml:"name,attr"`
@@ -228,17 +236,16 @@ func parseRegisters(b []byte, to map[string]register, number, offset int) (int, 
 		} `xml:"reg"`
 	}
 	if err := xml.Unmarshal(b, &f); err != nil {
-		return 0, 0, fmt.Errorf("%w: description of registers: %w", ErrStub, err)
+		return 0, fmt.Errorf("%w: description of registers: %w", ErrStub, err)
 	}
 	for _, r := range f.Reg {
 		if r.Bits < 8 || r.Bits > 1024 || r.Bits%8 != 0 || r.Num != nil && *r.Num != number {
-			return 0, 0, fmt.Errorf("%w: register %q of %d bits", ErrStub, r.Name, r.Bits)
+			return 0, fmt.Errorf("%w: register %q of %d bits", ErrStub, r.Name, r.Bits)
 		}
-		to[r.Name] = register{number, offset, r.Bits / 8}
+		to[r.Name] = register{number, r.Bits / 8}
 		number++
-		offset += r.Bits / 8
 	}
-	return number, offset, nil
+	return number, nil
 }
 
 // Register reads a register of the processor that is selected: the one that stopped.
@@ -286,16 +293,7 @@ func (s *Stub) Break(address uint64, on bool) error {
 
 // Continue lets the guest go on until it stops, and selects the processor that did.
 func (s *Stub) Continue(ctx context.Context) error {
-	return s.goOn(ctx, "c")
-}
-
-// Step lets the selected processor do one instruction.
-func (s *Stub) Step(ctx context.Context) error {
-	return s.goOn(ctx, "s")
-}
-
-func (s *Stub) goOn(ctx context.Context, packet string) error {
-	if err := s.send(packet); err != nil {
+	if err := s.send("c"); err != nil {
 		return fmt.Errorf("%w: %w", ErrStub, err)
 	}
 	s.conn.SetDeadline(time.Time{})
@@ -331,17 +329,4 @@ func stopReply(b []byte) (thread string, err error) {
 		}
 	}
 	return "", fmt.Errorf("%w: %q names no processor", ErrStub, b)
-}
-
-// Memory reads the memory of the process that the selected processor is in.
-func (s *Stub) Memory(address uint64, n int) ([]byte, error) {
-	b, err := s.ask(fmt.Sprintf("m%x,%x", address, n))
-	if err != nil {
-		return nil, err
-	}
-	out := make([]byte, len(b)/2)
-	if _, err := hex.Decode(out, b); err != nil || len(out) != n {
-		return nil, fmt.Errorf("%w: memory at %#x: %.20q", ErrStub, address, b)
-	}
-	return out, nil
 }
