@@ -1,104 +1,19 @@
 package federation
 
-import (
-	"cmp"
-	"fmt"
-	"io"
-	"slices"
-	"strings"
-)
+import "ktradv/server/internal/finding"
 
-// Severity says what a finding means for the registration.
-type Severity int
+// What a check finds. The part of a code before the first hyphen tells what is wrong: REG the registration XML, ES the Entity
+// Statement or its agreement with the XML, FM what the Federation Master publishes.
+type (
+	Finding  = finding.Finding
+	Findings = finding.List
+	Code     = finding.Code
+	Severity = finding.Severity
+)
 
 // The severities.
 const (
-	Info    Severity = iota // worth knowing
-	Warning                 // the office will probably take it, something is odd
-	Error                   // the registration would be refused, or logins would fail
+	Info    = finding.Info
+	Warning = finding.Warning
+	Error   = finding.Error
 )
-
-func (s Severity) String() string { return [...]string{"info", "warning", "error"}[s] }
-
-// MarshalText writes the word for JSON reports.
-func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// Code names a finding for programs, for example ES-ISS-UNGLEICH. The codes are ours; the part before the first hyphen
-// tells what is wrong: REG the registration XML, ES the Entity Statement or its agreement with the XML, FM what the
-// Federation Master publishes.
-type Code string
-
-// Finding is one violation or disagreement.
-type Finding struct {
-	Code     Code     `json:"code"`
-	Severity Severity `json:"severity"`
-	// Source is the file or URL, Line the line in it (0: none), Field the XML element or the member of the statement.
-	Source string `json:"source,omitempty"`
-	Line   int    `json:"line,omitempty"`
-	Field  string `json:"field,omitempty"`
-	// What is wrong, and Fix what to do about it.
-	What string `json:"what"`
-	Fix  string `json:"fix"`
-}
-
-// String is the finding on one line, without the fix.
-func (f Finding) String() string {
-	var b strings.Builder
-	if f.Source != "" {
-		b.WriteString(f.Source)
-		if f.Line > 0 {
-			fmt.Fprintf(&b, ":%d", f.Line)
-		}
-		b.WriteString(": ")
-	}
-	fmt.Fprintf(&b, "%s %s", f.Severity, f.Code)
-	if f.Field != "" {
-		fmt.Fprintf(&b, " %s", f.Field)
-	}
-	return b.String() + ": " + f.What
-}
-
-// Findings is the result of a check.
-type Findings []Finding
-
-// at sets where the findings are, where they do not say it themselves.
-func (fs Findings) at(source string, line int, field string) Findings {
-	for i := range fs {
-		f := &fs[i]
-		f.Source = cmp.Or(f.Source, source)
-		f.Line = cmp.Or(f.Line, line)
-		f.Field = cmp.Or(f.Field, field)
-	}
-	return fs
-}
-
-// Worst is the gravest severity, Info where there is nothing.
-func (fs Findings) Worst() Severity {
-	w := Info
-	for _, f := range fs {
-		w = max(w, f.Severity)
-	}
-	return w
-}
-
-// Has says whether a finding has the code.
-func (fs Findings) Has(c Code) bool {
-	return slices.ContainsFunc(fs, func(f Finding) bool { return f.Code == c })
-}
-
-// WriteText writes the findings as a text for people: errors first, each with what to do.
-func (fs Findings) WriteText(w io.Writer) error {
-	sorted := slices.Clone(fs)
-	slices.SortStableFunc(sorted, func(a, b Finding) int { return int(b.Severity) - int(a.Severity) })
-	for _, f := range sorted {
-		if _, err := fmt.Fprintf(w, "%s\n    to do: %s\n", f, f.Fix); err != nil {
-			return err
-		}
-	}
-	count := map[Severity]int{}
-	for _, f := range fs {
-		count[f.Severity]++
-	}
-	_, err := fmt.Fprintf(w, "%d errors, %d warnings, %d notes\n", count[Error], count[Warning], count[Info])
-	return err
-}

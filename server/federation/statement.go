@@ -511,7 +511,7 @@ func (s *Statement) checkMetadata(o StatementOptions) (found Findings) {
 		}
 	}
 	slices.SortStableFunc(found, func(a, b Finding) int { return strings.Compare(a.Field, b.Field) })
-	return found.at(o.Source, 0, "")
+	return found.At(o.Source, 0, "")
 }
 
 // checkClientKeys judges where the keys for encryption and TLS stand: in jwks, or behind signed_jwks_uri.

@@ -207,7 +207,7 @@ func ParseXML(b []byte, opts XMLOptions) (*Registration, Findings) {
 	if errors.As(err, &bad) {
 		return nil, Findings{{Code: bad.code, Severity: Error, Source: opts.Source, Line: bad.line, What: bad.what, Fix: bad.fix}}
 	}
-	at := func(n *node, field string, f ...Finding) Findings { return Findings(f).at(opts.Source, n.line, field) }
+	at := func(n *node, field string, f ...Finding) Findings { return Findings(f).At(opts.Source, n.line, field) }
 	switch {
 	case root.name != rootRegister && root.name != rootDeregister:
 		return nil, at(root, root.name, Finding{Code: "REG-ELEMENT", Severity: Error, What: fmt.Sprintf("the root element is <%s>", root.name),

@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -24,33 +23,27 @@ import (
 
 	"ktradv/server/federation"
 	"ktradv/server/internal/keepfile"
+	"ktradv/server/internal/tool"
 	"ktradv/server/keystore"
 )
 
-// many collects the values of an option that can be repeated.
-func (c *call) many(name, help string) *[]string {
-	var out []string
-	c.flags.Func(name, help+"; can be repeated", func(v string) error { out = append(out, v); return nil })
-	return &out
-}
-
 // initialise makes configuration, keys and certificate (FED-02: one service for each environment).
 func initialise(_ context.Context, c *call) int {
-	dir := c.flags.String("dir", ".", "`folder` for configuration, keys and records")
+	dir := c.Flags.String("dir", ".", "`folder` for configuration, keys and records")
 	cfg := federation.Config{Keys: "keys", Records: "records", MasterKeys: "federation-master.jwks", TLSCertificate: "tls-client.pem", EncryptionKey: "encryption.pem"}
-	c.flags.Func("environment", "`RU, TU or PU`", func(v string) error { cfg.Environment = federation.Environment(v); return nil })
-	c.flags.StringVar(&cfg.Service, "service", "", "`address` of the service, without "+federation.WellKnown)
-	c.flags.StringVar(&cfg.OrganisationName, "organisation", "", "`name` of the organisation behind the service")
-	c.flags.StringVar(&cfg.ServiceName, "name", "", "`name` of the service")
-	c.flags.StringVar(&cfg.ContactEmail, "email", "", "e-mail `address` for questions")
-	c.flags.StringVar(&cfg.MemberID, "member-id", "", "`Member-ID` from "+federation.Office)
-	c.flags.StringVar(&cfg.Group, "group", "", "`assignment group` in the TI-ITSM; DiGA: preset")
-	c.flags.StringVar(&cfg.VFS, "vfs", "", "`key` of gematik's approval (PU)")
-	kind := c.flags.String("kind", string(federation.Other), "`diga or other`")
-	redirects := c.many("redirect", "redirect `address` towards the federation")
-	scopes := c.many("scope", "`scope` besides openid")
-	claims := c.many("claim", "`claim`")
-	if status, done := c.parse(0, 0); done {
+	c.Flags.Func("environment", "`RU, TU or PU`", func(v string) error { cfg.Environment = federation.Environment(v); return nil })
+	c.Flags.StringVar(&cfg.Service, "service", "", "`address` of the service, without "+federation.WellKnown)
+	c.Flags.StringVar(&cfg.OrganisationName, "organisation", "", "`name` of the organisation behind the service")
+	c.Flags.StringVar(&cfg.ServiceName, "name", "", "`name` of the service")
+	c.Flags.StringVar(&cfg.ContactEmail, "email", "", "e-mail `address` for questions")
+	c.Flags.StringVar(&cfg.MemberID, "member-id", "", "`Member-ID` from "+federation.Office)
+	c.Flags.StringVar(&cfg.Group, "group", "", "`assignment group` in the TI-ITSM; DiGA: preset")
+	c.Flags.StringVar(&cfg.VFS, "vfs", "", "`key` of gematik's approval (PU)")
+	kind := c.Flags.String("kind", string(federation.Other), "`diga or other`")
+	redirects := c.Many("redirect", "redirect `address` towards the federation")
+	scopes := c.Many("scope", "`scope` besides openid")
+	claims := c.Many("claim", "`claim`")
+	if status, done := c.Parse(0, 0); done {
 		return status
 	}
 	cfg.Kind, cfg.RedirectURIs, cfg.Claims, cfg.Scopes = federation.Kind(*kind), *redirects, *claims, append([]string{"openid"}, *scopes...)
@@ -59,34 +52,34 @@ func initialise(_ context.Context, c *call) int {
 	}
 	b, err := cfg.Encode()
 	if err != nil {
-		return c.fail(err)
+		return c.Fail(err)
 	}
 	if err := os.MkdirAll(*dir, 0o700); err != nil {
-		return c.fail(err)
+		return c.Fail(err)
 	}
 	path := filepath.Join(*dir, "federation.json")
 	if _, err := keepfile.Write(path, b, keepfile.Options{Perm: 0o600}); err != nil {
-		return c.fail(err)
+		return c.Fail(err)
 	}
 	if cfg, err = federation.LoadConfig(path); err != nil {
-		return c.fail(err)
+		return c.Fail(err)
 	}
-	store := c.store(cfg)
+	store := c.Keys(cfg.Keys, false)
 	keys, err := federation.LoadKeys(cfg.Keys)
 	if err == nil {
 		_, err = keys.New(store, c.Now())
 	}
 	if err != nil {
-		return c.fail(err)
+		return c.Fail(err)
 	}
 	if err := writeClientKeys(cfg, store, c.Now()); err != nil {
-		return c.fail(err)
+		return c.Fail(err)
 	}
 	fmt.Fprintf(c.Stdout, `made %s, the signing key, the key for ID tokens and the TLS client certificate.
 next: put the public keys of the Federation Master (%s), from gematik's publication, into
       %s; then `+"`adv-server federation entity-statement --config %s --serve :8080`"+`
 `, path, cfg.Environment.Master(), cfg.MasterKeys, path)
-	return Clean
+	return tool.Clean
 }
 
 // writeClientKeys makes the key for ID tokens and the TLS client key with its self-signed certificate (A_23194, A_23183).
@@ -128,22 +121,22 @@ func writeClientKeys(cfg federation.Config, store keystore.Store, now time.Time)
 
 // statement writes or serves the Entity Statement.
 func statement(ctx context.Context, c *call) int {
-	out := c.flags.String("out", "", "`file` for the statement; default: standard output")
-	serve := c.flags.String("serve", "", "serve it at this `address`, for example 127.0.0.1:8080 behind a TLS front end")
-	cert := c.flags.String("tls-cert", "", "with --serve: `file` with the TLS certificate")
-	key := c.flags.String("tls-key", "", "with --serve: `file` with the TLS key")
-	force := c.flags.Bool("force", false, "replace the file; the former one is kept")
-	if status, done := c.parse(0, 0); done {
+	out := c.Flags.String("out", "", "`file` for the statement; default: standard output")
+	serve := c.Flags.String("serve", "", "serve it at this `address`, for example 127.0.0.1:8080 behind a TLS front end")
+	cert := c.Flags.String("tls-cert", "", "with --serve: `file` with the TLS certificate")
+	key := c.Flags.String("tls-key", "", "with --serve: `file` with the TLS key")
+	force := c.Flags.Bool("force", false, "replace the file; the former one is kept")
+	if status, done := c.Parse(0, 0); done {
 		return status
 	}
-	cfg, err := federation.LoadConfig(*c.config)
+	cfg, err := federation.LoadConfig(*c.Config)
 	if err != nil {
-		return c.fail(err)
+		return c.Fail(err)
 	}
-	service := &federation.Service{Config: cfg, Store: c.store(cfg), Now: c.Now, Failed: func(err error) { fmt.Fprintf(c.Stderr, "%s: %v\n", c.flags.Name(), err) }}
+	service := &federation.Service{Config: cfg, Store: c.Keys(cfg.Keys, false), Now: c.Now, Failed: func(err error) { fmt.Fprintf(c.Stderr, "%s: %v\n", c.Flags.Name(), err) }}
 	token, _, err := service.Statement()
 	if err != nil {
-		return c.fail(err)
+		return c.Fail(err)
 	}
 	// What others would refuse is not published.
 	s, found := federation.ParseStatement([]byte(token), "the new statement")
@@ -151,26 +144,26 @@ func statement(ctx context.Context, c *call) int {
 		found = append(found, federation.CheckStatement(s, federation.StatementOptions{Source: "the new statement", Now: c.Now()})...)
 	}
 	if found.Worst() == federation.Error {
-		return c.report(found)
+		return c.Report(found)
 	}
 	switch {
 	case *serve != "":
 		return c.serve(ctx, service, *serve, *cert, *key)
 	case *out != "":
 		if _, err := keepfile.Write(*out, []byte(token+"\n"), keepfile.Options{Perm: 0o644, Force: *force, Now: c.Now}); err != nil {
-			return c.fail(err)
+			return c.Fail(err)
 		}
-		return Clean
+		return tool.Clean
 	}
 	fmt.Fprintln(c.Stdout, token)
-	return Clean
+	return tool.Clean
 }
 
 // serve serves until ctx ends.
 func (c *call) serve(ctx context.Context, h http.Handler, address, cert, key string) int {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return c.fail(err)
+		return c.Fail(err)
 	}
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
 	fmt.Fprintf(c.Stdout, "serving %s at %s\n", federation.WellKnown, l.Addr())
@@ -184,49 +177,50 @@ func (c *call) serve(ctx context.Context, h http.Handler, address, cert, key str
 	}()
 	select {
 	case err := <-done:
-		return c.fail(err)
+		return c.Fail(err)
 	case <-ctx.Done():
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		if err := srv.Shutdown(stop); err != nil {
-			return c.fail(err)
+			return c.Fail(err)
 		}
-		return Clean
+		return tool.Clean
 	}
 }
 
 // register writes the form of a first registration or of a change from the live statement.
 func register(ctx context.Context, c *call) int {
-	change := c.args[0] == "change"
-	dir := c.flags.String("out", ".", "`folder` for <member id>.xml")
-	force := c.flags.Bool("force", false, "replace the file; the former one is kept")
-	tu := c.flags.Bool("tu-registered", false, "the service is registered in TU (needed for PU where the records do not say so)")
-	from := c.flags.String("statement", "", "take the statement from this `file` instead of fetching it")
-	if status, done := c.parse(0, 0); done {
+	c.headers()
+	change := c.Name == "change"
+	dir := c.Flags.String("out", ".", "`folder` for <member id>.xml")
+	force := c.Flags.Bool("force", false, "replace the file; the former one is kept")
+	tu := c.Flags.Bool("tu-registered", false, "the service is registered in TU (needed for PU where the records do not say so)")
+	from := c.Flags.String("statement", "", "take the statement from this `file` instead of fetching it")
+	if status, done := c.Parse(0, 0); done {
 		return status
 	}
-	cfg, err := federation.LoadConfig(*c.config)
+	cfg, err := federation.LoadConfig(*c.Config)
 	if err != nil {
-		return c.fail(err)
+		return c.Fail(err)
 	}
 	records := federation.Records{Dir: cfg.Records, Now: c.Now}
 	before, err := records.Load(cfg.Environment)
 	if err != nil {
-		return c.fail(err)
+		return c.Fail(err)
 	}
 	inTU, err := records.Load(federation.TU)
 	if err != nil {
-		return c.fail(err)
+		return c.Fail(err)
 	}
 	switch {
 	case change && before == nil:
-		return c.fail(fmt.Errorf("nothing was registered in %s according to %s; use register", cfg.Environment, cfg.Records))
+		return c.Fail(fmt.Errorf("nothing was registered in %s according to %s; use register", cfg.Environment, cfg.Records))
 	case !change && before != nil:
-		return c.fail(fmt.Errorf("the service is registered in %s already; use change", cfg.Environment))
+		return c.Fail(fmt.Errorf("the service is registered in %s already; use change", cfg.Environment))
 	case cfg.MemberID == "":
-		return c.fail(fmt.Errorf("member_id is missing: ask %s for it, then put it into %s", federation.Office, *c.config))
+		return c.Fail(fmt.Errorf("member_id is missing: ask %s for it, then put it into %s", federation.Office, *c.Config))
 	case cfg.Environment == federation.PU && inTU == nil && !*tu:
-		return c.fail(errors.New("register the service in TU first, or say --tu-registered if that was done elsewhere"))
+		return c.Fail(errors.New("register the service in TU first, or say --tu-registered if that was done elsewhere"))
 	}
 	source := cfg.Service
 	if *from != "" {
@@ -237,10 +231,10 @@ func register(ctx context.Context, c *call) int {
 		if live != nil {
 			fmt.Fprintln(c.Stderr, "nothing was written: the statement has errors")
 		}
-		if status := c.report(found); !unreached(found) {
+		if status := c.Report(found); !unreached(found) {
 			return status
 		}
-		return Unknown
+		return tool.Unknown
 	}
 	form := federation.FromStatement(cfg, live)
 	purpose := federation.First
@@ -249,7 +243,7 @@ func register(ctx context.Context, c *call) int {
 	}
 	var b bytes.Buffer
 	if err := federation.WriteXML(&b, form); err != nil {
-		return c.fail(err)
+		return c.Fail(err)
 	}
 	name := cfg.MemberID + ".xml"
 	parsed, more := federation.ParseXML(b.Bytes(), federation.XMLOptions{Source: name, FileName: name, Kind: cfg.Kind, Purpose: purpose, TURegistered: true, Registered: before})
@@ -260,17 +254,17 @@ func register(ctx context.Context, c *call) int {
 	found = append(found, cfg.Disagreements(form)...)
 	if found.Worst() == federation.Error {
 		fmt.Fprintln(c.Stderr, "nothing was written: the form would be refused")
-		return c.report(found)
+		return c.Report(found)
 	}
 	path := filepath.Join(*dir, name)
 	backup, err := keepfile.Write(path, b.Bytes(), keepfile.Options{Perm: 0o644, Force: *force, Now: c.Now})
 	if err != nil {
-		return c.fail(err)
+		return c.Fail(err)
 	}
 	if err := records.Save(form); err != nil {
-		return c.fail(err)
+		return c.Fail(err)
 	}
-	if status := c.report(found); status != Clean || *c.json {
+	if status := c.Report(found); status != tool.Clean || *c.JSON {
 		return status
 	}
 	fmt.Fprintf(c.Stdout, "wrote %s", path)
@@ -284,100 +278,96 @@ func register(ctx context.Context, c *call) int {
 		}
 	}
 	fmt.Fprintf(c.Stdout, "next: send it as an attachment to %s; it takes about 5 working days. Then run `adv-server federation watch` every hour.\n", federation.Office)
-	return Clean
+	return tool.Clean
 }
 
 // deregister writes the form that takes the service out.
 func deregister(_ context.Context, c *call) int {
-	dir := c.flags.String("out", ".", "`folder` for <member id>.xml")
-	reason := c.flags.String("reason", federation.ReasonUnused, "`reason`")
-	force := c.flags.Bool("force", false, "replace the file; the former one is kept")
-	if status, done := c.parse(0, 0); done {
+	dir := c.Flags.String("out", ".", "`folder` for <member id>.xml")
+	reason := c.Flags.String("reason", federation.ReasonUnused, "`reason`")
+	force := c.Flags.Bool("force", false, "replace the file; the former one is kept")
+	if status, done := c.Parse(0, 0); done {
 		return status
 	}
-	cfg, err := federation.LoadConfig(*c.config)
+	cfg, err := federation.LoadConfig(*c.Config)
 	if err != nil {
-		return c.fail(err)
+		return c.Fail(err)
 	}
 	form := federation.Deregistration(cfg, *reason)
 	var b bytes.Buffer
 	if err := federation.WriteXML(&b, form); err != nil {
-		return c.fail(err)
+		return c.Fail(err)
 	}
 	name := cfg.MemberID + ".xml"
 	_, found := federation.ParseXML(b.Bytes(), federation.XMLOptions{Source: name, FileName: name})
 	if found.Worst() == federation.Error {
 		fmt.Fprintln(c.Stderr, "nothing was written: the form would be refused")
-		return c.report(found)
+		return c.Report(found)
 	}
 	path := filepath.Join(*dir, name)
 	if _, err := keepfile.Write(path, b.Bytes(), keepfile.Options{Perm: 0o644, Force: *force, Now: c.Now}); err != nil {
-		return c.fail(err)
+		return c.Fail(err)
 	}
 	if err := (federation.Records{Dir: cfg.Records, Now: c.Now}).Save(form); err != nil {
-		return c.fail(err)
+		return c.Fail(err)
 	}
 	fmt.Fprintf(c.Stdout, "wrote %s\nnext: send it as an attachment to %s and keep the service running until the office has answered.\n", path, federation.Office)
-	return c.report(found)
+	return c.Report(found)
 }
 
 // watch compares and leaves figures for monitoring.
 func watch(ctx context.Context, c *call) int {
-	metrics := c.flags.String("metrics", "", "write the figures to this `file` for the node exporter's textfile collector")
-	if status, done := c.parse(0, 0); done {
+	c.headers()
+	metrics := c.Flags.String("metrics", "", "write the figures to this `file` for the node exporter's textfile collector")
+	if status, done := c.Parse(0, 0); done {
 		return status
 	}
-	cfg, err := federation.LoadConfig(*c.config)
+	cfg, err := federation.LoadConfig(*c.Config)
 	if err != nil {
-		return c.fail(err)
+		return c.Fail(err)
 	}
 	registered, err := (federation.Records{Dir: cfg.Records, Now: c.Now}).Load(cfg.Environment)
 	if err != nil {
-		return c.fail(err)
+		return c.Fail(err)
 	}
 	if registered == nil {
-		return c.fail(fmt.Errorf("nothing was registered in %s according to %s", cfg.Environment, cfg.Records))
+		return c.Fail(fmt.Errorf("nothing was registered in %s according to %s", cfg.Environment, cfg.Records))
 	}
-	b, err := readFile(cfg.MasterKeys)
+	b, err := tool.ReadFile(cfg.MasterKeys, federation.MaxStatement)
 	if err != nil {
-		return c.fail(fmt.Errorf("keys of the Federation Master: %w; next: take them from gematik's publication, the first download is not to be trusted", err))
+		return c.Fail(fmt.Errorf("keys of the Federation Master: %w; next: take them from gematik's publication, the first download is not to be trusted", err))
 	}
 	masterKeys, err := federation.ParseMasterKeys(b)
 	if err != nil {
-		return c.fail(err)
+		return c.Fail(err)
 	}
 	keys, err := federation.LoadKeys(cfg.Keys)
 	if err != nil {
-		return c.fail(err)
+		return c.Fail(err)
 	}
-	r := federation.Watch(ctx, federation.WatchConfig{Registered: registered, MasterKeys: masterKeys, Keys: keys, Client: c.Client, Header: c.header, Now: c.Now()})
+	r := federation.Watch(ctx, federation.WatchConfig{Registered: registered, MasterKeys: masterKeys, Keys: keys, Client: c.client, Header: c.header, Now: c.Now()})
 	if err := keys.Deposit(r.Known, c.Now()); err != nil {
-		return c.fail(err)
+		return c.Fail(err)
 	}
 	if *metrics != "" {
 		if err := writeMetrics(*metrics, r, c.Now()); err != nil {
-			return c.fail(err)
+			return c.Fail(err)
 		}
 	}
 	status := c.watched(r)
 	if !r.Reached {
-		return Unknown
+		return tool.Unknown
 	}
 	return status
 }
 
 // watched writes the report.
 func (c *call) watched(r federation.Report) int {
-	if *c.json {
-		enc := json.NewEncoder(c.Stdout)
-		enc.SetIndent("", "  ")
-		if err := enc.Encode(r); err != nil {
-			return c.fail(err)
+	if *c.JSON {
+		if err := c.WriteJSON(r); err != nil {
+			return c.Fail(err)
 		}
-		if r.Findings.Worst() == federation.Error {
-			return Found
-		}
-		return Clean
+		return tool.Status(r.Findings)
 	}
 	for _, l := range []struct {
 		what string
@@ -390,7 +380,7 @@ func (c *call) watched(r federation.Report) int {
 	if len(r.Known) > 0 {
 		fmt.Fprintf(c.Stdout, "keys known to the Federation Master: %s\n", strings.Join(r.Known, ", "))
 	}
-	return c.report(r.Findings)
+	return c.Report(r.Findings)
 }
 
 // writeMetrics writes the figures of a watch.
@@ -423,28 +413,28 @@ func writeMetrics(path string, r federation.Report, now time.Time) error {
 
 // keys lists the signing keys or makes the next one.
 func keys(_ context.Context, c *call) int {
-	if status, done := c.parse(0, 1); done {
+	if status, done := c.Parse(0, 1); done {
 		return status
 	}
-	cfg, err := federation.LoadConfig(*c.config)
+	cfg, err := federation.LoadConfig(*c.Config)
 	if err != nil {
-		return c.fail(err)
+		return c.Fail(err)
 	}
 	keys, err := federation.LoadKeys(cfg.Keys)
 	if err != nil {
-		return c.fail(err)
+		return c.Fail(err)
 	}
 	now := c.Now()
-	switch c.flags.Arg(0) {
+	switch c.Flags.Arg(0) {
 	case "":
 	case "new":
-		k, err := keys.New(c.store(cfg), now)
+		k, err := keys.New(c.Keys(cfg.Keys, false), now)
 		if err != nil {
-			return c.fail(err)
+			return c.Fail(err)
 		}
 		fmt.Fprintf(c.Stdout, "made key %s; it is published from the next statement on and signs when the Federation Master has known it for 24 hours\nnext: `adv-server federation change`, and send the file\n", k.Public.KID)
 	default:
-		return c.fail(fmt.Errorf("unknown word %q: say nothing, or new", c.flags.Arg(0)))
+		return c.Fail(fmt.Errorf("unknown word %q: say nothing, or new", c.Flags.Arg(0)))
 	}
 	current, currentErr := keys.Current(now)
 	for _, k := range keys.Published(now) {
@@ -458,7 +448,7 @@ func keys(_ context.Context, c *call) int {
 		fmt.Fprintf(c.Stdout, "%s  made %s  ends %s  %s\n", k.Public.KID, k.Created.Format(time.DateOnly), k.Ends().Format(time.DateOnly), state)
 	}
 	if currentErr != nil {
-		return c.fail(currentErr)
+		return c.Fail(currentErr)
 	}
-	return Clean
+	return tool.Clean
 }

@@ -22,6 +22,7 @@ import (
 
 	"ktradv/internal/req"
 	"ktradv/server/federation"
+	"ktradv/server/internal/tool"
 	"ktradv/server/keystore"
 	"ktradv/server/tisim/fedmaster"
 )
@@ -71,7 +72,7 @@ func ask(bool) ([]byte, error) { return []byte(secret), nil }
 func (b *bench) run(status int, args ...string) string {
 	b.t.Helper()
 	var out, errs bytes.Buffer
-	env := Env{Stdout: &out, Stderr: &errs, Client: b.net, Now: func() time.Time { return b.now }, Passphrase: ask}
+	env := Env{tool.Env{Stdout: &out, Stderr: &errs, Now: func() time.Time { return b.now }, Passphrase: ask}, b.net}
 	if args[0] != "init" {
 		args = append([]string{args[0], "-config", b.config()}, args[1:]...)
 	}
@@ -123,7 +124,7 @@ func newBench(t *testing.T, env federation.Environment) *bench {
 		t.Fatal(err)
 	}
 	b.net.set(env.Master(), b.master)
-	b.run(Clean, "init", "-dir", b.dir, "-environment", string(env), "-service", service, "-organisation", "Test Kasse", "-name", "AdV Test Kasse",
+	b.run(tool.Clean, "init", "-dir", b.dir, "-environment", string(env), "-service", service, "-organisation", "Test Kasse", "-name", "AdV Test Kasse",
 		"-email", "adv@kasse.example", "-member-id", "FDkasse0001"+string(env), "-group", "ORG-1234:BT-5678", "-vfs", "VFS_KASSE_1",
 		"-redirect", service+"/federation/callback", "-scope", "urn:telematik:versicherter")
 	if err := os.WriteFile(filepath.Join(b.dir, "federation-master.jwks"), b.master.PublicKeys(), 0o600); err != nil {
@@ -136,7 +137,7 @@ func newBench(t *testing.T, env federation.Environment) *bench {
 // register brings the service to a registration in force.
 func (b *bench) register() {
 	b.t.Helper()
-	b.run(Clean, "register", "-out", b.dir)
+	b.run(tool.Clean, "register", "-out", b.dir)
 	if err := b.mail("FDkasse0001TU.xml"); err != nil {
 		b.t.Fatal(err)
 	}
@@ -151,10 +152,10 @@ func TestRegistration(t *testing.T) {
 	if out, err := exec.Command("xmllint", "--noout", xml).CombinedOutput(); err != nil && !errors.Is(err, exec.ErrNotFound) {
 		t.Errorf("xmllint: %s", out)
 	}
-	if out := b.run(Clean, "check", xml); !strings.Contains(out, "0 errors") {
+	if out := b.run(tool.Clean, "check", xml); !strings.Contains(out, "0 errors") {
 		t.Error(out)
 	}
-	out := b.run(Clean, "watch", "-metrics", filepath.Join(b.dir, "adv.prom"))
+	out := b.run(tool.Clean, "watch", "-metrics", filepath.Join(b.dir, "adv.prom"))
 	if !strings.Contains(out, "keys known to the Federation Master") || !strings.Contains(out, "0 errors, 0 warnings") {
 		t.Error(out)
 	}
@@ -163,40 +164,40 @@ func TestRegistration(t *testing.T) {
 		t.Errorf("%s %v", prom, err)
 	}
 	// A second registration and a change without a registration are refused.
-	b.run(Unknown, "register", "-out", b.dir)
+	b.run(tool.Unknown, "register", "-out", b.dir)
 
 	// Drift: the service publishes what nobody registered.
 	b.edit("/federation/callback", "/federation/elsewhere")
 	b.publish()
-	out = b.run(Found, "watch")
+	out = b.run(tool.Found, "watch")
 	for _, want := range []string{"ES-REDIRECT-MEHR", "ES-REDIRECT-FEHLT", "to do:"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%s is missing in\n%s", want, out)
 		}
 	}
-	out = b.run(Unknown, "change", "-out", b.dir) // the file exists
+	out = b.run(tool.Unknown, "change", "-out", b.dir) // the file exists
 	if !strings.Contains(out, "--force") {
 		t.Error(out)
 	}
-	out = b.run(Clean, "change", "-out", b.dir, "-force")
+	out = b.run(tool.Clean, "change", "-out", b.dir, "-force")
 	if !strings.Contains(out, `without "https://adv.kasse.example/federation/callback"`) || !strings.Contains(out, "the former one is") {
 		t.Error(out)
 	}
 	// Sent, but not yet in force: the watch sees what the Master still publishes.
-	if out = b.run(Found, "watch"); !strings.Contains(out, "FM-REDIRECT") {
+	if out = b.run(tool.Found, "watch"); !strings.Contains(out, "FM-REDIRECT") {
 		t.Error(out)
 	}
 	if err := b.mail("FDkasse0001TU.xml"); err != nil {
 		t.Fatal(err)
 	}
-	b.run(Clean, "watch")
+	b.run(tool.Clean, "watch")
 
 	// The end.
-	b.run(Clean, "deregister", "-out", b.dir, "-force")
+	b.run(tool.Clean, "deregister", "-out", b.dir, "-force")
 	if err := b.mail("FDkasse0001TU.xml"); err != nil {
 		t.Fatal(err)
 	}
-	b.run(Unknown, "watch") // nothing registered any more
+	b.run(tool.Unknown, "watch") // nothing registered any more
 }
 
 // TestRotation: a new key is published, deposited and known for a day before it signs (A_23185-01, A_24607).
@@ -204,7 +205,7 @@ func TestRotation(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, federation.TU)
 	b.register()
-	b.run(Clean, "watch")
+	b.run(tool.Clean, "watch")
 	signer := func() string {
 		token, _, err := b.service.Statement()
 		if err != nil {
@@ -218,17 +219,17 @@ func TestRotation(t *testing.T) {
 	if signer() != first {
 		t.Fatal("the successor signs before anybody knows it")
 	}
-	if out := b.run(Clean, "keys"); strings.Count(out, "\n") != 2 || !strings.Contains(out, "not yet known") {
+	if out := b.run(tool.Clean, "keys"); strings.Count(out, "\n") != 2 || !strings.Contains(out, "not yet known") {
 		t.Fatalf("no successor 30 days ahead:\n%s", out)
 	}
-	if out := b.run(Clean, "watch"); !strings.Contains(out, "ES-KID-MEHR") {
+	if out := b.run(tool.Clean, "watch"); !strings.Contains(out, "ES-KID-MEHR") {
 		t.Fatalf("the watch does not ask for a change:\n%s", out)
 	}
-	b.run(Clean, "change", "-out", b.dir, "-force")
+	b.run(tool.Clean, "change", "-out", b.dir, "-force")
 	if err := b.mail("FDkasse0001TU.xml"); err != nil {
 		t.Fatal(err)
 	}
-	b.run(Clean, "watch")
+	b.run(tool.Clean, "watch")
 	b.now = b.now.Add(federation.KeyNotice - time.Minute)
 	if signer() != first {
 		t.Fatal("the successor signs before 24 hours are over")
@@ -237,7 +238,7 @@ func TestRotation(t *testing.T) {
 	if signer() == first {
 		t.Fatal("the successor does not sign after 24 hours")
 	}
-	if out := b.run(Clean, "watch"); !strings.Contains(out, "0 errors") {
+	if out := b.run(tool.Clean, "watch"); !strings.Contains(out, "0 errors") {
 		t.Error(out)
 	}
 }
@@ -252,11 +253,11 @@ func TestSignerUnknown(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b.run(Clean, "init", "-dir", b.dir, "-environment", "TU", "-service", service, "-organisation", "Test Kasse", "-name", "AdV Test Kasse",
+	b.run(tool.Clean, "init", "-dir", b.dir, "-environment", "TU", "-service", service, "-organisation", "Test Kasse", "-name", "AdV Test Kasse",
 		"-email", "adv@kasse.example", "-member-id", "FDkasse0001TU", "-group", "ORG-1234:BT-5678", "-vfs", "VFS_KASSE_1",
 		"-redirect", service+"/federation/callback", "-scope", "urn:telematik:versicherter")
 	b.publish()
-	if out := b.run(Found, "watch"); !strings.Contains(out, "every login fails") {
+	if out := b.run(tool.Found, "watch"); !strings.Contains(out, "every login fails") {
 		t.Error(out)
 	}
 }
@@ -267,10 +268,10 @@ func TestMasterFaults(t *testing.T) {
 		status int
 		text   string
 	}{
-		fedmaster.Down: {Unknown, "ES-HTTP"}, fedmaster.Page: {Unknown, "HTML"}, fedmaster.BadSignature: {Unknown, "FM-AUSSAGE"},
-		fedmaster.OtherKey: {Unknown, "puk_unknown"}, fedmaster.Expired: {Unknown, "expired"}, fedmaster.OtherSubject: {Unknown, "speaks about"},
-		fedmaster.ForeignURLs: {Unknown, "not an https address of the Federation Master itself"}, fedmaster.NotListed: {Found, "FM-LISTE"},
-		fedmaster.OldKeys: {Found, "FM-KEY"},
+		fedmaster.Down: {tool.Unknown, "ES-HTTP"}, fedmaster.Page: {tool.Unknown, "HTML"}, fedmaster.BadSignature: {tool.Unknown, "FM-AUSSAGE"},
+		fedmaster.OtherKey: {tool.Unknown, "puk_unknown"}, fedmaster.Expired: {tool.Unknown, "expired"}, fedmaster.OtherSubject: {tool.Unknown, "speaks about"},
+		fedmaster.ForeignURLs: {tool.Unknown, "not an https address of the Federation Master itself"}, fedmaster.NotListed: {tool.Found, "FM-LISTE"},
+		fedmaster.OldKeys: {tool.Found, "FM-KEY"},
 	} {
 		t.Run(fmt.Sprint(fault), func(t *testing.T) {
 			t.Parallel()
@@ -281,12 +282,12 @@ func TestMasterFaults(t *testing.T) {
 				t.Errorf("%q is missing in\n%s", want.text, out)
 			}
 			b.master.SetFault(fedmaster.None)
-			b.run(Clean, "watch")
+			b.run(tool.Clean, "watch")
 		})
 	}
 	b := newBench(t, federation.TU)
-	b.run(Clean, "register", "-out", b.dir) // never sent
-	if out := b.run(Unknown, "watch"); !strings.Contains(out, "FM-UNBEKANNT") {
+	b.run(tool.Clean, "register", "-out", b.dir) // never sent
+	if out := b.run(tool.Unknown, "watch"); !strings.Contains(out, "FM-UNBEKANNT") {
 		t.Error(out)
 	}
 }
@@ -296,15 +297,15 @@ func TestTUBeforePU(t *testing.T) {
 	t.Parallel()
 	req.Covers(t, "FED-07", "FED-09")
 	b := newBench(t, federation.PU)
-	if out := b.run(Unknown, "register", "-out", b.dir); !strings.Contains(out, "TU first") {
+	if out := b.run(tool.Unknown, "register", "-out", b.dir); !strings.Contains(out, "TU first") {
 		t.Error(out)
 	}
-	b.run(Clean, "register", "-out", b.dir, "-tu-registered")
+	b.run(tool.Clean, "register", "-out", b.dir, "-tu-registered")
 	if err := b.mail("FDkasse0001PU.xml"); err != nil {
 		t.Error(err)
 	}
 	b.edit("VFS_KASSE_1", "KASSE_1")
-	if out := b.run(Unknown, "entity-statement"); !strings.Contains(out, "vfsbestaetigung") {
+	if out := b.run(tool.Unknown, "entity-statement"); !strings.Contains(out, "vfsbestaetigung") {
 		t.Error(out)
 	}
 }
@@ -333,22 +334,22 @@ func TestLiveService(t *testing.T) {
 		status int
 		text   string
 	}{
-		"right":     {b.service, Clean, "0 errors"},
-		"not found": {http.NotFoundHandler(), Found, "ES-HTTP"},
-		"login":     {reply(302, "text/html", "https://login.example", ""), Found, "redirected"},
-		"bot page":  {reply(200, "text/html", "", "<html>Are you human?"), Found, "HTML"},
-		"type":      {reply(200, "application/jwt", "", token), Found, "ES-CTYPE"},
-		"endless":   {reply(200, federation.ContentType, "", strings.Repeat("a", federation.MaxStatement+1)), Found, "longer than"},
+		"right":     {b.service, tool.Clean, "0 errors"},
+		"not found": {http.NotFoundHandler(), tool.Found, "ES-HTTP"},
+		"login":     {reply(302, "text/html", "https://login.example", ""), tool.Found, "redirected"},
+		"bot page":  {reply(200, "text/html", "", "<html>Are you human?"), tool.Found, "HTML"},
+		"type":      {reply(200, "application/jwt", "", token), tool.Found, "ES-CTYPE"},
+		"endless":   {reply(200, federation.ContentType, "", strings.Repeat("a", federation.MaxStatement+1)), tool.Found, "longer than"},
 	} {
 		b.net.set(service, c.h)
 		if out := b.run(c.status, "check", service); !strings.Contains(out, c.text) {
 			t.Errorf("%s: %q is missing in\n%s", name, c.text, out)
 		}
 	}
-	if out := b.run(Unknown, "check", "https://nobody.example"); !strings.Contains(out, "ES-NETZ") {
+	if out := b.run(tool.Unknown, "check", "https://nobody.example"); !strings.Contains(out, "ES-NETZ") {
 		t.Error(out)
 	}
-	if out := b.run(Unknown, "check", filepath.Join(b.dir, "nothing.xml")); !strings.Contains(out, "ES-DATEI") {
+	if out := b.run(tool.Unknown, "check", filepath.Join(b.dir, "nothing.xml")); !strings.Contains(out, "ES-DATEI") {
 		t.Error(out)
 	}
 }
@@ -357,7 +358,7 @@ func TestLiveService(t *testing.T) {
 func TestSecondLibrary(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, federation.TU)
-	token := strings.TrimSpace(b.run(Clean, "entity-statement"))
+	token := strings.TrimSpace(b.run(tool.Clean, "entity-statement"))
 	msg, err := jws.ParseString(token)
 	if err != nil {
 		t.Fatal(err)
@@ -402,18 +403,18 @@ func TestNothingOverwritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	env := Env{Stdout: &out, Stderr: &out, Client: b.net, Now: func() time.Time { return b.now }, Passphrase: ask}
+	env := Env{tool.Env{Stdout: &out, Stderr: &out, Now: func() time.Time { return b.now }, Passphrase: ask}, b.net}
 	if got := Run(context.Background(), env, []string{"init", "-dir", b.dir, "-environment", "TU", "-service", service, "-organisation", "Other", "-name", "Other",
-		"-email", "adv@kasse.example", "-group", "ORG-1234:BT-5678", "-redirect", service + "/cb"}); got != Unknown || !strings.Contains(out.String(), "exists already") {
+		"-email", "adv@kasse.example", "-group", "ORG-1234:BT-5678", "-redirect", service + "/cb"}); got != tool.Unknown || !strings.Contains(out.String(), "exists already") {
 		t.Errorf("%d %s", got, &out)
 	}
 	if after, _ := os.ReadFile(b.config()); !bytes.Equal(before, after) {
 		t.Error("the configuration was replaced")
 	}
 	file := filepath.Join(b.dir, "es.jws")
-	b.run(Clean, "entity-statement", "-out", file)
-	b.run(Unknown, "entity-statement", "-out", file)
-	b.run(Clean, "entity-statement", "-out", file, "-force")
+	b.run(tool.Clean, "entity-statement", "-out", file)
+	b.run(tool.Unknown, "entity-statement", "-out", file)
+	b.run(tool.Clean, "entity-statement", "-out", file, "-force")
 	if kept, _ := filepath.Glob(file + ".*.bak"); len(kept) != 1 {
 		t.Errorf("kept: %v", kept)
 	}
@@ -423,7 +424,7 @@ func TestNothingOverwritten(t *testing.T) {
 func TestSecretsStay(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, federation.TU)
-	all := b.run(Clean, "entity-statement") + b.run(Clean, "register", "-out", b.dir) + b.run(Clean, "keys") + b.run(Clean, "keys", "new")
+	all := b.run(tool.Clean, "entity-statement") + b.run(tool.Clean, "register", "-out", b.dir) + b.run(tool.Clean, "keys") + b.run(tool.Clean, "keys", "new")
 	form, _ := os.ReadFile(filepath.Join(b.dir, "FDkasse0001TU.xml"))
 	all += string(form)
 	if strings.Contains(all, "PRIVATE") || strings.Contains(all, secret) || strings.Contains(all, `"d":`) {
@@ -443,8 +444,8 @@ func TestSecretsStay(t *testing.T) {
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	env := Env{Stdout: &out, Stderr: &out, Now: time.Now}
-	for args, want := range map[string]int{"": Unknown, "help": Clean, "nonsense": Unknown, "check": Unknown, "check -h": Clean, "check -nonsense x": Unknown} {
+	env := Env{Env: tool.Env{Stdout: &out, Stderr: &out, Now: time.Now}}
+	for args, want := range map[string]int{"": tool.Unknown, "help": tool.Clean, "nonsense": tool.Unknown, "check": tool.Unknown, "check -h": tool.Clean, "check -nonsense x": tool.Unknown} {
 		if got := Run(context.Background(), env, strings.Fields(args)); got != want {
 			t.Errorf("%q: %d, want %d", args, got, want)
 		}
@@ -470,7 +471,7 @@ func TestServe(t *testing.T) {
 	done := make(chan int, 1)
 	go func() {
 		defer pw.Close()
-		done <- Run(ctx, Env{Stdout: pw, Stderr: os.Stderr, Client: b.net, Now: func() time.Time { return b.now }, Passphrase: ask}, []string{"entity-statement", "-config", b.config(), "-serve", "127.0.0.1:0"})
+		done <- Run(ctx, Env{tool.Env{Stdout: pw, Stderr: os.Stderr, Now: func() time.Time { return b.now }, Passphrase: ask}, b.net}, []string{"entity-statement", "-config", b.config(), "-serve", "127.0.0.1:0"})
 	}()
 	buf := make([]byte, 256)
 	n, err := pr.Read(buf)
@@ -487,7 +488,7 @@ func TestServe(t *testing.T) {
 		t.Errorf("%d %v", resp.StatusCode, resp.Header)
 	}
 	stop()
-	if got := <-done; got != Clean {
+	if got := <-done; got != tool.Clean {
 		t.Errorf("status %d", got)
 	}
 }
