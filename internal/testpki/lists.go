@@ -183,13 +183,14 @@ func (p *PKI) WriteList(l List, signer X509Authority, faults ...ListFault) ([]by
 	if has(ListNoTransform) {
 		transforms = ""
 	}
+	contentDigest := digest(open + content + end)
 	info := func(ds string) string {
 		reference := func(attributes, transforms, value string) string {
 			return `<ds:Reference` + attributes + `><ds:Transforms>` + transforms + `<ds:Transform Algorithm="` + c14n + `"></ds:Transform></ds:Transforms><ds:DigestMethod Algorithm="` +
 				sha256A + `"></ds:DigestMethod><ds:DigestValue>` + value + `</ds:DigestValue></ds:Reference>`
 		}
 		return `<ds:SignedInfo` + ds + `><ds:CanonicalizationMethod Algorithm="` + c14n + `"></ds:CanonicalizationMethod><ds:SignatureMethod Algorithm="` + method +
-			`"></ds:SignatureMethod>` + reference(` Id="ref-1" URI=""`, transforms, digest(open+content+end)) +
+			`"></ds:SignatureMethod>` + reference(` Id="ref-1" URI=""`, transforms, contentDigest) +
 			reference(` Type="http://uri.etsi.org/01903#SignedProperties" URI="#props-1"`, "", digest(props(` xmlns:xades="`+nsXAdES+`"`, dsDecl))) + `</ds:SignedInfo>`
 	}
 	toSign := info(dsDecl)
