@@ -60,6 +60,7 @@ type SignedData struct {
 
 	digests digests // of the content, as far as they were needed
 	space   struct {
+		unsigned     bool // a message without a signature is read, too
 		algorithms   [2]ber.OID
 		certificates [2][]byte
 		ocsp         [1][]byte

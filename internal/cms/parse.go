@@ -53,6 +53,17 @@ func Parse(data []byte) (*SignedData, error) {
 	return sd, nil
 }
 
+// ParseCertificates reads the certificates of a message that may be unsigned: the form in which a certification authority
+// answers (.p7c, "certs-only"). They are as they are encoded, in their order; who issued them is for the caller to find out.
+func ParseCertificates(data []byte) ([][]byte, error) {
+	sd := new(SignedData)
+	sd.space.unsigned = true
+	if err := sd.parse(data); err != nil {
+		return nil, err
+	}
+	return sd.Certificates, nil
+}
+
 func (sd *SignedData) parse(data []byte) error {
 	in := ber.New(data)
 	outer, err := in.Read(ber.Sequence)
@@ -243,7 +254,7 @@ func (sd *SignedData) readTail(in *ber.Input, next func() (ber.Element, bool, er
 	if sd.Signers, err = readSigners(sd.Signers, &set); err != nil {
 		return err
 	}
-	if len(sd.Signers) == 0 {
+	if len(sd.Signers) == 0 && !sd.space.unsigned {
 		return fmt.Errorf("%w: no signature", ErrMalformed)
 	}
 	if _, more, err := next(); more || err != nil {
