@@ -175,6 +175,22 @@ func TestParsePublicKey(t *testing.T) {
 	eachCurve(t, func(t *testing.T, c *Curve, s slow) {
 		good := mustKey(t, c, 4).Public()
 		edit := func(f func(b []byte) []byte) []byte { return f(good.Bytes()) }
+		raw := func(x, y *big.Int) []byte {
+			width := new(big.Int).Lsh(big.NewInt(1), uint(8*c.size))
+			return append([]byte{4}, append(fill(c, new(big.Int).Mod(x, width)), fill(c, new(big.Int).Mod(y, width))...)...)
+		}
+		small, none := s.nearX(t, big.NewInt(0), 1), new(big.Int)
+		for none.Set(small.x); s.withX(none) != nil; {
+			none.Add(none, big.NewInt(1))
+		}
+		lowY := s.base()
+		for new(big.Int).Add(lowY.y, s.p).BitLen() > 8*c.size { // about every third point is low enough
+			lowY = s.plus(lowY, s.base())
+		}
+		other := newSlow(&rfc5639.Domains[0])
+		if c == P256r1() {
+			other = newSlow(&rfc5639.Domains[1])
+		}
 		flip := func(i int) func([]byte) []byte { return func(b []byte) []byte { b[i] ^= 1; return b } }
 		for _, tc := range []struct {
 			name string
@@ -196,6 +212,13 @@ func TestParsePublicKey(t *testing.T) {
 			{"x = p", edit(func(b []byte) []byte { s.p.FillBytes(b[1 : 1+c.size]); return b }), ErrEncoding},
 			{"y = p", edit(func(b []byte) []byte { s.p.FillBytes(b[1+c.size:]); return b }), ErrEncoding},
 			{"all ones", append([]byte{4}, bytes.Repeat([]byte{0xff}, 2*c.size)...), ErrEncoding},
+			{"x + p of a point with small x", raw(new(big.Int).Add(small.x, s.p), small.y), ErrEncoding},
+			{"y + p of a point with small y", raw(lowY.x, new(big.Int).Add(lowY.y, s.p)), ErrEncoding},
+			{"small x", raw(small.x, small.y), nil},
+			{"small y", raw(lowY.x, lowY.y), nil},
+			{"x = p-1 with any y", raw(new(big.Int).Sub(s.p, big.NewInt(1)), small.y), ErrNotOnCurve},
+			{"x without a point", raw(none, small.y), ErrNotOnCurve},
+			{"base point of another curve", raw(other.gx, other.gy), ErrNotOnCurve},
 			{"compressed", append([]byte{2 + good.raw[2*c.size]&1}, good.raw[1:1+c.size]...), ErrEncoding},
 			{"hybrid", edit(func(b []byte) []byte { b[0] = 6 + b[2*c.size]&1; return b }), ErrEncoding},
 			{"infinity", []byte{0}, ErrEncoding},
@@ -365,76 +388,6 @@ func derInt(v *big.Int) []byte {
 		b = append([]byte{0}, b...)
 	}
 	return append(derHeader(2, len(b)), b...)
-}
-
-// TestRAboveOrder: x of a nonce point may lie between n and p; such a signature is valid for r = x - n.
-func TestRAboveOrder(t *testing.T) {
-	t.Parallel()
-	c, s := P256r1(), newSlow(&rfc5639.Domains[0])
-	// Look for a point with n <= x < p.
-	x := new(big.Int).Set(s.n)
-	var point *PublicKey
-	for point == nil {
-		rhs := new(big.Int).Exp(x, big.NewInt(3), s.p)
-		rhs.Add(rhs, new(big.Int).Mul(s.a, x)).Add(rhs, s.b).Mod(rhs, s.p)
-		if y := new(big.Int).ModSqrt(rhs, s.p); y != nil {
-			point, _ = ParsePublicKey(c, append(append([]byte{4}, fill(c, x)...), fill(c, y)...))
-			if point == nil {
-				t.Fatal("square root found but point refused")
-			}
-			break
-		}
-		x.Add(x, big.NewInt(1))
-	}
-	// Choose Q = r^-1 (s·R - e·G) with r = x - n, so that (r, s) is a signature of e under Q whose point is R.
-	r := new(big.Int).Sub(x, s.n)
-	if r.Sign() == 0 {
-		t.Fatal("r is zero, the search must go on")
-	}
-	sv, e := big.NewInt(0xabcdef), big.NewInt(0x123456)
-	y := new(big.Int).SetBytes(point.raw[1+c.size:])
-	ax, ay := s.mult(sv, x, y)
-	bx, by := s.mult(new(big.Int).Sub(s.n, e), s.gx, s.gy)
-	qx, qy := s.add(ax, ay, bx, by)
-	qx, qy = s.mult(new(big.Int).ModInverse(r, s.n), qx, qy)
-	q, err := ParsePublicKey(c, append(append([]byte{4}, fill(c, qx)...), fill(c, qy)...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !q.Verify(fill(c, e), append(fill(c, r), fill(c, sv)...)) {
-		t.Error("signature with x >= n refused")
-	}
-	if q.Verify(fill(c, e), append(fill(c, x), fill(c, sv)...)) {
-		t.Error("r not below the order accepted")
-	}
-}
-
-func TestECDH(t *testing.T) {
-	t.Parallel()
-	eachCurve(t, func(t *testing.T, c *Curve, s slow) {
-		a, b := mustKey(t, c, 9), mustKey(t, c, 10)
-		ab, err1 := a.ECDH(b.Public())
-		ba, err2 := b.ECDH(a.Public())
-		if err1 != nil || err2 != nil || !bytes.Equal(ab, ba) || len(ab) != c.size {
-			t.Fatalf("ECDH disagrees: %x %v, %x %v", ab, err1, ba, err2)
-		}
-		raw := b.Public().raw
-		x, _ := s.mult(new(big.Int).SetBytes(a.Bytes()), new(big.Int).SetBytes(raw[1:1+c.size]), new(big.Int).SetBytes(raw[1+c.size:]))
-		if !bytes.Equal(ab, fill(c, x)) {
-			t.Errorf("ECDH %x, want %x", ab, x)
-		}
-		for _, foreign := range []*Curve{P256r1(), P384r1(), P512r1()} {
-			if foreign == c {
-				continue
-			}
-			if _, err := a.ECDH(mustKey(t, foreign, 11).Public()); !errors.Is(err, ErrCurve) {
-				t.Errorf("key of %v accepted: %v", foreign, err)
-			}
-		}
-		if _, err := a.ECDH(nil); !errors.Is(err, ErrCurve) {
-			t.Errorf("no peer: %v", err)
-		}
-	})
 }
 
 // constantReader repeats one octet and counts.

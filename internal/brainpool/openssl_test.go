@@ -47,26 +47,8 @@ func TestAgainstOpenSSL(t *testing.T) {
 	}
 	eachCurve(t, func(t *testing.T, c *Curve, _ slow) {
 		dir := t.TempDir()
-		write := func(name string, b []byte) {
-			t.Helper()
-			if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		writePEM := func(name, kind string, v any) {
-			t.Helper()
-			der, err := asn1.Marshal(v)
-			if err != nil {
-				t.Fatal(err)
-			}
-			write(name, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
-		}
 		ours := mustKey(t, c, 20)
-		var spki subjectPublicKey
-		spki.Algorithm.Algorithm, spki.Algorithm.Curve = oidECPublicKey, c.OID()
-		spki.Key = asn1.BitString{Bytes: ours.Public().Bytes(), BitLength: 8 * len(ours.Public().Bytes())}
-		writePEM("ours.pub", "PUBLIC KEY", spki)
-		writePEM("ours.key", "EC PRIVATE KEY", ecPrivateKey{1, ours.Bytes(), c.OID(), spki.Key})
+		write(t, dir, "ours.pub", pemPublicKey(t, ours.Public()))
 
 		// A key of OpenSSL.
 		openssl(t, dir, false, "ecparam", "-name", c.Name(), "-genkey", "-noout", "-out", "theirs.key")
@@ -91,12 +73,12 @@ func TestAgainstOpenSSL(t *testing.T) {
 		// The token that the card signs without a hash is among the messages; OpenSSL takes it as the digest.
 		digest := sha256.Sum256([]byte("message"))
 		for _, e := range [][]byte{digest[:], bytes.Repeat([]byte{0x5a}, 25), bytes.Repeat([]byte{0xff}, 64)} {
-			write("digest", e)
+			write(t, dir, "digest", e)
 			der, err := ours.SignASN1(nil, e)
 			if err != nil {
 				t.Fatal(err)
 			}
-			write("sig", der)
+			write(t, dir, "sig", der)
 			openssl(t, dir, false, "pkeyutl", "-verify", "-pubin", "-inkey", "ours.pub", "-in", "digest", "-sigfile", "sig")
 			openssl(t, dir, true, "pkeyutl", "-verify", "-pubin", "-inkey", "theirs.pub", "-in", "digest", "-sigfile", "sig")
 			sig := openssl(t, dir, false, "pkeyutl", "-sign", "-inkey", "theirs.key", "-in", "digest")

@@ -24,8 +24,8 @@ func PrecomputeVartime(key *PublicKey, size TableSize) *Table {
 	return &Table{key, c.group.precomputeVartime(key.point, size.layout(8*c.size)), tableBytes(c, size)}
 }
 
-// tableBytes returns the memory of a table: its entries of two coordinates, and some for the rest.
-func tableBytes(c *Curve, size TableSize) int { return size.layout(8*c.size).entries()*2*c.size + 192 }
+// tableBytes returns the memory of a table: its entries of two coordinates, and some for the rest with the key.
+func tableBytes(c *Curve, size TableSize) int { return size.layout(8*c.size).entries()*2*c.size + 384 }
 
 // Key returns the key that the table belongs to.
 func (t *Table) Key() *PublicKey { return t.key }
