@@ -324,6 +324,9 @@ func (p *parser) element() (*Node, error) {
 		case p.at >= len(p.in):
 			return nil, p.fail("end inside an element")
 		case p.has("</"):
+			if open == nil {
+				return nil, p.fail("end tag of nothing")
+			}
 			p.at += 2
 			prefix, local, err := p.qName()
 			if err != nil {
@@ -487,6 +490,8 @@ func (p *parser) attribute(n *Node) error {
 	}
 	p.at++ // the quote
 	switch {
+	case (prefix == "xmlns" || prefix == "" && local == "xmlns") && value != "" && !absolute(value):
+		return p.fail("namespace declaration: relative") // has no canonical form (Canonical XML 1.0 chapter 1.3)
 	case prefix == "xmlns" && (local == "xmlns" || value == "" || value == xmlnsSpace || (local == "xml") != (value == xmlSpace)),
 		prefix == "" && local == "xmlns" && (value == xmlnsSpace || value == xmlSpace):
 		return p.fail("namespace declaration")
@@ -505,6 +510,22 @@ func (p *parser) attribute(n *Node) error {
 		n.Attributes = append(n.Attributes, Attribute{prefix: prefix, Local: local, Value: value})
 	}
 	return nil
+}
+
+// absolute reports whether an address has a scheme (RFC 3986 chapter 3.1).
+func absolute(s string) bool {
+	for i := range len(s) {
+		b := s[i] | 0x20
+		switch {
+		case b >= 'a' && b <= 'z':
+		case i > 0 && s[i] == ':':
+			return true
+		case i > 0 && (s[i] >= '0' && s[i] <= '9' || s[i] == '+' || s[i] == '-' || s[i] == '.'):
+		default:
+			return false
+		}
+	}
+	return false
 }
 
 // lookup returns the namespace of a prefix; the default one is "" without a declaration.
