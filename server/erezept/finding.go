@@ -71,7 +71,7 @@ var Findings = []Finding{
 	{1018, "CERT_TYPE_MISMATCH", Invalid, "Das Zertifikat hat die falsche Art (zum Beispiel Praxis- oder Fachdienst-Zertifikat statt Heilberufsausweis)."},
 	{1019, "CERT_READ_ERROR", Invalid, "Das Zertifikat ist nicht lesbar."},
 	{1021, "CERTIFICATE_NOT_VALID_TIME", Invalid, "Das Zertifikat war zum Zeitpunkt der Signatur noch nicht oder nicht mehr gültig."},
-	{1023, "AUTHORITYKEYID_DIFFERENT", Invalid, "Das Zertifikat stammt nicht von dem Aussteller, den es nennt."},
+	{1023, "AUTHORITYKEYID_DIFFERENT", Indeterminate, "Der Aussteller des Zertifikats steht mit einem anderen Schlüssel in der verwendeten Vertrauensliste."},
 	{1024, "CERTIFICATE_NOT_VALID_MATH", Invalid, "Das Zertifikat ist gefälscht oder verändert."},
 	{1026, "SERVICESUPPLYPOINT_MISSING", Indeterminate, "Für den Aussteller ist kein Auskunftsdienst bekannt."},
 	{1027, "CA_CERT_MISSING", Indeterminate, "Der Aussteller des Zertifikats steht nicht in der verwendeten Vertrauensliste."},
