@@ -172,6 +172,12 @@ func (j *journal) failure(code advlog.Code, n int) {
 	})
 }
 
+// modules notes that kernel modules did not load; which ones is in the state.
+func (j *journal) modules(names []string) {
+	j.print("modules that did not load: %v", names)
+	j.failure(codeModule, len(names))
+}
+
 // replaced notes that a service's process was replaced and why.
 func (j *journal) replaced(name string, c service.Cause, exit int) {
 	j.print("%s: %s (%d)", name, c, exit)

@@ -28,7 +28,6 @@ import (
 	"ktradv/image/init/state"
 	"ktradv/image/init/users"
 	image "ktradv/image/modules"
-	"ktradv/internal/advlog"
 	"ktradv/internal/initctl"
 	"ktradv/internal/terminal"
 )
@@ -48,7 +47,6 @@ const maxReboots = 3
 
 // Machine is the running terminal.
 type Machine struct {
-	start   time.Time
 	setup   Setup
 	journal *journal
 	store   *state.Store
@@ -59,8 +57,6 @@ type Machine struct {
 	mu       sync.Mutex
 	services map[string]*running
 	fault    bool // the kiosk shows the technician's screen
-
-	down chan syscall.Signal // a reason to stop: unix.LINUX_REBOOT_CMD_*
 }
 
 type running struct {
@@ -80,7 +76,7 @@ const (
 // Run is the life of the terminal; it returns only to end in a power off or restart, which it has done by then.
 func Run() {
 	m := &Machine{
-		start: time.Now(), setup: Setup{Kernel: Linux{}}, store: state.New(), reaper: service.NewReaper(), self: "/init",
+		setup: Setup{Kernel: Linux{}}, store: state.New(), reaper: service.NewReaper(), self: "/init",
 		services: make(map[string]*running),
 	}
 	ends := make(chan command, 4)
@@ -88,13 +84,11 @@ func Run() {
 	m.journal = newJournal(commandLine())
 	m.journal.step(stepInit)
 	m.journal.problem(stepInit, err)
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx := context.Background() // each service has an end of its own; what else runs, ends with the machine
 	go m.reaper.Collect(ctx.Done())
 	ignoreSignals()
 	m.boot(ctx, ends)
-	end := <-ends
-	cancel()
-	m.shutdown(end)
+	m.shutdown(<-ends)
 }
 
 // boot starts everything; it does not wait for what may take long.
@@ -135,7 +129,7 @@ func (m *Machine) boot(ctx context.Context, ends chan<- command) {
 		ready.Wait()
 		if failed := loader.Failed(); len(failed) > 0 {
 			m.store.Update(func(s *initctl.State) { s.Modules = failed })
-			m.journal.failure(codeModule, len(failed))
+			m.journal.modules(failed)
 		}
 		m.startUSB(ctx)
 		m.startPCSCD(ctx)
@@ -428,5 +422,3 @@ func writeReboots(n int) error {
 	}
 	return nil
 }
-
-var _ = advlog.Init

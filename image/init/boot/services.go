@@ -94,21 +94,31 @@ func (m *Machine) forgiveReboots(ctx context.Context) {
 // displayIn is how long a display may take to appear; the kiosk starts without one, too, and waits for it itself.
 const displayIn = 4 * time.Second
 
-// display waits for a display and gives its nodes to the kiosk.
+// display waits for a display and gives its nodes to the kiosk. One that comes later than a display should is given to it
+// as well: a slow machine has one, too.
 func (m *Machine) display() {
 	for end := time.Now().Add(displayIn); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		cards, _ := filepath.Glob("/dev/dri/card*")
-		if len(cards) == 0 {
-			continue
+		if giveDisplay() {
+			return
 		}
-		for _, c := range cards {
-			if err := os.Chown(c, int(users.Root), int(users.Kiosk)); err == nil {
-				_ = os.Chmod(c, 0o660)
-			}
-		}
-		return
 	}
 	m.journal.failure(codeDisplay, 1)
+	go func() {
+		for !giveDisplay() {
+			time.Sleep(250 * time.Millisecond)
+		}
+	}()
+}
+
+// giveDisplay gives the nodes of displays to the kiosk, and tells whether there are any.
+func giveDisplay() bool {
+	cards, _ := filepath.Glob("/dev/dri/card*")
+	for _, c := range cards {
+		if err := os.Chown(c, int(users.Root), int(users.Kiosk)); err == nil {
+			_ = os.Chmod(c, 0o660)
+		}
+	}
+	return len(cards) > 0
 }
 
 func (m *Machine) startPCSCD(ctx context.Context) {
