@@ -86,11 +86,20 @@ func servers(cfg terminal.Config) []string {
 	return strings.Fields(string(b))
 }
 
-// built is when the image was made: the time of its file os-release, which the image builder sets.
+// built is how old the youngest part of the image is, as os-release has it; the zero time if it does not.
 func built() time.Time {
-	fi, err := os.Stat("/etc/os-release")
-	if err != nil {
+	b, err := os.ReadFile("/etc/os-release")
+	if err != nil || len(b) > 4096 {
 		return time.Time{}
 	}
-	return fi.ModTime()
+	for line := range strings.Lines(string(b)) {
+		if id, ok := strings.CutPrefix(line, "BUILD_ID="); ok {
+			t, err := time.Parse("20060102150405", strings.TrimSpace(id))
+			if err != nil {
+				return time.Time{}
+			}
+			return t
+		}
+	}
+	return time.Time{}
 }
