@@ -519,32 +519,32 @@ func decimal(c []byte) (int, bool) {
 // indefinite, strings in one piece, sets in order, truth as FF. Values of implicitly tagged types are looked into where
 // they are constructed, since nothing tells which type they have.
 func IsDER(data []byte) bool {
-	in := NewDER(data)
-	return in.isDER(false) && in.depth == 0
+	size, ok := derElement(data, 0)
+	return ok && size == len(data)
 }
 
-// isDER consumes the elements of one level.
-func (in *Input) isDER(sorted bool) bool {
-	var last []byte
-	for one := in.depth == 0; ; {
-		e, err := in.Next()
-		if err != nil || e.Tag == Boolean && (len(e.Content) != 1 || e.Content[0] != 0 && e.Content[0] != 0xff) {
-			return false
-		}
-		if sorted && last != nil && bytes.Compare(last, e.Raw) > 0 {
-			return false
-		}
-		last = e.Raw
-		if e.Constructed && len(e.Content) > 0 {
-			sub, err := in.Enter(e)
-			if err != nil || !sub.isDER(e.Tag == Set) {
-				return false
+// derElement returns the size of the element in DER that data begins with.
+func derElement(data []byte, depth int) (int, bool) {
+	h, err := readHeader(data, true)
+	if err != nil || h.tag == 0 || depth >= MaxDepth {
+		return 0, false
+	}
+	end := h.size + int(h.length)
+	if h.tag == Boolean && (h.length != 1 || data[h.size] != 0 && data[h.size] != 0xff) {
+		return 0, false
+	}
+	if h.constructed {
+		before := 0 // where the element before this one begins
+		for pos := h.size; pos < end; {
+			size, ok := derElement(data[pos:end], depth+1)
+			if !ok || h.tag == Set && before > 0 && bytes.Compare(data[before:pos], data[pos:pos+size]) > 0 {
+				return 0, false
 			}
-		}
-		if in.Empty() || one {
-			return in.Empty()
+			before = pos
+			pos += size
 		}
 	}
+	return end, true
 }
 
 // DER returns the element in the distinguished encoding: the very octets where they are DER already.

@@ -9,6 +9,7 @@ import (
 	"crypto/sha1"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -110,7 +111,7 @@ func (p *PKI) SignCMS(content []byte, signer *X509Identity, at time.Time, o CMSO
 		o.Piece = 1000
 	}
 	infos := make([][]byte, 0, 2)
-	info, err := p.signerInfo(content, signer, at, o, false)
+	info, err := p.signerInfo(digestOf(o.Hash, content), signer, at, o, false)
 	if err != nil {
 		return nil, fmt.Errorf("sign message: %w", err)
 	}
@@ -125,7 +126,7 @@ func (p *PKI) SignCMS(content []byte, signer *X509Identity, at time.Time, o CMSO
 	}
 	if o.SecondSigner != nil {
 		other := CMSOptions{Hash: o.Hash, ContentType: o.ContentType}
-		if info, err = p.signerInfo(content, o.SecondSigner, o.SecondSignerTime, other, false); err != nil {
+		if info, err = p.signerInfo(digestOf(o.Hash, content), o.SecondSigner, o.SecondSignerTime, other, false); err != nil {
 			return nil, fmt.Errorf("sign message: %w", err)
 		}
 		infos = append(infos, info)
@@ -151,6 +152,57 @@ func (p *PKI) SignCMS(content []byte, signer *X509Identity, at time.Time, o CMSO
 		out = out[:len(out)/2]
 	}
 	return out, nil
+}
+
+// StreamCMS signs a content of any size, which content gives twice: once to compute its digest, once to be read in the
+// message. The message is BER with pieces of o.Piece octets. Faults and options about the content do not apply.
+func (p *PKI) StreamCMS(content func() io.Reader, signer *X509Identity, at time.Time, o CMSOptions) (io.Reader, error) {
+	o.Hash, o.ContentType = crypto.SHA256, oidData
+	if o.Piece == 0 {
+		o.Piece = 1000
+	}
+	h := o.Hash.New()
+	if _, err := io.Copy(h, content()); err != nil {
+		return nil, fmt.Errorf("sign message: %w", err)
+	}
+	info, err := p.signerInfo(h.Sum(nil), signer, at, o, false)
+	if err != nil {
+		return nil, fmt.Errorf("sign message: %w", err)
+	}
+	var head, tail []byte
+	head = append(append(append(head, 0x30, 0x80), derOID(oidSignedData)...), 0xa0, 0x80, 0x30, 0x80)
+	head = append(append(append(head, derInt(1)...), p.digestAlgorithms(o)...), 0x30, 0x80)
+	head = append(append(head, derOID(oidData)...), 0xa0, 0x80, 0x24, 0x80)
+	tail = append(tail, 0, 0, 0, 0, 0, 0) // octet string, eContent, encapContentInfo
+	tail = append(append(tail, derWrap(0xa0, signer.Certificate)...), derWrap(0x31, info)...)
+	tail = append(tail, 0, 0, 0, 0, 0, 0) // SignedData, content, ContentInfo
+	return io.MultiReader(bytes.NewReader(head), &pieces{source: content(), size: o.Piece}, bytes.NewReader(tail)), nil
+}
+
+// pieces reads a source as octet strings of one size.
+type pieces struct {
+	source io.Reader
+	size   int
+	space  []byte
+	piece  []byte
+	out    []byte
+}
+
+func (r *pieces) Read(b []byte) (int, error) {
+	if len(r.out) == 0 {
+		if r.space == nil {
+			r.space = make([]byte, r.size)
+		}
+		n, err := io.ReadFull(r.source, r.space)
+		if n == 0 {
+			return 0, err
+		}
+		r.piece = append(derHeader(r.piece[:0], 0x04, n), r.space[:n]...) // in the same memory each time
+		r.out = r.piece
+	}
+	n := copy(b, r.out)
+	r.out = r.out[n:]
+	return n, nil
 }
 
 func (p *PKI) digestAlgorithms(o CMSOptions) []byte {
@@ -197,8 +249,8 @@ func digestOf(hash crypto.Hash, content []byte) []byte {
 	return h.Sum(nil)
 }
 
-// signerInfo signs content; counter: as a countersignature.
-func (p *PKI) signerInfo(content []byte, signer *X509Identity, at time.Time, o CMSOptions, counter bool) ([]byte, error) {
+// signerInfo signs a content with this digest; counter: as a countersignature.
+func (p *PKI) signerInfo(digest []byte, signer *X509Identity, at time.Time, o CMSOptions, counter bool) ([]byte, error) {
 	sid, version, err := signerID(signer, o)
 	if err != nil {
 		return nil, err
@@ -211,22 +263,21 @@ func (p *PKI) signerInfo(content []byte, signer *X509Identity, at time.Time, o C
 	}
 	algorithm := signatureAlgorithm(key, o)
 	parts := [][]byte{derInt(version), sid, hashAlgorithm(o)}
-	signed := content
 	if !o.NoAttributes {
-		attributes, err := signedAttributes(content, signer, at, algorithm, o, counter)
+		attributes, err := signedAttributes(digest, signer, at, algorithm, o, counter)
 		if err != nil {
 			return nil, err
 		}
 		if !o.Unsorted {
 			slices.SortFunc(attributes, bytes.Compare)
 		}
-		signed = derWrap(0x31, attributes...)
+		digest = digestOf(o.Hash, derWrap(0x31, attributes...))
 		parts = append(parts, derWrap(0xa0, attributes...))
 	}
 	if o.Fault == CMSFaultCountersignature && counter {
-		signed = append(bytes.Clone(signed), 0)
+		digest = digestOf(o.Hash, digest)
 	}
-	signature, err := p.signDigest(key, digestOf(o.Hash, signed), o)
+	signature, err := p.signDigest(key, digest, o)
 	if err != nil {
 		return nil, err
 	}
@@ -240,7 +291,7 @@ func (p *PKI) signerInfo(content []byte, signer *X509Identity, at time.Time, o C
 		if o.Fault == CMSFaultCountersignature {
 			other.Fault = o.Fault
 		}
-		info, err := p.signerInfo(signature, o.Countersigner, at, other, true)
+		info, err := p.signerInfo(digestOf(o.Hash, signature), o.Countersigner, at, other, true)
 		if err != nil {
 			return nil, err
 		}
@@ -302,7 +353,7 @@ func attribute(kind []int, value []byte) []byte {
 	return derWrap(0x30, derOID(kind), derWrap(0x31, value))
 }
 
-func signedAttributes(content []byte, signer *X509Identity, at time.Time, algorithm []byte, o CMSOptions, counter bool) ([][]byte, error) {
+func signedAttributes(digest []byte, signer *X509Identity, at time.Time, algorithm []byte, o CMSOptions, counter bool) ([][]byte, error) {
 	var out [][]byte
 	if o.Fault != CMSFaultNoContentType && !counter {
 		kind := o.ContentType
@@ -314,8 +365,8 @@ func signedAttributes(content []byte, signer *X509Identity, at time.Time, algori
 	if !o.NoSigningTime {
 		out = append(out, attribute(oidSigningTime, derWrap(0x17, []byte(at.UTC().Format("060102150405Z")))))
 	}
-	digest := digestOf(o.Hash, content)
 	if o.Fault == CMSFaultMessageDigest {
+		digest = bytes.Clone(digest)
 		digest[0] ^= 1
 	}
 	if o.Fault != CMSFaultNoMessageDigest {
@@ -426,24 +477,27 @@ func derWrap(tag byte, inside ...[]byte) []byte {
 	for _, part := range inside {
 		length += len(part)
 	}
-	out := make([]byte, 0, length+6)
-	out = append(out, tag)
-	switch {
-	case length < 0x80:
-		out = append(out, byte(length))
-	case length < 0x100:
-		out = append(out, 0x81, byte(length))
-	case length < 0x10000:
-		out = append(out, 0x82, byte(length>>8), byte(length))
-	case length < 0x1000000:
-		out = append(out, 0x83, byte(length>>16), byte(length>>8), byte(length))
-	default:
-		out = append(out, 0x84, byte(length>>24), byte(length>>16), byte(length>>8), byte(length))
-	}
+	out := derHeader(make([]byte, 0, length+6), tag, length)
 	for _, part := range inside {
 		out = append(out, part...)
 	}
 	return out
+}
+
+// derHeader appends tag and length.
+func derHeader(out []byte, tag byte, length int) []byte {
+	out = append(out, tag)
+	switch {
+	case length < 0x80:
+		return append(out, byte(length))
+	case length < 0x100:
+		return append(out, 0x81, byte(length))
+	case length < 0x10000:
+		return append(out, 0x82, byte(length>>8), byte(length))
+	case length < 0x1000000:
+		return append(out, 0x83, byte(length>>16), byte(length>>8), byte(length))
+	}
+	return append(out, 0x84, byte(length>>24), byte(length>>16), byte(length>>8), byte(length))
 }
 
 func derOID(oid []int) []byte {
