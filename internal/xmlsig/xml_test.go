@@ -39,7 +39,7 @@ func TestRefused(t *testing.T) {
 		"declaration inside":             `<a><?xml version="1.0"?></a>`,
 		"end missing":                    `<a><b></b>`,
 		"wrong end":                      `<a></b>`,
-		"end of nothing":                `</a>`,
+		"end of nothing":                 `</a>`,
 		"end of another prefix":          `<p:a xmlns:p="u:x" xmlns:q="u:x"></q:a>`,
 		"two roots":                      `<a/><b/>`,
 		"text after the root":            `<a/>b`,
