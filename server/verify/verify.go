@@ -106,6 +106,16 @@ type mark struct {
 	counts       Counts
 }
 
+// Run checks a stream: one unit per line of in (see [Unit.ParseLine]), one report per unit to out, in the same order. When ctx ends it
+// finishes what was begun and returns the error of ctx.
+func (e *Engine) Run(ctx context.Context, in io.Reader, out io.Writer) (Counts, error) {
+	m, complete, err := e.run(ctx, newLines(in, 0), out, mark{}, func(mark) error { return nil })
+	if err == nil && !complete {
+		err = ctx.Err()
+	}
+	return m.counts, err
+}
+
 // run takes units from src until its end or until ctx ends, and writes their reports to w in order. ctx ending stops the intake
 // only: units that were begun are finished and written. after is called behind each report with the place reached. It returns the
 // place reached and whether the input was read to its end.
