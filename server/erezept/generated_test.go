@@ -285,7 +285,7 @@ var generated = []fault{
 	}, Invalid, Prescription, StepCAStatus, 1062},
 	{"CA withdrawn after issue", func(t *testing.T, r *rig, _ *testpki.CaseOptions, c *Checker) {
 		c.Space = space(t, r, testpki.ListOptions{QESWithdrawn: rigTime.AddDate(0, -1, 0)})
-	}, Warning, Prescription, StepCAStatus, 1062},
+	}, Warning, Prescription, StepCertTime, 1062},
 	{"CA not qualified for signatures", func(t *testing.T, r *rig, _ *testpki.CaseOptions, c *Checker) {
 		c.Space = space(t, r, testpki.ListOptions{NotQualified: true})
 	}, Invalid, Prescription, StepCAStatus, 1059},
