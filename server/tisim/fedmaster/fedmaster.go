@@ -240,7 +240,9 @@ var ErrRefused = errors.New("refused by the registration office")
 
 // Mail is what happens when a form arrives as an attachment: registration, change or deregistration.
 func (m *Master) Mail(fileName string, document []byte) error {
-	no := func(format string, a ...any) error { return fmt.Errorf("%w: %s", ErrRefused, fmt.Sprintf(format, a...)) }
+	no := func(format string, a ...any) error {
+		return fmt.Errorf("%w: %s", ErrRefused, fmt.Sprintf(format, a...))
+	}
 	var f form
 	if err := xml.Unmarshal(document, &f); err != nil {
 		return no("the XML cannot be read: %v", err)

@@ -1,0 +1,256 @@
+package tccmd
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/pem"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"ktradv/internal/req"
+	"ktradv/server/internal/tool"
+	"ktradv/server/tisim/trustcenter"
+	product "ktradv/server/trustcenter"
+)
+
+// desk is the applicant's folder.
+type desk struct {
+	t   *testing.T
+	dir string
+	now time.Time
+}
+
+const secret = "correct horse battery"
+
+func (d *desk) path(name string) string { return filepath.Join(d.dir, name) }
+
+// run runs a command.
+func (d *desk) run(status int, args ...string) string {
+	d.t.Helper()
+	var out bytes.Buffer
+	env := tool.Env{Stdout: &out, Stderr: &out, Now: func() time.Time { return d.now }, Passphrase: func(bool) ([]byte, error) { return []byte(secret), nil }}
+	args = append([]string{args[0], "-config", d.path("trustcenter.json")}, args[1:]...)
+	if got := Run(context.Background(), env, args); got != status {
+		d.t.Fatalf("%v: status %d, want %d\n%s", args, got, status, &out)
+	}
+	if strings.Contains(out.String(), secret) || strings.Contains(out.String(), "PRIVATE KEY") {
+		d.t.Errorf("%v prints something secret", args)
+	}
+	return out.String()
+}
+
+func (d *desk) read(name string) []byte {
+	d.t.Helper()
+	b, err := os.ReadFile(d.path(name))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return b
+}
+
+func has(t *testing.T, text string, want ...string) {
+	t.Helper()
+	for _, w := range want {
+		if !strings.Contains(text, w) {
+			t.Errorf("%q is missing in\n%s", w, text)
+		}
+	}
+}
+
+// need skips without the tools of the simulated TrustCenter.
+func need(t *testing.T, tools ...string) {
+	for _, n := range tools {
+		if _, err := exec.LookPath(n); err != nil {
+			t.Skipf("%s is not installed", n)
+		}
+	}
+}
+
+// otherPage is the page of another request of the same applicant.
+func otherPage(t *testing.T, now time.Time) []byte {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := product.Sheet{IK: "260326822", Organisation: "Mueller und Soehne Software GmbH", GivenName: "Zoe", Surname: "Gross", TrustCenter: product.DKTIG}
+	p10, err := product.CreateRequest(s, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := product.WritePDF(&b, product.PDF{Sheet: s, Request: p10, FileName: "26032682.p10", Made: now}); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// TestWholeWay goes from an empty folder to an imported certificate, with a TrustCenter made of openssl.
+func TestWholeWay(t *testing.T) {
+	t.Parallel()
+	need(t, "openssl", "pdftotext")
+	req.Covers(t, "DKTIG-06", "DKTIG-07", "DKTIG-12", "DKTIG-13", "DKTIG-14", "DKTIG-15", "DKTIG-16", "DKTIG-17", "DKTIG-18", "DKTIG-23", "DKTIG-25", "DKTIG-27", "DKTIG-29", "DKTIG-32")
+	d := &desk{t, t.TempDir(), time.Now()}
+	center, err := trustcenter.New(t.TempDir(), func() time.Time { return d.now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	sheet := []string{"init", "-ik", "IK 26 03 2682 2", "-organisation", "Müller & Söhne Software GmbH", "-given-name", "Zoë", "-surname", "Groß", "-email", "zoe.gross@software.example", "-contract-until", "open"}
+	has(t, d.run(tool.Found, sheet...), "Mueller und Soehne Software GmbH", "Gross", "nothing was written")
+	if _, err := os.Stat(d.path("trustcenter.json")); err == nil {
+		t.Fatal("a data sheet with errors was written")
+	}
+	d.run(tool.Clean, append(sheet, "-transliterate")...)
+	for _, step := range []string{"1", "2", "3", "4", "5"} {
+		d.run(tool.Clean, "done", step)
+	}
+	has(t, d.run(tool.Clean, "status"), ">  6", "turn: you")
+	d.run(tool.Clean, "check")
+	d.run(tool.Unknown, "fingerprint") // there is no request yet
+	d.run(tool.Clean, "request")
+	d.run(tool.Clean, "check", d.path("26032682.p10"))
+	if out, err := exec.Command("openssl", "req", "-inform", "DER", "-in", d.path("26032682.p10"), "-verify", "-noout").CombinedOutput(); err != nil {
+		t.Errorf("openssl req -verify: %s", out)
+	}
+	before := d.read("26032682.p10")
+	has(t, d.run(tool.Unknown, "request"), "--force")
+	if !bytes.Equal(before, d.read("26032682.p10")) {
+		t.Fatal("the request was replaced")
+	}
+
+	// By mail, and the certificate is not there yet.
+	d.run(tool.Clean, "mail", "certificate")
+	if _, _, err := center.Receive(d.read("certificate.eml")); err == nil {
+		t.Error("the responder sent a certificate that does not exist")
+	}
+	d.run(tool.Clean, "mail", "request")
+	if _, _, err := center.Receive(d.read("request.eml")); err != nil {
+		t.Fatal(err)
+	}
+	printed := d.run(tool.Clean, "fingerprint")
+	var hash string
+	for line := range strings.SplitSeq(printed, "\n") {
+		if h, ok := strings.CutPrefix(line, "public key  "); ok {
+			hash = h
+		}
+	}
+	has(t, d.run(tool.Clean, "fingerprint", "-compare", strings.ToUpper(hash[:4]+" "+hash[4:8]+":"+hash[8:])), "public key")
+	d.run(tool.Found, "fingerprint", "-compare", strings.Repeat("0", 64))
+	page := d.read("26032682-fingerprint.pdf")
+	if err := center.Apply("260326822", page, "000000"); err == nil {
+		t.Error("the portal took a wrong code")
+	}
+	if err := center.Apply("260326822", page, center.TOTP(d.now.Add(-30*time.Second))); err == nil {
+		t.Error("the portal took the code of 30 seconds ago")
+	}
+	sms := center.SMS()
+	d.now = d.now.Add(61 * time.Second)
+	if err := center.Apply("260326822", page, sms); err == nil {
+		t.Error("the portal took an SMS code after 61 seconds")
+	}
+	if err := center.Apply("260326822", otherPage(t, d.now), center.TOTP(d.now)); err == nil || !strings.Contains(err.Error(), "fingerprint") {
+		t.Errorf("the portal took the page of another request: %v", err)
+	}
+	sms = center.SMS()
+	d.now = d.now.Add(59 * time.Second)
+	if err := center.Apply("260326822", page, sms); err != nil {
+		t.Fatal(err)
+	}
+	_, p7c, err := center.Receive(d.read("certificate.eml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(d.path("26032682.p7c"), p7c, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("openssl", "pkcs7", "-in", d.path("26032682.p7c"), "-print_certs", "-noout").CombinedOutput(); err != nil || bytes.Count(out, []byte("subject=")) != 2 {
+		t.Errorf("openssl pkcs7: %s %v", out, err)
+	}
+	has(t, d.run(tool.Clean, "import", d.path("26032682.p7c")), "P7C-SPERRLISTE", "valid until")
+	d.run(tool.Unknown, "import", d.path("26032682.p7c")) // it is there
+	crl := func() {
+		b, err := center.CRL()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(d.path("list.crl"), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	crl()
+	if out := d.run(tool.Clean, "import", "-force", "-crl", d.path("list.crl"), d.path("26032682.p7c")); strings.Contains(out, "P7C-SPERRLISTE") {
+		t.Error(out)
+	}
+	if err := center.Revoke("26032682"); err != nil {
+		t.Fatal(err)
+	}
+	crl()
+	has(t, d.run(tool.Found, "import", "-force", "-crl", d.path("list.crl"), d.path("26032682.p7c")), "P7C-GESPERRT", "nothing was taken over")
+
+	// The keys of the receiving offices.
+	d.run(tool.Clean, "mail", "directory")
+	name, list, err := center.Receive(d.read("directory.eml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(d.path(name), list, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	has(t, d.run(tool.Clean, "directory", "-ik", "260326822", d.path(name)), "260326822", "Mueller und Soehne")
+	has(t, d.run(tool.Clean, "directory", d.path(name)), "2 certificates", "TrustCenter")
+	d.run(tool.Unknown, "directory", "-ik", "109905003", d.path(name))
+
+	d.run(tool.Clean, "done", "8")
+	out := d.run(tool.Clean, "status", "-metrics", d.path("tc.prom"))
+	has(t, out, "x 10", "x 11", "certificate valid until", "revoked at once")
+	has(t, string(d.read("tc.prom")), "adv_trustcenter_certificate_expiry_timestamp_seconds", "adv_trustcenter_next_step 0")
+	for days, want := range map[int]string{100: "", 80: "within 90 days", 20: "within 30 days", 5: "within 7 days"} {
+		d.now = time.Now().AddDate(0, 0, 1095-days)
+		out := d.run(tool.Clean, "status")
+		if want != "" {
+			has(t, out, want, "level=WARN")
+		} else if strings.Contains(out, "TC-ENDE") {
+			t.Errorf("%d days before the end: %s", days, out)
+		}
+	}
+	d.now = time.Now().AddDate(0, 0, 1096)
+	has(t, d.run(tool.Found, "status"), "expired")
+
+	// A new key does not fit the old answer; the old key is kept.
+	d.now = time.Now()
+	d.run(tool.Clean, "request", "-force")
+	has(t, d.run(tool.Found, "import", "-force", d.path("26032682.p7c")), "P7C-KEY")
+	kept, _ := filepath.Glob(d.path("keys/*.bak"))
+	if len(kept) != 1 {
+		t.Errorf("kept keys: %v", kept)
+	}
+	for _, n := range append(kept, d.path("keys/trustcenter-260326822.key.pem")) {
+		b, err := os.ReadFile(n)
+		st, _ := os.Stat(n)
+		if block, _ := pem.Decode(b); err != nil || block.Type != "ENCRYPTED PRIVATE KEY" || st.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v %v", n, err, st.Mode())
+		}
+	}
+}
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	env := tool.Env{Stdout: &out, Stderr: &out, Now: time.Now}
+	for args, want := range map[string]int{"": tool.Unknown, "help": tool.Clean, "nonsense": tool.Unknown, "mail": tool.Unknown, "mail -h": tool.Clean, "check -config nothing.json": tool.Unknown} {
+		if got := Run(context.Background(), env, strings.Fields(args)); got != want {
+			t.Errorf("%q: %d, want %d", args, got, want)
+		}
+	}
+	for _, c := range commands {
+		if !strings.Contains(usage, "\n  "+c.Name) {
+			t.Errorf("%s is not explained", c.Name)
+		}
+	}
+}
