@@ -458,7 +458,7 @@ func checkOID(c []byte) error {
 		length++
 		if start = b&0x80 == 0; start {
 			length = 0
-		} else if length > 8 { // an arc above 2^56 is nobody's
+		} else if length > 8 { // an arc of more than 63 bits is nobody's
 			return errOID
 		}
 	}
@@ -561,8 +561,13 @@ func appendDER(dst []byte, e Element, depth uint8) ([]byte, error) {
 	}
 	if !e.Constructed {
 		content := e.Content
-		if e.Tag == Boolean && len(content) == 1 && content[0] != 0 {
-			content = []byte{0xff}
+		if e.Tag == Boolean {
+			if len(content) != 1 {
+				return nil, errLength
+			}
+			if content[0] != 0 {
+				content = []byte{0xff}
+			}
 		}
 		return append(AppendHeader(dst, e.Tag, false, len(content)), content...), nil
 	}
