@@ -1098,6 +1098,24 @@ func (c *p256Group) double(r, p *p256Point) {
 	r.z.add(&s, &s)
 }
 
+// doubleTimes doubles p n times, by way of Jacobian coordinates, whose doubling costs less.
+func (p *p256Point) doubleTimes(n int) {
+	var q p256Jacobian
+	var t p256Field
+	q.z = p.z
+	q.x.mul(&p.x, &p.z)
+	t.sqr(&p.z)
+	q.y.mul(&p.y, &t)
+	for range n {
+		q.double()
+	}
+	p.x.mul(&q.x, &q.z)
+	p.y = q.y
+	t.sqr(&q.z)
+	p.z.mul(&t, &q.z)
+	p.y.choose(-q.z.isZero(), &p256FieldOne) // infinity is (0, 1, 0) here and (0, 0, 0) there
+}
+
 // pick copies table[index] to r, reading every entry in full so that neither time nor cache shows the index; an index
 // beyond the table gives zeros.
 func (r *p256Affine) pick(table []p256Affine, index uint64) {
@@ -1162,9 +1180,7 @@ func (c *p256Group) mult(r *p256Point, p *p256Affine, k *p256Scalar) {
 		q.y.choose(-negative, &minus)
 		c.add(r, r, &q)
 		if at > 0 {
-			for range 5 {
-				c.double(r, r)
-			}
+			r.doubleTimes(5)
 		}
 	}
 }
@@ -1292,13 +1308,13 @@ func (c *p256Group) sign(d, e, nonce []byte) ([]byte, bool) {
 }
 
 // p256Jacobian is a point of the twisted curve in Jacobian coordinates (x/z², y/z³), Montgomery form; z = 0 is infinity.
-// Its operations are for public values only.
+// Its additions are for public values only.
 type p256Jacobian struct{ x, y, z p256Field }
 
 func (p *p256Jacobian) isInfinity() bool { return p.z.isZero() == 1 }
 
-// doubleVartime sets p = 2p.
-func (p *p256Jacobian) doubleVartime() {
+// double sets p = 2p, for every p in constant time.
+func (p *p256Jacobian) double() {
 	var m, s, t, y p256Field
 	t.sqr(&p.z)
 	s.sub(&p.x, &t)
@@ -1376,7 +1392,7 @@ func (p *p256Jacobian) addAffineVartime(q *p256Affine, negative bool) {
 // opposite ones.
 func (p *p256Jacobian) sameX(r *p256Field) {
 	if r.isZero() == 1 {
-		p.doubleVartime()
+		p.double()
 	} else {
 		*p = p256Jacobian{}
 	}
@@ -1466,7 +1482,7 @@ func (c *p256Group) newCombVartime(p *p256Affine, l combLayout) *p256Comb {
 	for i := range teeth {
 		teeth[i] = power
 		for j := range l.columns {
-			power.doubleVartime()
+			power.double()
 			if j == 0 {
 				doubles[i] = power
 			}
@@ -1560,7 +1576,7 @@ func (c *p256Group) doubleMultVartime(r *p256Jacobian, u, v *p256Scalar, q *p256
 	var table [len(odd)]p256Affine
 	odd[0] = p256Jacobian{q.x, q.y, p256FieldOne}
 	twice := odd[0]
-	twice.doubleVartime()
+	twice.double()
 	for i := 1; i < len(odd); i++ {
 		odd[i] = odd[i-1]
 		odd[i].addVartime(&twice)
@@ -1569,7 +1585,7 @@ func (c *p256Group) doubleMultVartime(r *p256Jacobian, u, v *p256Scalar, q *p256
 
 	*r = p256Jacobian{}
 	for i := 256; i >= 0; i-- {
-		r.doubleVartime()
+		r.double()
 		if d := vDigits[i]; d > 0 {
 			r.addAffineVartime(&table[d/2], false)
 		} else if d < 0 {
@@ -1587,7 +1603,7 @@ func (c *p256Group) combMultVartime(r *p256Jacobian, u, v *p256Scalar, table *p2
 	uDigits, vDigits := base.recode(u), table.recode(v)
 	*r = p256Jacobian{}
 	for column := max(base.columns, table.columns) - 1; column >= 0; column-- {
-		r.doubleVartime()
+		r.double()
 		if column < base.columns {
 			base.addColumnVartime(r, &uDigits, column)
 		}

@@ -1628,6 +1628,24 @@ func (c *p384Group) double(r, p *p384Point) {
 	r.z.add(&s, &s)
 }
 
+// doubleTimes doubles p n times, by way of Jacobian coordinates, whose doubling costs less.
+func (p *p384Point) doubleTimes(n int) {
+	var q p384Jacobian
+	var t p384Field
+	q.z = p.z
+	q.x.mul(&p.x, &p.z)
+	t.sqr(&p.z)
+	q.y.mul(&p.y, &t)
+	for range n {
+		q.double()
+	}
+	p.x.mul(&q.x, &q.z)
+	p.y = q.y
+	t.sqr(&q.z)
+	p.z.mul(&t, &q.z)
+	p.y.choose(-q.z.isZero(), &p384FieldOne) // infinity is (0, 1, 0) here and (0, 0, 0) there
+}
+
 // pick copies table[index] to r, reading every entry in full so that neither time nor cache shows the index; an index
 // beyond the table gives zeros.
 func (r *p384Affine) pick(table []p384Affine, index uint64) {
@@ -1702,9 +1720,7 @@ func (c *p384Group) mult(r *p384Point, p *p384Affine, k *p384Scalar) {
 		q.y.choose(-negative, &minus)
 		c.add(r, r, &q)
 		if at > 0 {
-			for range 5 {
-				c.double(r, r)
-			}
+			r.doubleTimes(5)
 		}
 	}
 }
@@ -1832,13 +1848,13 @@ func (c *p384Group) sign(d, e, nonce []byte) ([]byte, bool) {
 }
 
 // p384Jacobian is a point of the twisted curve in Jacobian coordinates (x/z², y/z³), Montgomery form; z = 0 is infinity.
-// Its operations are for public values only.
+// Its additions are for public values only.
 type p384Jacobian struct{ x, y, z p384Field }
 
 func (p *p384Jacobian) isInfinity() bool { return p.z.isZero() == 1 }
 
-// doubleVartime sets p = 2p.
-func (p *p384Jacobian) doubleVartime() {
+// double sets p = 2p, for every p in constant time.
+func (p *p384Jacobian) double() {
 	var m, s, t, y p384Field
 	t.sqr(&p.z)
 	s.sub(&p.x, &t)
@@ -1916,7 +1932,7 @@ func (p *p384Jacobian) addAffineVartime(q *p384Affine, negative bool) {
 // opposite ones.
 func (p *p384Jacobian) sameX(r *p384Field) {
 	if r.isZero() == 1 {
-		p.doubleVartime()
+		p.double()
 	} else {
 		*p = p384Jacobian{}
 	}
@@ -2006,7 +2022,7 @@ func (c *p384Group) newCombVartime(p *p384Affine, l combLayout) *p384Comb {
 	for i := range teeth {
 		teeth[i] = power
 		for j := range l.columns {
-			power.doubleVartime()
+			power.double()
 			if j == 0 {
 				doubles[i] = power
 			}
@@ -2100,7 +2116,7 @@ func (c *p384Group) doubleMultVartime(r *p384Jacobian, u, v *p384Scalar, q *p384
 	var table [len(odd)]p384Affine
 	odd[0] = p384Jacobian{q.x, q.y, p384FieldOne}
 	twice := odd[0]
-	twice.doubleVartime()
+	twice.double()
 	for i := 1; i < len(odd); i++ {
 		odd[i] = odd[i-1]
 		odd[i].addVartime(&twice)
@@ -2109,7 +2125,7 @@ func (c *p384Group) doubleMultVartime(r *p384Jacobian, u, v *p384Scalar, q *p384
 
 	*r = p384Jacobian{}
 	for i := 384; i >= 0; i-- {
-		r.doubleVartime()
+		r.double()
 		if d := vDigits[i]; d > 0 {
 			r.addAffineVartime(&table[d/2], false)
 		} else if d < 0 {
@@ -2127,7 +2143,7 @@ func (c *p384Group) combMultVartime(r *p384Jacobian, u, v *p384Scalar, table *p3
 	uDigits, vDigits := base.recode(u), table.recode(v)
 	*r = p384Jacobian{}
 	for column := max(base.columns, table.columns) - 1; column >= 0; column-- {
-		r.doubleVartime()
+		r.double()
 		if column < base.columns {
 			base.addColumnVartime(r, &uDigits, column)
 		}

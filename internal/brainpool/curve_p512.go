@@ -2326,6 +2326,24 @@ func (c *p512Group) double(r, p *p512Point) {
 	r.z.add(&s, &s)
 }
 
+// doubleTimes doubles p n times, by way of Jacobian coordinates, whose doubling costs less.
+func (p *p512Point) doubleTimes(n int) {
+	var q p512Jacobian
+	var t p512Field
+	q.z = p.z
+	q.x.mul(&p.x, &p.z)
+	t.sqr(&p.z)
+	q.y.mul(&p.y, &t)
+	for range n {
+		q.double()
+	}
+	p.x.mul(&q.x, &q.z)
+	p.y = q.y
+	t.sqr(&q.z)
+	p.z.mul(&t, &q.z)
+	p.y.choose(-q.z.isZero(), &p512FieldOne) // infinity is (0, 1, 0) here and (0, 0, 0) there
+}
+
 // pick copies table[index] to r, reading every entry in full so that neither time nor cache shows the index; an index
 // beyond the table gives zeros.
 func (r *p512Affine) pick(table []p512Affine, index uint64) {
@@ -2410,9 +2428,7 @@ func (c *p512Group) mult(r *p512Point, p *p512Affine, k *p512Scalar) {
 		q.y.choose(-negative, &minus)
 		c.add(r, r, &q)
 		if at > 0 {
-			for range 5 {
-				c.double(r, r)
-			}
+			r.doubleTimes(5)
 		}
 	}
 }
@@ -2540,13 +2556,13 @@ func (c *p512Group) sign(d, e, nonce []byte) ([]byte, bool) {
 }
 
 // p512Jacobian is a point of the twisted curve in Jacobian coordinates (x/z², y/z³), Montgomery form; z = 0 is infinity.
-// Its operations are for public values only.
+// Its additions are for public values only.
 type p512Jacobian struct{ x, y, z p512Field }
 
 func (p *p512Jacobian) isInfinity() bool { return p.z.isZero() == 1 }
 
-// doubleVartime sets p = 2p.
-func (p *p512Jacobian) doubleVartime() {
+// double sets p = 2p, for every p in constant time.
+func (p *p512Jacobian) double() {
 	var m, s, t, y p512Field
 	t.sqr(&p.z)
 	s.sub(&p.x, &t)
@@ -2624,7 +2640,7 @@ func (p *p512Jacobian) addAffineVartime(q *p512Affine, negative bool) {
 // opposite ones.
 func (p *p512Jacobian) sameX(r *p512Field) {
 	if r.isZero() == 1 {
-		p.doubleVartime()
+		p.double()
 	} else {
 		*p = p512Jacobian{}
 	}
@@ -2714,7 +2730,7 @@ func (c *p512Group) newCombVartime(p *p512Affine, l combLayout) *p512Comb {
 	for i := range teeth {
 		teeth[i] = power
 		for j := range l.columns {
-			power.doubleVartime()
+			power.double()
 			if j == 0 {
 				doubles[i] = power
 			}
@@ -2808,7 +2824,7 @@ func (c *p512Group) doubleMultVartime(r *p512Jacobian, u, v *p512Scalar, q *p512
 	var table [len(odd)]p512Affine
 	odd[0] = p512Jacobian{q.x, q.y, p512FieldOne}
 	twice := odd[0]
-	twice.doubleVartime()
+	twice.double()
 	for i := 1; i < len(odd); i++ {
 		odd[i] = odd[i-1]
 		odd[i].addVartime(&twice)
@@ -2817,7 +2833,7 @@ func (c *p512Group) doubleMultVartime(r *p512Jacobian, u, v *p512Scalar, q *p512
 
 	*r = p512Jacobian{}
 	for i := 512; i >= 0; i-- {
-		r.doubleVartime()
+		r.double()
 		if d := vDigits[i]; d > 0 {
 			r.addAffineVartime(&table[d/2], false)
 		} else if d < 0 {
@@ -2835,7 +2851,7 @@ func (c *p512Group) combMultVartime(r *p512Jacobian, u, v *p512Scalar, table *p5
 	uDigits, vDigits := base.recode(u), table.recode(v)
 	*r = p512Jacobian{}
 	for column := max(base.columns, table.columns) - 1; column >= 0; column-- {
-		r.doubleVartime()
+		r.double()
 		if column < base.columns {
 			base.addColumnVartime(r, &uDigits, column)
 		}

@@ -52,7 +52,7 @@ func (l combLayout) digit(bits []uint64, block, column int) (index, negative uin
 
 // The layouts of the base point's tables. Signing reads a block in full for each addition, so its blocks are small.
 func signLayout(bits int) combLayout { return newCombLayout(bits, 6, bits/12+1) }
-func baseLayout(bits int) combLayout { return newCombLayout(bits, 11, 4) }
+func baseLayout(bits int) combLayout { return newCombLayout(bits, 12, 2) }
 
 // layout returns the layout of a public key's table.
 func (s TableSize) layout(bits int) combLayout {

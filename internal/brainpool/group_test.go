@@ -12,12 +12,13 @@ import (
 type secretPoint[P any] interface {
 	*P
 	infinity()
+	doubleTimes(n int)
 }
 
 type publicPoint[J, A any] interface {
 	*J
 	isInfinity() bool
-	doubleVartime()
+	double()
 	addVartime(q *J)
 	addAffineVartime(q *A, negative bool)
 }
@@ -190,7 +191,10 @@ func (in *inside[F, S, P, A, J, C, PF, PS, PP, PJ]) additions(t *testing.T) {
 		ps, pp := scaled(p)
 		in.g.double(&ps, &ps)
 		in.same(t, fmt.Sprintf("double of point %d", i), &ps, in.s.plus(p, p))
-		PJ(&pp).doubleVartime()
+		times := ps
+		PP(&times).doubleTimes(3)
+		in.same(t, fmt.Sprintf("point %d doubled four times", i), &times, in.s.times(big.NewInt(16), p))
+		PJ(&pp).double()
 		in.sameVartime(t, fmt.Sprintf("double of point %d Jacobian", i), &pp, in.s.plus(p, p))
 	}
 }

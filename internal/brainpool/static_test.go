@@ -147,7 +147,7 @@ var (
 	loops   = regexp.MustCompile(`^(i|at|column|len|table|pow)$`)
 )
 
-// maySeeSecrets leaves out what is named Vartime, the points that only such functions use, and the making of constants and
+// maySeeSecrets leaves out what is named Vartime, the points that only such functions add, and the making of constants and
 // layouts.
 func maySeeSecrets(f *ast.FuncDecl, text func(ast.Node) string) bool {
 	switch {
@@ -157,5 +157,5 @@ func maySeeSecrets(f *ast.FuncDecl, text func(ast.Node) string) bool {
 	case f.Recv == nil:
 		return true
 	}
-	return !strings.HasSuffix(text(f.Recv.List[0].Type), "Jacobian")
+	return f.Name.Name == "double" || !strings.HasSuffix(text(f.Recv.List[0].Type), "Jacobian")
 }

@@ -105,7 +105,7 @@ func scalarClasses(c *Curve, s slow) map[string][2][][]byte {
 func TestSecretsDoNotShowInTime(t *testing.T) { // not parallel: it measures
 	for i, c := range curves() {
 		s := newSlow(&rfc5639.Domains[i])
-		n := 3000 / (1 + 4*i)
+		n := 1600 / (1 + 3*i)
 		key, peer := mustKey(t, c, 51), mustKey(t, c, 52).Public()
 		e := make([]byte, c.size)
 		for name, op := range map[string]func(scalar []byte){
