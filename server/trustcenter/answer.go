@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -79,7 +80,10 @@ type ImportOptions struct {
 	Key crypto.PublicKey
 	// Revoked is the TrustCenter's revocation list, nil where there is none at hand (DKTIG-23).
 	Revoked *x509.RevocationList
-	Now     time.Time
+	// Root is the SHA-256 fingerprint of the TrustCenter's own certificate from a trusted source, nil where there is none: the
+	// file alone proves only that it belongs together.
+	Root []byte
+	Now  time.Time
 }
 
 // Import judges an answer before it is used: the key, the name, the times, the chain, the revocation list.
@@ -166,7 +170,8 @@ func sameName(x, y []byte) bool {
 var oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
 
 // chain walks from the certificate to a self-signed one in the file. The TrustCenter's certificates may lack
-// BasicConstraints, which crypto/x509 refuses, so the signatures are checked one by one; what says that it is no CA is none.
+// BasicConstraints, which crypto/x509 refuses, so the signatures are checked one by one; a participant's certificate and one
+// that says that it is no CA are none.
 func (a *Answer) chain(certs []*x509.Certificate, o ImportOptions) {
 	add := func(sev finding.Severity, code finding.Code, what, fix string) {
 		a.Findings = append(a.Findings, finding.Finding{Code: code, Severity: sev, What: what, Fix: fix})
@@ -177,7 +182,7 @@ func (a *Answer) chain(certs []*x509.Certificate, o ImportOptions) {
 	for c := a.Certificate; ; {
 		var issuer *x509.Certificate
 		for _, k := range certs {
-			if bytes.Equal(k.RawSubject, c.RawIssuer) && k != c && !notCA(k) && k.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil {
+			if bytes.Equal(k.RawSubject, c.RawIssuer) && k != c && ikOf(k) == "" && !notCA(k) && k.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil {
 				issuer = k
 			}
 		}
@@ -194,6 +199,10 @@ func (a *Answer) chain(certs []*x509.Certificate, o ImportOptions) {
 		add(finding.Error, "P7C-KETTE", "no certificate in the file issued the certificate", "ask for the whole answer with `mail certificate`")
 	} else if top := a.Chain[len(a.Chain)-1]; !bytes.Equal(top.RawSubject, top.RawIssuer) || top.CheckSignature(top.SignatureAlgorithm, top.RawTBSCertificate, top.Signature) != nil {
 		add(finding.Warning, "P7C-KETTE", fmt.Sprintf("the chain ends at %s, which is not self-signed", top.Subject), "compare its fingerprint with the TrustCenter's publication")
+	} else if sum := sha256.Sum256(top.Raw); o.Root == nil {
+		add(finding.Warning, "P7C-WURZEL", fmt.Sprintf("nothing but the file itself says that %s (SHA-256 %x) is the TrustCenter's", top.Subject, sum), "compare the fingerprint with the TrustCenter's publication, then name it with --root")
+	} else if !bytes.Equal(sum[:], o.Root) {
+		add(finding.Error, "P7C-WURZEL", fmt.Sprintf("the chain ends at another certificate: %s (SHA-256 %x)", top.Subject, sum), "this is not the TrustCenter that was named with --root")
 	}
 	a.Findings = append(a.Findings, checkRevoked(a.Certificate, a.Chain, o.Revoked, o.Now)...)
 }

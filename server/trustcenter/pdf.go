@@ -68,7 +68,7 @@ func WritePDF(w io.Writer, p PDF) error {
 		font("", 10.5, 0)
 		d.CellFormat(width-52, 6.4, tr(value), "", 1, "L", false, 0, "")
 	}
-	row("Institutionskennzeichen", fmt.Sprintf("%s %s %s %s", ik[:2], ik[2:4], ik[4:8], ik[8:]))
+	row("Institutionskennzeichen", string(ik))
 	row("Organisation", p.Sheet.Organisation)
 	row("Schlüsselverantwortliche Person", p.Sheet.person())
 	row("Schlüssel", fmt.Sprintf("RSA, %d Bit", keyBits))

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
@@ -285,6 +286,7 @@ func draft(_ context.Context, c *tool.Call) int {
 
 // take imports the answer.
 func take(_ context.Context, c *tool.Call) int {
+	root := c.Flags.String("root", "", "SHA-256 `fingerprint` of the TrustCenter's own certificate, from its publication")
 	crl := c.Flags.String("crl", "", "revocation list of the TrustCenter (`file`, DER or PEM)")
 	force := c.Flags.Bool("force", false, "replace an imported certificate; the former one is kept")
 	if status, done := c.Parse(1, 1); done {
@@ -303,6 +305,11 @@ func take(_ context.Context, c *tool.Call) int {
 		return c.Fail(err)
 	}
 	o := trustcenter.ImportOptions{Sheet: s, Key: key.Public(), Now: c.Now()}
+	if *root != "" {
+		if o.Root, err = hex.DecodeString(strings.NewReplacer(":", "", " ", "").Replace(*root)); err != nil || len(o.Root) != sha256.Size {
+			return c.Fail(errors.New("--root is not a SHA-256 fingerprint of 64 hexadecimal digits"))
+		}
+	}
 	if *crl != "" {
 		if o.Revoked, err = readCRL(*crl); err != nil {
 			return c.Fail(err)
