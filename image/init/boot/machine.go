@@ -38,7 +38,6 @@ const (
 	pcscdProgram = "/usr/sbin/pcscd"
 	pcscdSocket  = "/run/pcscd/pcscd.comm"
 	notifyDir    = "/run/adv/notify"
-	faultFile    = "/run/adv/fault.json"
 	rebootsFile  = "/data/init/reboots"
 )
 
@@ -98,61 +97,83 @@ func (m *Machine) boot(ctx context.Context, ends chan<- command) {
 	m.config = cfg
 	m.journal.step(stepConfig)
 	loader := m.loader()
-	var ready sync.WaitGroup // what uses modules or the root as it is now
+	early, late := split(cfg.Modules.Extra)
+	base, rest := split(baseModules())
+	var loaded sync.WaitGroup // everything that loads modules or changes the root
 	dataReady := make(chan struct{})
-	ready.Go(func() { // display, input, USB
-		names := slices.Clone(cfg.Modules.Extra)
-		for _, b := range image.Base {
-			if !slices.Contains(later, modules.Name(b.Name)) {
-				names = append(names, b.Name)
-			}
-		}
-		early := slices.DeleteFunc(names, func(n string) bool { return slices.Contains(later, modules.Name(n)) })
-		loader.Load(3, early...)
+	// Two ways beside each other, as a terminal has two processors at least: each begins with what the kiosk waits for.
+	loaded.Go(func() {
+		loader.Load(1, early...) // display
+		loader.Load(2, base...)  // input, USB
 		m.journal.step(stepModules)
+		m.startUSB(ctx)
+		m.startPCSCD(ctx)
 	})
-	ready.Go(func() { // disks, file systems, network
-		loader.Load(1, append([]string{"crc32c_generic", "ext4"}, lateOf(cfg.Modules.Extra)...)...)
+	loaded.Go(func() {
+		loader.Load(1, disks(late)...)
 		m.openData(ctx)
 		close(dataReady)
-		for _, b := range image.Base {
-			if slices.Contains(later, modules.Name(b.Name)) {
-				loader.Load(1, b.Name)
-			}
-		}
+		loader.Load(1, append(late, rest...)...)
+		m.startNetwork(ctx)
+		m.startTime(ctx)
 	})
 	m.journal.problem(stepSettings, m.setup.set(settings))
 	m.journal.problem(stepSettings, m.setup.Kernel.Hostname(hostname(cfg)))
 	m.journal.problem(stepControl, m.serveControl(ctx))
 	go m.startKiosk(ctx, dataReady, problems, ends)
 	go func() {
-		ready.Wait()
+		loaded.Wait()
+		m.seal()
 		if failed := loader.Failed(); len(failed) > 0 {
 			m.store.Update(func(s *initctl.State) { s.Modules = failed })
 			m.journal.modules(failed)
 		}
-		m.startUSB(ctx)
-		m.startPCSCD(ctx)
-		m.startNetwork(ctx)
-		m.startTime(ctx)
-		// From here on nothing is loaded and nothing changes the root.
-		m.journal.problem(stepSealed, m.setup.set(lastSettings))
-		m.journal.problem(stepSealed, m.setup.Kernel.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, ""))
-		m.journal.step(stepSealed)
 		m.watchPower(ctx, ends)
 	}()
 }
 
-// later lists modules that the first picture does not need.
-var later = []string{"crc32c_generic", "ext4", "efivarfs", "8021q", "virtio_blk", "virtio_net", "virtio_scsi", "ahci", "sd_mod", "nvme", "e1000", "e1000e", "igb", "igc", "r8169"}
+// seal is the end of the set-up: from here on nothing is loaded and nothing changes the root.
+func (m *Machine) seal() {
+	m.journal.problem(stepSealed, m.setup.set(lastSettings))
+	m.journal.problem(stepSealed, m.setup.Kernel.Mount("", m.setup.path("/"), "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, ""))
+	m.journal.step(stepSealed)
+}
 
-func lateOf(names []string) (out []string) {
+func baseModules() (names []string) {
+	for _, b := range image.Base {
+		names = append(names, b.Name)
+	}
+	return names
+}
+
+// later lists modules that the first picture does not need: file systems and disks, which come first among them, and
+// network.
+var later = []string{"crc32c_generic", "ext4", "virtio_blk", "virtio_scsi", "ahci", "sd_mod", "nvme"}
+
+// last lists those that nothing waits for.
+var last = []string{"efivarfs", "button", "8021q", "virtio_net", "e1000", "e1000e", "igb", "igc", "r8169", "tg3"}
+
+// split tells modules that are loaded at once from those that are loaded later, in their order.
+func split(names []string) (early, late []string) {
 	for _, n := range names {
-		if slices.Contains(later, modules.Name(n)) {
-			out = append(out, n)
+		if n = modules.Name(n); slices.Contains(later, n) || slices.Contains(last, n) {
+			late = append(late, n)
+		} else {
+			early = append(early, n)
 		}
 	}
-	return out
+	return early, late
+}
+
+// disks are the modules that the data partition needs.
+func disks(late []string) []string {
+	names := []string{"crc32c_generic", "ext4"}
+	for _, n := range late {
+		if slices.Contains(later, n) {
+			names = append(names, n)
+		}
+	}
+	return names
 }
 
 type noModules struct{ err error }
@@ -212,7 +233,7 @@ func (m *Machine) openData(ctx context.Context) {
 }
 
 func (m *Machine) dataConfig() data.Config {
-	return data.Config{Kernel: dataKernel{}, Target: "/data", Reserve: uint64(m.config.Data.MinFreeMiB) << 20}
+	return data.Config{Kernel: dataKernel{}, Target: "/data", Reserve: uint64(m.config.Data.MinFreeMiB) << 20, Appear: 2 * time.Second}
 }
 
 type dataKernel struct{ Linux }
@@ -380,14 +401,44 @@ func (m *Machine) shutdown(end command) {
 }
 
 // writeFault leaves word for the technician's screen.
-func (m *Machine) writeFault(problems []terminal.Problem) {
-	b, err := json.Marshal(struct {
-		Problems []terminal.Problem `json:"problems"`
-	}{problems})
+func (m *Machine) writeFault(cause terminal.Cause, problems []terminal.Problem) {
+	b, err := json.Marshal(terminal.Fault{Cause: cause, Problems: problems, Facts: m.facts()})
 	if err == nil {
-		err = os.WriteFile(faultFile, b, 0o644)
+		err = os.WriteFile(terminal.FaultPath, b, 0o644)
 	}
 	m.journal.problem(stepConfig, err)
+}
+
+// facts are what a technician asks first.
+func (m *Machine) facts() []terminal.Fact {
+	s, _ := m.store.State()
+	facts := []terminal.Fact{{Name: "image", Value: buildID()}}
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		facts = append(facts, terminal.Fact{Name: "kernel", Value: unix.ByteSliceToString(u.Release[:])})
+	}
+	for _, pattern := range []string{"/dev/dri/card*", "/dev/input/event*", "/sys/class/net/e*"} {
+		names, _ := filepath.Glob(pattern)
+		for _, n := range names {
+			facts = append(facts, terminal.Fact{Name: "device", Value: n})
+		}
+	}
+	return append(facts, terminal.Fact{Name: "data", Value: string(s.Data)}, terminal.Fact{Name: "network", Value: string(s.Network)},
+		terminal.Fact{Name: "reader", Value: string(s.Reader)}, terminal.Fact{Name: "modules not loaded", Value: strings.Join(s.Modules, " ")})
+}
+
+// buildID is what os-release says about the image.
+func buildID() string {
+	b, err := os.ReadFile("/etc/os-release")
+	if err != nil {
+		return ""
+	}
+	for l := range strings.Lines(string(b)) {
+		if id, ok := strings.CutPrefix(l, "BUILD_ID="); ok {
+			return strings.TrimSpace(id)
+		}
+	}
+	return ""
 }
 
 func readReboots() int {

@@ -29,7 +29,7 @@ func (m *Machine) startKiosk(ctx context.Context, dataReady <-chan struct{}, pro
 	<-dataReady
 	if len(problems) > 0 {
 		m.fault = true
-		m.writeFault(problems)
+		m.writeFault(terminal.CauseConfiguration, problems)
 		m.journal.failure(codeConfig, len(problems))
 	}
 	m.run(ctx, spec{
@@ -38,7 +38,7 @@ func (m *Machine) startKiosk(ctx context.Context, dataReady <-chan struct{}, pro
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			if m.fault {
-				return []string{kioskProgram, "-config", terminal.Path, "-fault", faultFile}
+				return []string{kioskProgram, "-config", terminal.Path, "-fault", terminal.FaultPath}
 			}
 			return []string{kioskProgram, "-config", terminal.Path}
 		},
@@ -66,7 +66,7 @@ func (m *Machine) lastRung(ends chan<- command) {
 		}
 	}
 	m.journal.failure(codeKiosk, 1)
-	m.writeFault([]terminal.Problem{{
+	m.writeFault(terminal.CauseKiosk, []terminal.Problem{{
 		File: kioskProgram, What: "the program does not start or does not stay up",
 		Fix: "switch the terminal off and on; if it stays so, write the image anew",
 	}})
