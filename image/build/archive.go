@@ -2,8 +2,11 @@ package build
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io/fs"
+	"slices"
+	"strings"
 
 	"github.com/u-root/u-root/pkg/cpio"
 )
@@ -13,7 +16,7 @@ import (
 func archive(tree map[string]entry) ([]byte, error) {
 	var out bytes.Buffer
 	w := cpio.Newc.Writer(&out)
-	for i, e := range sorted(tree) {
+	for i, e := range packed(tree) {
 		info := cpio.Info{Ino: uint64(i + 1), Mode: uint64(e.mode.Perm()), UID: uint64(e.uid), GID: uint64(e.uid), NLink: 1, Name: e.name}
 		data := e.data
 		switch e.mode.Type() {
@@ -39,4 +42,20 @@ func archive(tree map[string]entry) ([]byte, error) {
 		return nil, err
 	}
 	return out.Bytes(), nil
+}
+
+// packed lists a tree in the order of packing: our programs first, side by side, because the compressor finds what they
+// have in common only where it is near; and every folder before what is in it.
+func packed(tree map[string]entry) []entry {
+	list := sorted(tree)
+	rank := func(e entry) int {
+		for _, p := range programs {
+			if e.name == p.name || strings.HasPrefix(p.name, e.name+"/") {
+				return 0
+			}
+		}
+		return 1
+	}
+	slices.SortStableFunc(list, func(a, b entry) int { return cmp.Compare(rank(a), rank(b)) })
+	return list
 }

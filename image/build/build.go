@@ -25,11 +25,10 @@ import (
 	"time"
 
 	"ktradv/image/debian"
-	"ktradv/image/disk"
 	"ktradv/image/init/users"
 	"ktradv/image/kernel"
 	"ktradv/image/modules"
-	"ktradv/image/uki"
+	"ktradv/internal/terminal"
 )
 
 // Config says what to build.
@@ -50,6 +49,28 @@ type Result struct {
 	Cmdline   string // the kernel command line, as text
 	UKI       string // adv.efi: kernel, command line and initramfs as one EFI program
 	Disk      string // disk.img: the UKI in both slots, and an empty data partition
+	SBOM      string // sbom.spdx.json
+	Files     string // files.tsv: every file with size, sum, origin and reason
+	Copyright string // folder with the copyright files of the Debian packages
+	Manifest  string // manifest.json: what it was made of, and sizes and sums of everything above
+}
+
+// Manifest is the content of manifest.json.
+type Manifest struct {
+	Version  string            `json:"version"` // of the AdV-App
+	Kernel   string            `json:"kernel"`  // as uname -r says
+	Go       string            `json:"go"`      // version of Go that linked the programs
+	Epoch    int64             `json:"epoch"`   // time of the youngest part, seconds since 1970; the time of all file systems
+	Cmdline  string            `json:"cmdline"`
+	Overlays []string          `json:"overlays"`
+	Packages []debian.Package  `json:"packages"`
+	Outputs  map[string]Output `json:"outputs"`
+}
+
+// Output is one file of the image.
+type Output struct {
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
 }
 
 // entry is one file of the image.
@@ -62,7 +83,8 @@ type entry struct {
 	major  uint32 // of a device node, with minor
 	minor  uint32
 	origin *debian.Archive // nil: ours
-	source string          // of ours: the Go package or the file of the overlay
+	source string          // of ours: the Go package or the overlay
+	file   string          // of an overlay: the file itself
 	reason string
 }
 
@@ -73,14 +95,15 @@ type builder struct {
 	kernel   *debian.Archive
 	version  string // of the kernel
 	tree     map[string]entry
-	epoch    time.Time // the youngest file of all packages
+	bin      map[string]string // our programs as files of this machine, by their path in the image
+	epoch    time.Time         // the youngest file of all packages
 }
 
 func mapKeys[V any](m map[string]V) iter.Seq[string] { return maps.Keys(m) }
 
 // Build makes an image.
 func Build(ctx context.Context, cfg Config) (Result, error) {
-	b := &builder{Config: cfg, ctx: ctx, tree: make(map[string]entry)}
+	b := &builder{Config: cfg, ctx: ctx, tree: make(map[string]entry), bin: make(map[string]string)}
 	if b.Log == nil {
 		b.Log = func(string, ...any) {}
 	}
@@ -99,11 +122,12 @@ func Build(ctx context.Context, cfg Config) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	defer over.close()
 	if err := b.openPackages(); err != nil {
 		return Result{}, err
 	}
 	defer b.close()
-	for _, step := range []func() error{b.addPrograms, b.addFiles, b.addLibraries, func() error { return b.addModules(over.modules) }} {
+	for _, step := range []func() error{b.addPrograms, func() error { return b.checkWithKiosk(over) }, b.addFiles, b.addLibraries, func() error { return b.addModules(over.modules) }} {
 		if err := step(); err != nil {
 			return Result{}, err
 		}
@@ -206,7 +230,17 @@ func (b *builder) addPrograms() error {
 		if err != nil {
 			return err
 		}
+		b.bin[p.name] = out
 		b.add(entry{name: p.name, mode: 0o755, data: data, source: p.pkg, reason: p.reason})
+	}
+	return nil
+}
+
+// checkWithKiosk lets the kiosk itself look at the configuration and at everything that it names: certificates, roots, design.
+func (b *builder) checkWithKiosk(over *overlay) error {
+	out, err := exec.CommandContext(b.ctx, b.bin[kioskName], "-check", "-config", filepath.Join(over.merged, filepath.FromSlash(terminal.Path))).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("the kiosk does not accept the overlay: %w\n%s", err, over.where(string(out)))
 	}
 	return nil
 }
@@ -287,50 +321,6 @@ func (b *builder) addModules(extra []string) error {
 	return nil
 }
 
-// write packs everything.
-func (b *builder) write(over *overlay) (Result, error) {
-	r := Result{
-		Kernel: filepath.Join(b.Out, "vmlinuz"), Initramfs: filepath.Join(b.Out, "initramfs.cpio.zst"), Cmdline: filepath.Join(b.Out, "cmdline"),
-		UKI: filepath.Join(b.Out, "adv.efi"), Disk: filepath.Join(b.Out, "disk.img"),
-	}
-	vmlinuz, err := b.kernel.Read("boot/vmlinuz-" + b.version)
-	if err != nil {
-		return Result{}, err
-	}
-	system, err := b.compress(archive(b.tree))
-	if err != nil {
-		return Result{}, err
-	}
-	rest, err := b.compress(archive(over.tree))
-	if err != nil {
-		return Result{}, err
-	}
-	initramfs := append(pad4(system), rest...)
-	_, stub, err := b.find(efiStub)
-	if err != nil {
-		return Result{}, err
-	}
-	efi, err := uki.Write(uki.Image{Stub: stub, OSRel: b.osRelease(), Cmdline: Cmdline, Uname: b.version, Kernel: vmlinuz, Initrd: initramfs})
-	if err != nil {
-		return Result{}, err
-	}
-	for name, data := range map[string][]byte{
-		r.Kernel:    vmlinuz,
-		r.Initramfs: initramfs,
-		r.UKI:       efi,
-		r.Cmdline:   []byte(Cmdline + "\n"),
-	} {
-		if err := os.WriteFile(name, data, 0o644); err != nil {
-			return Result{}, err
-		}
-	}
-	if err := disk.Write(b.ctx, r.Disk, disk.Config{A: efi, B: efi, Time: b.epoch}); err != nil {
-		return Result{}, fmt.Errorf("make the disk: %w", err)
-	}
-	b.Log("kernel %d bytes, initramfs %d bytes, slot %d bytes", len(vmlinuz), len(initramfs), len(efi))
-	return r, nil
-}
-
 // pad4 fills up to a multiple of four bytes: where the kernel looks for the next archive.
 func pad4(b []byte) []byte {
 	for len(b)%4 != 0 {
@@ -345,7 +335,7 @@ func (b *builder) compress(archive []byte, err error) ([]byte, error) {
 		return nil, err
 	}
 	sum := sha256.Sum256(archive)
-	name := filepath.Join(b.Cache, "zstd", hex.EncodeToString(sum[:])+".zst")
+	name := filepath.Join(b.Cache, "zstd-19-24", hex.EncodeToString(sum[:])+".zst")
 	if data, err := os.ReadFile(name); err == nil {
 		return data, nil
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -353,7 +343,8 @@ func (b *builder) compress(archive []byte, err error) ([]byte, error) {
 	}
 	b.Log("compress %d bytes", len(archive))
 	var out, msg bytes.Buffer
-	cmd := exec.CommandContext(b.ctx, "zstd", "-19", "-T1", "--no-progress", "-q", "-c")
+	// A window of 16 MiB reaches from one of our programs into the other, which share most of Go's runtime.
+	cmd := exec.CommandContext(b.ctx, "zstd", "-19", "--zstd=wlog=24", "-T1", "--no-progress", "-q", "-c")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(archive), &out, &msg
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("compress the initramfs: %w: %s", err, &msg)

@@ -35,30 +35,58 @@ func (p ProblemsError) Error() string {
 type overlay struct {
 	tree    map[string]entry
 	modules []string
+	merged  string // folder with all of it laid together
+}
+
+func (o *overlay) close() { os.RemoveAll(o.merged) }
+
+// where names files of the merged folder as the person has them.
+func (o *overlay) where(text string) string {
+	for _, e := range slices.Backward(sorted(o.tree)) { // what is in a folder before the folder
+		if e.file != "" {
+			text = strings.ReplaceAll(text, filepath.Join(o.merged, filepath.FromSlash(e.name)), e.file)
+		}
+	}
+	return strings.ReplaceAll(text, o.merged, "")
 }
 
 // loadOverlay reads the base overlay of the project and the given ones over it, the later ones over the earlier ones,
 // and checks them. The error holds every mistake (ProblemsError).
 func loadOverlay(root string, dirs []string) (*overlay, error) {
-	o := &overlay{tree: make(map[string]entry)}
+	tmp, err := os.MkdirTemp("", "overlay-")
+	if err != nil {
+		return nil, err
+	}
+	o := &overlay{tree: make(map[string]entry), merged: tmp}
+	if err := o.load(root, dirs); err != nil {
+		o.close()
+		return nil, err
+	}
+	return o, nil
+}
+
+func (o *overlay) load(root string, dirs []string) error {
 	var problems ProblemsError
 	base := filepath.Join(root, "overlays", "base")
 	for _, dir := range append([]string{base}, dirs...) {
 		p, err := o.read(dir, dir == base)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		problems = append(problems, p...)
 	}
-	cfg, more, err := o.check(dirs)
-	if err != nil {
-		return nil, err
+	if err := o.merge(); err != nil {
+		return err
 	}
-	if problems = append(problems, more...); len(problems) > 0 {
-		return nil, problems
+	cfg, more := terminal.Load(filepath.Join(o.merged, filepath.FromSlash(terminal.Path)))
+	for _, p := range more {
+		problems = append(problems, terminal.Problem{File: o.where(p.File), Key: p.Key, What: o.where(p.What), Fix: o.where(p.Fix)})
+	}
+	if len(problems) > 0 {
+		return problems
 	}
 	o.modules = cfg.Modules.Extra
-	return o, nil
+	return nil
 }
 
 // read lays a folder over what is there.
@@ -93,7 +121,7 @@ func (o *overlay) read(dir string, base bool) ([]terminal.Problem, error) {
 			}
 			return nil
 		}
-		e := entry{name: name, source: file, reason: "overlay"}
+		e := entry{name: name, source: "overlay " + filepath.Base(dir), file: file, reason: reasonOf(name)}
 		switch info.Mode().Type() {
 		case fs.ModeDir:
 			e.mode = fs.ModeDir | 0o755
@@ -145,15 +173,21 @@ func places() string {
 	return strings.Join(s, " or ")
 }
 
-// check reads the configuration as the terminal will: out of a folder with all overlays laid together.
-func (o *overlay) check(dirs []string) (terminal.Config, []terminal.Problem, error) {
-	tmp, err := os.MkdirTemp("", "overlay-")
-	if err != nil {
-		return terminal.Config{}, nil, err
+// reasonOf says why a file of an overlay is in the image: what belongs into its place.
+func reasonOf(name string) string {
+	for _, p := range overlayPlaces {
+		if strings.HasPrefix(name, p.dir+"/") {
+			return p.what
+		}
 	}
-	defer os.RemoveAll(tmp)
+	return "system"
+}
+
+// merge lays everything together, as the terminal will have it.
+func (o *overlay) merge() error {
 	for _, e := range sorted(o.tree) {
-		name := filepath.Join(tmp, filepath.FromSlash(e.name))
+		name := filepath.Join(o.merged, filepath.FromSlash(e.name))
+		var err error
 		switch {
 		case e.mode.IsDir():
 			err = os.MkdirAll(name, 0o755)
@@ -163,22 +197,8 @@ func (o *overlay) check(dirs []string) (terminal.Config, []terminal.Problem, err
 			err = errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, e.data, 0o644))
 		}
 		if err != nil {
-			return terminal.Config{}, nil, err
+			return err
 		}
 	}
-	cfg, problems := terminal.Load(filepath.Join(tmp, filepath.FromSlash(terminal.Path)))
-	for i, p := range problems {
-		// Name the file where the person has it.
-		rel, err := filepath.Rel(tmp, p.File)
-		if err != nil || strings.HasPrefix(rel, "..") {
-			continue
-		}
-		problems[i].What = strings.ReplaceAll(p.What, tmp, "")
-		if e, ok := o.tree[filepath.ToSlash(rel)]; ok {
-			problems[i].File = e.source
-		} else if len(dirs) > 0 {
-			problems[i].File = filepath.Join(dirs[len(dirs)-1], rel)
-		}
-	}
-	return cfg, problems, nil
+	return nil
 }

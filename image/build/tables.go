@@ -52,8 +52,10 @@ const efiStub = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 // programs are ours.
 var programs = []struct{ name, pkg, tags, reason string }{
 	{"init", "image/cmd/adv-init", "", "first process: starts and watches everything else"},
-	{"usr/bin/adv-kiosk", "kiosk/cmd/adv-kiosk", "pcsc", "the AdV-App"},
+	{kioskName, "kiosk/cmd/adv-kiosk", "pcsc,grpcnotrace", "the AdV-App"},
 }
+
+const kioskName = "usr/bin/adv-kiosk"
 
 // files are taken from packages as they are.
 var files = []struct {
