@@ -213,33 +213,28 @@ func (s *Space) choose(qes bool, at time.Time) (h *listHandle, selected string) 
 	return h, SelectedAtTime
 }
 
-// freshness judges the age of the chosen list (1008, 1009; 1060 for the VL): at the reference time, and now when the list
-// is the newest one.
+// freshness judges the age of the lists (1008, 1009; 1060 for the VL). What counts is the newest one: once it has run out,
+// and its grace period too, nobody knows what has changed since, and no check ends positively, whatever list was chosen for
+// the reference time (GS-A_5336).
 func (s *Space) freshness(h *listHandle, selected string, at, now time.Time) Step {
-	step := Step{ID: StepList, Verdict: Valid}
-	warn, fail := 1008, 1009
-	newest := s.tsls
+	warn, fail, lists := 1008, 1009, s.tsls
 	if h.ref.Kind == tsl.VL {
-		warn, fail, newest = 1060, 1060, s.vls
+		warn, fail, lists = 1060, 1060, s.vls
 	}
-	current := newest[len(newest)-1]
-	asked := at
-	if selected == SelectedCurrent {
-		step.Text = "no list of the reference time in the archive, the current one is used"
-		asked = now
-	}
-	if h.ref.Kind == tsl.VL {
-		step.Text, asked = "", at
+	newest := lists[len(lists)-1]
+	if now.Before(at) {
+		now = at
 	}
 	switch {
-	case h.next.IsZero():
-	case !asked.Before(h.next.Add(s.grace)):
-		return Step{StepList, Indeterminate, fail, "the list had run out at the reference time"}
-	case !asked.Before(h.next):
-		return Step{StepList, Warnings, warn, "the list had run out at the reference time and is in its grace period"}
+	case newest.next.IsZero():
+	case !now.Before(newest.next.Add(s.grace)):
+		return Step{StepList, Indeterminate, fail, "the newest list has run out"}
+	case !now.Before(newest.next):
+		return Step{StepList, Warnings, warn, "the newest list has run out and is in its grace period"}
 	}
-	if !current.next.IsZero() && !now.Before(current.next) {
-		return Step{StepList, Warnings, warn, "the newest list has run out; what changed since is not known"}
+	step := Step{ID: StepList, Verdict: Valid}
+	if selected == SelectedCurrent && h.ref.Kind == tsl.TSL {
+		step.Text = "no list of the reference time in the archive, the current one is used"
 	}
 	return step
 }
