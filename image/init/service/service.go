@@ -88,7 +88,6 @@ type Service struct {
 	cfg     Config
 	restart chan request
 	cur     initctl.Service // owned by Run
-	stuck   bool            // a process of before still lives; owned by Run
 }
 
 type request struct {
