@@ -72,7 +72,7 @@ type chain struct {
 }
 
 // pick returns the profile that the certificate is to be judged by: the one whose type it has, else one whose policy it
-// has, else the first.
+// has, else the first that is qualified as the certificate says it is, else the first.
 func pick(profiles []x509ti.Profile, cert *x509ti.Certificate) *x509ti.Profile {
 	for i := range profiles {
 		if profiles[i].TypeOf(cert) != nil {
@@ -81,6 +81,11 @@ func pick(profiles []x509ti.Profile, cert *x509ti.Certificate) *x509ti.Profile {
 	}
 	for i := range profiles {
 		if profiles[i].Policy != nil && cert.HasPolicy(profiles[i].Policy) {
+			return &profiles[i]
+		}
+	}
+	for i := range profiles {
+		if profiles[i].QES == (len(cert.QCStatements) > 0 || cert.QCMalformed) {
 			return &profiles[i]
 		}
 	}
