@@ -52,7 +52,7 @@ type SignedData struct {
 	Certificates      [][]byte // X.509, as they are encoded, in their order
 	OtherCertificates int      // entries of other kinds (attribute certificates), which are not read
 
-	OCSP             [][]byte // OCSPResponse (DER) of crls.other, in their order
+	OCSP             [][]byte // OCSPResponse of crls.other, in their order; DER where that is possible
 	CRLs             [][]byte // revocation lists, not looked at
 	OtherRevocations int      // entries of kinds that are not known
 

@@ -725,13 +725,9 @@ func BenchmarkParse(b *testing.B) {
 	}
 }
 
-// FuzzParse: nothing panics, memory and stream agree.
+// FuzzParse: nothing panics, memory and stream agree. The corpus in testdata has a message of every kind: making keys in
+// each process of the fuzzer would take longer than fuzzing.
 func FuzzParse(f *testing.F) {
-	w := newWorld(f)
-	for _, o := range []testpki.CMSOptions{{BER: true, ContentHints: true}, {OCSP: [][]byte{w.answer}}, {Countersigner: &w.other.X509Identity}, {SubjectKeyID: true, SHA1Reference: true}, {NoAttributes: true}, {Detached: true}} {
-		f.Add(w.sign(f, testpki.P256Key, o))
-	}
-	f.Add(w.sign(f, testpki.RSAKey, testpki.CMSOptions{PSS: true}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		sd, err := Parse(data)
 		streamed, streamErr := ParseStream(bytes.NewReader(data), nil, StreamOptions{})
@@ -743,8 +739,9 @@ func FuzzParse(f *testing.F) {
 		}
 		results, again := sd.VerifyAll(nil, nil), streamed.VerifyAll(nil, nil)
 		for i := range results {
-			// A content that looks like signed attributes is known in memory only.
-			if results[i].Result != again[i].Result && results[i].Result[StepSignedAttributes].Reason != AttributesAsContent {
+			// A content that looks like signed attributes is known in memory only, and so is a digest that was not announced.
+			if results[i].Result != again[i].Result && results[i].Result[StepSignedAttributes].Reason != AttributesAsContent &&
+				results[i].Result[StepContainer].Reason != DigestNotDeclared {
 				t.Fatalf("memory: %v, stream: %v", results[i].Result, again[i].Result)
 			}
 			results[i].Signer.RevocationValues()

@@ -16,24 +16,23 @@ import (
 	"ktradv/internal/testpki"
 )
 
-// explained are the reasons for which this package refuses a message that `openssl cms -verify` accepts. A disagreement of
-// any other kind fails the test.
+// explained are the reasons for which this package refuses a message that `openssl cms -verify` (3.0) accepts. A
+// disagreement of any other kind fails the test. Changed octets bring messages that are not read at all, too; their errors
+// are logged: versions that do not exist, and elements of a form that their type does not have.
 var explained = map[Reason]string{
-	ContentTypeMismatch:     "OpenSSL looks whether contentType is there and not what it says (RFC 5652 chapter 11.1 asks for it)",
 	DigestNotAdmissible:     "SHA-1 is never admissible for a signature (gemSpec_PKI Tab_PKI_290); OpenSSL leaves that to the caller",
 	NoSignedAttributes:      "a content of a type other than data must have signed attributes (RFC 5652 chapter 5.3); OpenSSL does not ask",
+	ContentTypeMismatch:     "OpenSSL looks whether contentType is there and not what it says (RFC 5652 chapter 11.1 asks for it)",
 	ReferenceMismatch:       "OpenSSL looks at signingCertificateV2 only with -cades; here it is always checked",
 	ReferenceMalformed:      "as above",
 	ProtectionMismatch:      "OpenSSL 3.0 does not know cmsAlgorithmProtection (RFC 6211)",
 	ProtectionMalformed:     "as above",
 	AttributeTwice:          "OpenSSL looks for repetition of those attributes only that it uses itself",
-	AttributeValues:         "as above; signingTime must be readable here",
-	SignatureDigestMismatch: "ecdsa-with-SHA256 with another digestAlgorithm: OpenSSL takes the latter and ignores the former",
-	SignatureNotAdmissible:  "OpenSSL takes the kind of signature from the key where the algorithm identifier is unknown to it",
-	SignerIDMismatch:        "OpenSSL compares names by RFC 5280 in all detail; here letters of ASCII are folded",
-	CertificateMissing:      "the certificate is BER or has an error that x509ti, which is strict DER, refuses",
-	SignatureEncoding:       "numbers r and s that are not DER",
-	AttributesAsContent:     "OpenSSL does not know this forgery",
+	AttributeValues:         "as above; and signingTime must be readable here",
+	SignatureDigestMismatch: "ecdsa-with-SHA256 beside another digestAlgorithm: OpenSSL takes the latter and does not compare",
+	SignatureNotAdmissible:  "OpenSSL takes the digest of an ECDSA signature from digestAlgorithm, whatever signatureAlgorithm names",
+	SignerIDMismatch:        "names that differ in more than the case of ASCII letters and in white space",
+	CertificateMissing:      "the certificate has an error that the strict reader of package x509ti refuses",
 }
 
 // verdicts asks OpenSSL about many messages, several processes at a time.

@@ -330,7 +330,7 @@ func (sd *SignedData) readRevocations(in *ber.Input, e ber.Element) error {
 		}
 		response, err := info.DER()
 		if err != nil {
-			return at("OCSP response", err)
+			response = info.Raw // nobody signed it: what is wrong with it is said when it is judged
 		}
 		sd.OCSP = append(sd.OCSP, response)
 	}
