@@ -115,3 +115,13 @@ func TestReadPassphrase(t *testing.T) {
 		}
 	}
 }
+
+func TestNoHSM(t *testing.T) {
+	t.Parallel()
+	if openHSM != nil {
+		t.Skip("this build has HSM support")
+	}
+	if _, err := (HSM{Module: "x", Token: "y"}).Deferred().Open("k"); !errors.Is(err, ErrNoHSM) {
+		t.Error(err)
+	}
+}

@@ -4,6 +4,8 @@
 //	adv-server -config server.json
 //	adv-server -config server.json -check   # only read and check the configuration
 //	adv-server verify -help                 # check signatures of E-Rezept billing records
+//	adv-server trustcenter                  # a certificate for test procedures of software makers
+//	adv-server federation                   # registration in the TI-Föderation
 //
 // It stops on SIGTERM and SIGINT after letting session starts finish. Exit status: 0 stopped, 1 cannot start or run,
 // 2 wrong configuration or usage.
@@ -21,12 +23,16 @@ import (
 
 	"ktradv/server/advserver"
 	"ktradv/server/config"
+	"ktradv/server/federation/fedcmd"
+	"ktradv/server/trustcenter/tccmd"
 	"ktradv/server/verify"
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "verify" {
-		os.Exit(runVerify())
+	if len(os.Args) > 1 {
+		if command, ok := commands[os.Args[1]]; ok {
+			os.Exit(runCommand(command))
+		}
 	}
 	if err := eraseMemory(); err != nil {
 		fmt.Fprintf(os.Stderr, "adv-server: %v\n", err)
@@ -37,12 +43,21 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// runVerify is the command "verify". The first signal ends the intake; the next one ends the program.
-func runVerify() int {
+// commands are the operator's tools.
+var commands = map[string]func(ctx context.Context, args []string) int{
+	"verify": func(ctx context.Context, args []string) int {
+		return verify.Command(ctx, args, os.Stdin, os.Stdout, os.Stderr)
+	},
+	"trustcenter": func(ctx context.Context, args []string) int { return tccmd.Main(ctx, args, os.Stdout, os.Stderr) },
+	"federation":  func(ctx context.Context, args []string) int { return fedcmd.Main(ctx, args, os.Stdout, os.Stderr) },
+}
+
+// runCommand runs a tool. The first signal asks it to end; the next one ends the program.
+func runCommand(command func(context.Context, []string) int) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-	return verify.Command(ctx, os.Args[2:], os.Stdin, os.Stdout, os.Stderr)
+	return command(ctx, os.Args[2:])
 }
 
 // eraseMemory starts the program anew, in the same process, with the runtime setting that makes Go overwrite memory when it

@@ -58,8 +58,9 @@ type Call struct {
 	Config *string
 	JSON   *bool
 
-	args []string
-	fd   *int
+	args          []string
+	fd            *int
+	module, token *string
 }
 
 // Run chooses and runs a command.
@@ -81,6 +82,8 @@ func (t Tool) Run(ctx context.Context, env Env, args []string) int {
 	c.Config = c.Flags.String("config", t.Config, "configuration `file`")
 	c.JSON = c.Flags.Bool("json", false, "write the report as JSON")
 	c.fd = c.Flags.Int("passphrase-fd", -1, "read the passphrase of the keys from this file `descriptor`")
+	c.module = c.Flags.String("hsm-module", "", "keep keys in an HSM: its PKCS#11 `library`")
+	c.token = c.Flags.String("hsm-token", "", "with -hsm-module: `label` of the token; its PIN is asked for like a passphrase")
 	return t.Commands[i].Run(ctx, c)
 }
 
@@ -111,7 +114,8 @@ func (c *Call) Fail(err error) int {
 	return Unknown
 }
 
-// Keys opens the key store of a folder. With force a key is replaced, and the former one kept.
+// Keys opens the key store of a folder, or the HSM of the options. With force a key in a file is replaced, and the former one
+// kept; one in an HSM never is.
 func (c *Call) Keys(dir string, force bool) keystore.Store {
 	ask := c.Passphrase
 	switch {
@@ -119,6 +123,9 @@ func (c *Call) Keys(dir string, force bool) keystore.Store {
 		ask = keystore.FromDescriptor(uintptr(*c.fd))
 	case ask == nil:
 		ask = keystore.FromTerminal()
+	}
+	if *c.module != "" {
+		return keystore.HSM{Module: *c.module, Token: *c.token, PIN: ask}.Deferred()
 	}
 	return &keystore.Files{Dir: dir, Passphrase: ask, Force: force, Now: c.Now}
 }
