@@ -1,6 +1,7 @@
 package build
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -39,6 +40,15 @@ type overlay struct {
 }
 
 func (o *overlay) close() { os.RemoveAll(o.merged) }
+
+// name is the path in the image of a file of the merged folder.
+func (o *overlay) name(file string) string {
+	rel, err := filepath.Rel(o.merged, file)
+	if err != nil {
+		return file
+	}
+	return filepath.ToSlash(rel)
+}
 
 // where names files of the merged folder as the person has them.
 func (o *overlay) where(text string) string {
@@ -80,6 +90,9 @@ func (o *overlay) load(root string, dirs []string) error {
 	}
 	cfg, more := terminal.Load(filepath.Join(o.merged, filepath.FromSlash(terminal.Path)))
 	for _, p := range more {
+		if len(dirs) > 0 && o.tree[o.name(p.File)].file == "" { // what is missing belongs into the last one
+			p.File = filepath.Join(dirs[len(dirs)-1], filepath.FromSlash(o.name(p.File)))
+		}
 		problems = append(problems, terminal.Problem{File: o.where(p.File), Key: p.Key, What: o.where(p.What), Fix: o.where(p.Fix)})
 	}
 	if len(problems) > 0 {
@@ -133,6 +146,10 @@ func (o *overlay) read(dir string, base bool) ([]terminal.Problem, error) {
 			e.mode = 0o644
 			if e.data, err = os.ReadFile(file); err != nil {
 				return err
+			}
+			if bytes.Contains(e.data, []byte("PRIVATE KEY-----")) {
+				bad("holds a private key", "take it away: a terminal needs none, and whoever gets the disk has it")
+				return nil
 			}
 		case fs.ModeSymlink:
 			target, err := os.Readlink(file)

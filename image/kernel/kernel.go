@@ -26,7 +26,7 @@ type Tree struct {
 	builtin map[string]bool
 }
 
-var modulePath = regexp.MustCompile(`^(?:usr/)?lib/modules/([^/]+)/kernel/.*/([^/]+)\.ko$`)
+var modulePath = regexp.MustCompile(`^(?:usr/)?lib/modules/([^/]+)/kernel/(?:.*/)?([^/]+)\.ko$`)
 
 // Open finds the modules of a kernel package.
 func Open(files Files) (*Tree, error) {
