@@ -2,7 +2,6 @@ package service
 
 import (
 	"errors"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
