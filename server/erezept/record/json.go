@@ -210,7 +210,13 @@ func (p *jsonParser) text(wanted bool) ([]byte, error) {
 	p.pos++
 	begin := p.pos
 	escaped := false
-	for p.pos < len(p.data) {
+	for {
+		for p.pos < len(p.data) && !jsonStop[p.data[p.pos]] {
+			p.pos++
+		}
+		if p.pos == len(p.data) {
+			return nil, p.fail("string without an end")
+		}
 		switch c := p.data[p.pos]; {
 		case c == '"':
 			text := p.data[begin:p.pos]
@@ -221,19 +227,25 @@ func (p *jsonParser) text(wanted bool) ([]byte, error) {
 			return text, nil
 		case c < 0x20:
 			return nil, p.fail("control character")
-		case c == '\\':
+		default:
 			escaped = true
 			n := escapeLength(p.data[p.pos:])
 			if n == 0 {
 				return nil, p.fail("escape")
 			}
 			p.pos += n
-		default:
-			p.pos++
 		}
 	}
-	return nil, p.fail("string without an end")
 }
+
+// jsonStop are the octets that end a run of plain ones in a string: quote, backslash and control characters.
+var jsonStop = func() (stop [256]bool) {
+	for c := range 0x20 {
+		stop[c] = true
+	}
+	stop['"'], stop['\\'] = true, true
+	return stop
+}()
 
 // escapeLength returns the length of the escape that text begins with, 0 when it is none.
 func escapeLength(text []byte) int {

@@ -312,7 +312,7 @@ func (p *xmlParser) plain(text []byte) error {
 func (p *xmlParser) instruction() error {
 	rest := p.data[p.pos:]
 	end := bytes.Index(rest, []byte("?>"))
-	if end < 0 {
+	if end < 2 {
 		return p.fail("processing instruction")
 	}
 	n := nameLength(rest[2:end])
