@@ -5,7 +5,7 @@ GO ?= go
 MODULES := . kiosk/cpurender
 
 # The card path needs cgo for libpcsclite; everything else builds without. gRPC without its trace pages links a sixth less.
-TAGS := pcsc grpcnotrace
+TAGS := pcsc pkcs11 grpcnotrace
 export GOFLAGS := -buildvcs=false
 export GOAMD64 := v1
 BIN := out/bin
@@ -33,7 +33,7 @@ image: deps-image ## the terminal's image in out/image (OVERLAY=a name under ove
 build: deps ## the production binaries, in out/bin
 	@mkdir -p $(BIN)
 	CGO_ENABLED=1 $(GO) build -trimpath -ldflags='-s -w' -tags '$(TAGS)' -o $(BIN)/adv-kiosk ./kiosk/cmd/adv-kiosk
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o $(BIN)/adv-server ./server/cmd/adv-server
+	CGO_ENABLED=1 $(GO) build -trimpath -ldflags='-s -w' -tags '$(TAGS)' -o $(BIN)/adv-server ./server/cmd/adv-server
 
 run: ## terminal, reader, card, server and control panel on this machine
 	@tests/setup.sh base $(if $(DISPLAY)$(WAYLAND_DISPLAY),window)
@@ -41,6 +41,9 @@ run: ## terminal, reader, card, server and control panel on this machine
 
 demo: deps ## play one visit, screen shots and steps under out/demo
 	@$(GO) run ./tests/demo/cmd/demo play -out out/demo
+
+demo-registration: deps ## certificate and registration, from an empty folder, out/demo-registration
+	@$(GO) run ./tests/demo/cmd/registration -out out/demo-registration
 
 test: deps ## every test; ends with the number of skips and why
 	@rm -rf out/trace && mkdir -p out/trace

@@ -4,7 +4,7 @@
 set -euo pipefail
 
 declare -A packages=(
-  [base]="gcc libc6-dev pkg-config pcscd libpcsclite-dev openssl qemu-user-static"
+  [base]="gcc libc6-dev pkg-config pcscd libpcsclite-dev openssl qemu-user-static poppler-utils libxml2-utils softhsm2"
   [image]="zstd mtools dosfstools e2fsprogs fdisk"
   [display]="qemu-system-x86 zstd"
   [window]="libegl-dev libgles-dev libegl-mesa0 libgl1-mesa-dri libgles2 libwayland-dev libx11-dev libx11-xcb-dev libxkbcommon-x11-dev libxkbcommon-dev libxcursor-dev libxfixes-dev libvulkan-dev"

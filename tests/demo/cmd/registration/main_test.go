@@ -1,0 +1,37 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestDemo plays the demonstration as `make demo-registration` does.
+func TestDemo(t *testing.T) {
+	t.Parallel()
+	for _, n := range []string{"openssl", "pdftotext", "pdftoppm"} {
+		if _, err := exec.LookPath(n); err != nil {
+			t.Skipf("%s is not installed", n)
+		}
+	}
+	out := filepath.Join(t.TempDir(), "demo")
+	var said bytes.Buffer
+	if err := run(t.Context(), out, &said); err != nil {
+		t.Fatalf("%v\n%s", err, &said)
+	}
+	for _, want := range []string{"x 11", "accepted", "ES-REDIRECT-MEHR", "REG-NAME-ZEICHEN", "to do:"} {
+		if !strings.Contains(said.String(), want) {
+			t.Errorf("%q was not said", want)
+		}
+	}
+	page, err := os.ReadFile(filepath.Join(out, "index.html"))
+	if err != nil || !bytes.Contains(page, []byte("26032682-fingerprint.png")) {
+		t.Errorf("the page has no picture: %v", err)
+	}
+	if png, err := os.ReadFile(filepath.Join(out, "trustcenter", "26032682-fingerprint.png")); err != nil || !bytes.HasPrefix(png, []byte("\x89PNG")) {
+		t.Errorf("the picture: %v", err)
+	}
+}
