@@ -10,7 +10,7 @@ export GOFLAGS := -buildvcs=false
 export GOAMD64 := v1
 BIN := out/bin
 
-.PHONY: help run image demo test trace bench bench-pki bench-render gallery fuzz lint build test-oracle test-display deps deps-image deps-display deps-oracle clean
+.PHONY: help run image demo test trace bench bench-pki bench-render gallery fuzz lint build test-oracle test-display vm test-vm bench-vm deps deps-image deps-vm deps-display deps-oracle clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -23,6 +23,9 @@ deps-display:
 
 deps-image:
 	@tests/setup.sh base image
+
+deps-vm:
+	@tests/setup.sh base image vm
 
 deps-oracle:
 	@tests/setup.sh base oracle
@@ -73,6 +76,14 @@ gallery: ## every screen in every look, size and language (out/gallery/index.htm
 
 test-oracle: deps-oracle ## the renderer against Gio's own on llvmpipe
 	cd kiosk/cpurender && $(GO) test -count=1 -tags oracle -run Oracle ./...
+
+vm: deps-vm ## the production image in a virtual machine, with the control panel (READER=host:VID:PID: a real reader; UKI=1: by UEFI)
+	@tests/setup.sh base $(if $(DISPLAY)$(WAYLAND_DISPLAY),vm-window)
+	@$(GO) run ./tests/demo/cmd/demo vm $(if $(PANEL),-panel $(PANEL)) $(if $(READER),-reader $(READER)) $(if $(UKI),-uki)
+
+test-vm: deps-vm ## visits, faults and the memory test on the production image in a virtual machine (out/vm/index.html)
+	@mkdir -p out/trace
+	@set -o pipefail; REQ_TRACE=$(CURDIR)/out/trace $(GO) test -count=1 -timeout 40m -tags vm -json ./tests/vm | $(GO) run ./tests/cmd/testreport $(if $(wildcard ../shared/testdata),-shared)
 
 test-display: deps-display ## the renderer on DRM and evdev in QEMU
 	$(GO) test -count=1 -timeout 20m -v -tags vm ./tests/display

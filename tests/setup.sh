@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that a make target needs and that are missing. Usage: setup.sh GROUP...
-# Groups: base (tests, demo), image (the terminal's image), display (virtual machine of the display tests), window (desktop window), oracle (Gio's own renderer on llvmpipe).
+# Groups: base (tests, demo), image (the terminal's image), vm (the image in a virtual machine), vm-window (with a window), display (virtual machine of the display tests), window (desktop window), oracle (Gio's own renderer on llvmpipe).
 set -euo pipefail
 
 declare -A packages=(
   [base]="gcc libc6-dev pkg-config pcscd libpcsclite-dev openssl qemu-user-static poppler-utils libxml2-utils softhsm2"
   [image]="zstd mtools dosfstools e2fsprogs fdisk"
+  [vm]="qemu-system-x86 ovmf e2fsprogs"
+  [vm-window]="qemu-system-gui"
   [display]="qemu-system-x86 zstd"
   [window]="libegl-dev libgles-dev libegl-mesa0 libgl1-mesa-dri libgles2 libwayland-dev libx11-dev libx11-xcb-dev libxkbcommon-x11-dev libxkbcommon-dev libxcursor-dev libxfixes-dev libvulkan-dev"
 )
