@@ -153,7 +153,7 @@ func TestImportRulesRefuse(t *testing.T) {
 var production = []struct{ path, tags string }{
 	{"./kiosk/cmd/adv-kiosk", "pcsc"},
 	{"./kiosk/cmd/adv-kiosk", "pcsc window"},
-	{"./server/cmd/adv-server", ""},
+	{"./server/cmd/adv-server", "pkcs11"},
 }
 
 var simulators = []string{"hw/sim/", "server/tisim", "internal/testpki", "kiosk/demodoor", "tests/"}
