@@ -201,7 +201,7 @@ func TestRelayed(t *testing.T) {
 	for _, v := range []uint32{40, 40, uint32(len(props))} {
 		want = binary.NativeEndian.AppendUint32(want, v)
 	}
-	want = binary.BigEndian.AppendUint32(want, 0x577c5e5) // "usb"
+	want = binary.BigEndian.AppendUint32(want, 0x577c5e5)  // "usb"
 	want = binary.BigEndian.AppendUint32(want, 0x27f8f50c) // "usb_device"
 	want = append(want, make([]byte, 8)...)
 	if diff := cmp.Diff(append(want, props...), got); diff != "" {

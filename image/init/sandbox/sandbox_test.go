@@ -1,0 +1,291 @@
+//go:build linux && amd64
+
+package sandbox
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+
+	"ktradv/image/init/sandbox/probe"
+	"ktradv/image/init/users"
+)
+
+// The test binary is helper and service, too: with Arg it puts itself into a sandbox and executes itself again, as
+// "probe", which reports what it may do.
+func TestMain(m *testing.M) {
+	switch {
+	case len(os.Args) > 1 && os.Args[1] == Arg:
+		self, err := os.Executable()
+		if err == nil {
+			self, err = filepath.EvalSymlinks(self)
+		}
+		if err != nil {
+			os.Exit(ExitRefused)
+		}
+		for i := range Profiles {
+			// Where the program lies differs from the appliance, and with cgo it needs libraries.
+			Profiles[i].ReadFiles = append(Profiles[i].ReadFiles, self)
+			Profiles[i].ReadDirs = append(Profiles[i].ReadDirs, "/lib", "/lib64", "/usr/lib", "/usr/lib64")
+		}
+		os.Exit(Enter(os.Args[2:], os.Environ()))
+	case os.Getenv("SANDBOX_PROBE") != "":
+		probe.Report(func(l string) { fmt.Println(l) })
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// copyOfMe lies where every user may execute it; a test binary lies in its owner's own folder.
+func copyOfMe(t *testing.T) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "sandbox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	name := filepath.Join(dir, "program")
+	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(name, b, 0o755), os.Chmod(name, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// run runs the probe in the sandbox of a profile, or outside any for "".
+func run(t *testing.T, profile string) (map[string]string, string) {
+	t.Helper()
+	self := copyOfMe(t)
+	args := []string{}
+	if profile != "" {
+		args = []string{Arg, profile, self}
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Env = []string{"SANDBOX_PROBE=1"}
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == ExitRefused && strings.Contains(string(out), "landlock") {
+		t.Skipf("this kernel has no Landlock: %s", out)
+	}
+	if err != nil {
+		t.Fatalf("probe in %q: %v\n%s", profile, err, out)
+	}
+	outcomes, marks := probe.Parse(string(out))
+	if !strings.Contains(string(out), "probe: end") {
+		t.Fatalf("probe in %q did not come to its end:\n%s", profile, out)
+	}
+	return outcomes, marks
+}
+
+// Every service is refused everything that is not its own, by the kernel.
+func TestServicesAreRefused(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("needs root: the sandbox changes the user")
+	}
+	// The twin: outside any sandbox the same attempts are not refused, so the probe can tell.
+	free, marks := run(t, "")
+	for _, a := range probe.Forbidden {
+		switch a.Name {
+		case "x32 call", "notify sockets", "logs of init", "kernel memory":
+			continue // not there on this machine
+		}
+		if free[a.Name] == "refused" {
+			t.Logf("%s is refused outside the sandbox, too: this machine cannot show the difference", a.Name)
+		}
+	}
+	for _, name := range []string{"mount", "raw IP socket", "packet socket", "ptrace", "become root", "password file, to write", "reboot", "internet socket", "set clock", "change owner"} {
+		if free[name] != "allowed" {
+			t.Errorf("outside the sandbox %s is %q; the probe proves nothing", name, free[name])
+		}
+	}
+	if strings.Contains(marks, "NoNewPrivs:true") {
+		t.Errorf("outside the sandbox: %s", marks)
+	}
+	for _, p := range Profiles {
+		t.Run(p.Name, func(t *testing.T) {
+			t.Parallel()
+			got, marks := run(t, p.Name)
+			for _, a := range probe.Forbidden {
+				// What this machine does not have is answered otherwise; the appliance has it.
+				if place := map[string]string{"logs of init": "/data/log/init", "notify sockets": "/run/adv/notify", "kernel memory": "/dev/mem"}[a.Name]; place != "" {
+					if _, err := os.Stat(place); err != nil {
+						continue
+					}
+				}
+				if got[a.Name] != "refused" {
+					t.Errorf("%s: %q; want refused", a.Name, got[a.Name])
+				}
+			}
+			for _, o := range probe.Own {
+				if strings.HasPrefix(o.Name, "logs") || strings.HasSuffix(o.Name, "nodes") {
+					continue // folders of the appliance
+				}
+				want := "refused"
+				if slices.Contains(o.Allowed, p.Name) {
+					want = "allowed"
+				}
+				if got[o.Name] != want {
+					t.Errorf("%s: %q; want %s", o.Name, got[o.Name], want)
+				}
+			}
+			var caps uint64
+			for _, c := range p.Caps {
+				caps |= 1 << c
+			}
+			for _, want := range []string{
+				fmt.Sprintf("UID:%d GID:%d ", p.User, p.User), "NoNewPrivs:true", "Seccomp:true",
+				fmt.Sprintf("Capabilities:%d ", caps), "CoreLimit:0 ", "SupplementGID:0",
+			} {
+				if !strings.Contains(marks, want) {
+					t.Errorf("marks %s; want %s", marks, want)
+				}
+			}
+		})
+	}
+}
+
+// A step that fails leaves no service: an unknown profile, a program that is not there.
+func TestNoServiceWithoutSandbox(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		args []string
+		code int
+	}{
+		"unknown profile": {[]string{Arg, "shell", self}, ExitRefused},
+		"no program":      {[]string{Arg, PCSCD}, ExitRefused},
+	} {
+		cmd := exec.Command(self, c.args...)
+		cmd.Env = []string{"SANDBOX_PROBE=1"}
+		out, err := cmd.CombinedOutput()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != c.code || strings.Contains(string(out), "probe:") {
+			t.Errorf("%s: %v\n%s; want exit code %d and no probe", name, err, out, c.code)
+		}
+	}
+}
+
+// judge runs a profile's filter on one call.
+func judge(t *testing.T, vm *bpf.VM, arch, nr uint32, arg0 uint64) uint32 {
+	t.Helper()
+	data := make([]byte, 64) // the VM loads big endian, the kernel in its own order: write each word as the VM reads it
+	binary.BigEndian.PutUint32(data[offNumber:], nr)
+	binary.BigEndian.PutUint32(data[offArch:], arch)
+	binary.BigEndian.PutUint32(data[offArg0Lo:], uint32(arg0))
+	binary.BigEndian.PutUint32(data[offArg0Hi:], uint32(arg0>>32))
+	n, err := vm.Run(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uint32(n)
+}
+
+// The filter, call by call and family by family.
+func TestFilter(t *testing.T) {
+	t.Parallel()
+	for _, p := range Profiles {
+		vm, err := bpf.NewVM(p.program())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for nr := range uint32(512) {
+			want := refuse.Val
+			switch {
+			case slices.Contains(common, uintptr(nr)) || slices.Contains(p.Syscalls, uintptr(nr)):
+				want = allow.Val
+			case nr == unix.SYS_CLONE3:
+				want = absent.Val
+			case nr == unix.SYS_CLONE:
+				want = allow.Val
+			}
+			if got := judge(t, vm, unix.AUDIT_ARCH_X86_64, nr, 0); got != want {
+				t.Errorf("%s: call %d: %#x; want %#x", p.Name, nr, got, want)
+			}
+			if got := judge(t, vm, unix.AUDIT_ARCH_I386, nr, 0); got != end.Val {
+				t.Errorf("%s: call %d of the 32 bit ABI: %#x; want the end", p.Name, nr, got)
+			}
+			if got := judge(t, vm, unix.AUDIT_ARCH_X86_64, nr|x32, 0); got != refuse.Val {
+				t.Errorf("%s: call %d of the x32 ABI: %#x; want refused", p.Name, nr, got)
+			}
+		}
+		for f := range uint32(64) {
+			want := refuse.Val
+			if slices.Contains(p.Families, f) {
+				want = allow.Val
+			}
+			for _, nr := range []uint32{unix.SYS_SOCKET, unix.SYS_SOCKETPAIR} {
+				if got := judge(t, vm, unix.AUDIT_ARCH_X86_64, nr, uint64(f)); got != want {
+					t.Errorf("%s: call %d with family %d: %#x; want %#x", p.Name, nr, f, got, want)
+				}
+			}
+		}
+		for bit := range 32 {
+			want := allow.Val
+			if namespaces>>bit&1 == 1 {
+				want = refuse.Val
+			}
+			if got := judge(t, vm, unix.AUDIT_ARCH_X86_64, unix.SYS_CLONE, 1<<bit); got != want {
+				t.Errorf("%s: clone with bit %d: %#x; want %#x", p.Name, bit, got, want)
+			}
+		}
+	}
+}
+
+// What no service may call is in no list.
+func TestCommonCalls(t *testing.T) {
+	t.Parallel()
+	never := []uintptr{
+		unix.SYS_MOUNT, unix.SYS_UMOUNT2, unix.SYS_PTRACE, unix.SYS_INIT_MODULE, unix.SYS_FINIT_MODULE, unix.SYS_BPF, unix.SYS_UNSHARE,
+		unix.SYS_SETNS, unix.SYS_SETUID, unix.SYS_SETRESUID, unix.SYS_CAPSET, unix.SYS_CHROOT, unix.SYS_REBOOT, unix.SYS_KEXEC_LOAD,
+		unix.SYS_IO_URING_SETUP, unix.SYS_PROCESS_VM_READV, unix.SYS_PROCESS_VM_WRITEV, unix.SYS_OPEN_BY_HANDLE_AT, unix.SYS_MKNOD, unix.SYS_MKNODAT,
+	}
+	for _, p := range Profiles {
+		for _, nr := range never {
+			if slices.Contains(common, nr) || slices.Contains(p.Syscalls, nr) {
+				t.Errorf("%s may call %d", p.Name, nr)
+			}
+		}
+	}
+}
+
+// Each service has a profile, and only the one that sysfs needs is root.
+func TestProfiles(t *testing.T) {
+	t.Parallel()
+	for _, n := range []string{Kiosk, PCSCD, USB, Network, Time} {
+		p, err := Find(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (p.User == users.Root) != (n == USB) {
+			t.Errorf("%s runs as %s", n, p.User)
+		}
+		if n == Kiosk || n == PCSCD {
+			if len(p.Caps) != 0 {
+				t.Errorf("%s keeps capabilities %v", n, p.Caps)
+			}
+		}
+	}
+	if _, err := Find("shell"); !errors.Is(err, ErrUnknown) {
+		t.Errorf("Find(shell) = %v", err)
+	}
+}
