@@ -59,6 +59,33 @@ func ServerConfig(cert tls.Certificate) (*tls.Config, error) {
 	return cfg, nil
 }
 
+// MutualServerConfig is ServerConfig for a service whose clients show a certificate, too: one of the end-entity certificates
+// in clients, within its period of validity. A nil clock means time.Now.
+func MutualServerConfig(cert tls.Certificate, clients *TrustStore, clock func() time.Time) (*tls.Config, error) {
+	if clients.Len() == 0 {
+		return nil, errors.New("tls server configuration: no certificate of a client")
+	}
+	cfg, err := ServerConfig(cert)
+	if err != nil {
+		return nil, err
+	}
+	if clock == nil {
+		clock = time.Now
+	}
+	cfg.Time = clock
+	cfg.ClientAuth = tls.RequireAnyClientCert
+	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
+		if cs.DidResume || len(cs.PeerCertificates) == 0 || !clients.Contains(cs.PeerCertificates[0]) {
+			return ErrNotPinned
+		}
+		if c, now := cs.PeerCertificates[0], clock(); now.Before(c.NotBefore) || now.After(c.NotAfter) {
+			return errors.New("tls: client certificate is out of its period of validity")
+		}
+		return nil
+	}
+	return cfg, nil
+}
+
 // ClientConfig is the configuration of the app's side: the server called name must show one of the end-entity certificates
 // in store (AdV-A_2417, AdV-A_2418), valid now and issued for that name. A certificate that merely has a trusted issuer
 // is refused. A nil clock means time.Now.
@@ -85,8 +112,8 @@ func ClientConfig(store *TrustStore, name string, clock func() time.Time) (*tls.
 	return cfg, nil
 }
 
-// ErrNotPinned means that the server's certificate is none of those in the trust store.
-var ErrNotPinned = errors.New("tls: server certificate is not in the trust store")
+// ErrNotPinned means that the other side's certificate is none of those in the trust store.
+var ErrNotPinned = errors.New("tls: certificate is not in the trust store")
 
 // minRSABits is the shortest RSA key for a server.
 const minRSABits = 3072

@@ -57,6 +57,7 @@ const (
 	CodeInnerSignature    Code = 12073
 	CodeFHIR              Code = 12074
 	CodeFHIRCardinality   Code = 12075
+	CodeInterrupted       Code = 12090
 	CodeNoTrustAnchor     Code = 12091
 	CodeUnexpectedFinding Code = 12099
 )
@@ -137,6 +138,7 @@ var Findings = []Finding{
 	{CodeInnerSignature, "INNER_SIGNATURE", Warning, "Der signierte Inhalt der Quittung enthält selbst ein Signaturfeld."},
 	{CodeFHIR, "FHIR_INVALID", Invalid, "Der Inhalt entspricht nicht dem vorgeschriebenen FHIR-Profil."},
 	{CodeFHIRCardinality, "FHIR_SIGNATURE_CARDINALITY", Warning, "Das FHIR-Profil bemängelt nur das fehlende Signaturfeld (Bundle.signature); in der Übergangszeit gilt die Quittung als gültig."},
+	{CodeInterrupted, "INTERRUPTED", Indeterminate, "Die Prüfung wurde abgebrochen."},
 	{CodeNoTrustAnchor, "NO_TRUST_LIST", Indeterminate, "Für diesen Zeitpunkt liegt keine Vertrauensliste vor."},
 	{CodeUnexpectedFinding, "UNEXPECTED_FINDING", Indeterminate, "Die Prüfung hat etwas gefunden, das sie nicht einordnen kann."},
 }
