@@ -357,7 +357,9 @@ func (w *statement) of(sd *SignedData, r *SignerResult) {
 	var signed, unsigned strings.Builder
 	signed.Write(sd.Content)
 	signed.WriteString(string(sd.ContentType))
-	signed.Write(r.RawCertificate)
+	if r.Result[StepCertReference].Verdict == Valid { // otherwise the report says that nothing signed protects it
+		signed.Write(r.RawCertificate)
+	}
 	signed.WriteString(r.Signer.SigningTime.String())
 	for _, a := range r.Signer.SignedAttributes {
 		signed.WriteString(string(a.Type))
@@ -445,12 +447,11 @@ func TestFlips(t *testing.T) {
 	}
 }
 
-// TestFlipsPublic changes a bit of every octet of published messages.
+// TestFlipsPublic changes a bit of every octet of published messages, with LONG=1 of all that are valid.
 func TestFlipsPublic(t *testing.T) {
 	t.Parallel()
 	for _, row := range manifest(t) {
-		switch row.file[:2] {
-		case "A1", "A2", "A5", "C5":
+		if row.core == "valid" && (os.Getenv("LONG") == "1" || strings.Contains("A1 A5 C4 C5", row.file[:2])) {
 			t.Run(row.file, func(t *testing.T) {
 				t.Parallel()
 				flip(t, row.data, func(int) bool { return false })

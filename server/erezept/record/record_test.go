@@ -1,6 +1,7 @@
 package record
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"testing"
@@ -124,6 +125,54 @@ func TestPublicFacts(t *testing.T) {
 			}
 			if c.kind == Receipt {
 				req.Covers(t, "ERP-19")
+			}
+		})
+	}
+}
+
+// TestWrappersDamaged cuts the public wrappers at every place and changes every octet: either it is refused, or the
+// message inside is untouched, or the change is in a part of the message that is not signed.
+func TestWrappersDamaged(t *testing.T) {
+	t.Parallel()
+	dir := testdata.Dir(t, "pki")
+	for _, file := range []string{"accept_response_bundle_binary_verordnung.xml", "quittung_response_bundle_signature_data.xml", "verordnung_signed_document.b64"} {
+		t.Run(file, func(t *testing.T) {
+			t.Parallel()
+			data := readFile(t, dir, "fhir", file)
+			messages, err := Open(data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			whole := messages[0].Data
+			sd, err := cms.Parse(whole)
+			if err != nil {
+				t.Fatal(err)
+			}
+			judge := func(what string, pos int, in []byte) {
+				got, err := Open(in)
+				if err != nil {
+					return
+				}
+				for _, m := range got {
+					if bytes.Equal(m.Data, whole) {
+						continue
+					}
+					changed, err := cms.Parse(m.Data)
+					if err != nil {
+						continue
+					}
+					for _, r := range changed.VerifyAll(nil, nil) {
+						if r.Result.OK() && !bytes.Equal(changed.Content, sd.Content) {
+							t.Errorf("%s at %d: accepted with another content", what, pos)
+						}
+					}
+				}
+			}
+			for pos := range data {
+				judge("cut", pos, data[:pos])
+				changed := bytes.Clone(data)
+				changed[pos] ^= 1 << (pos % 8)
+				judge("changed", pos, changed)
 			}
 		})
 	}
