@@ -9,10 +9,11 @@ import (
 const (
 	defaultTableBytes = 64 << 20
 	buildAt           = 3       // the use with which a key gets a small table: building costs about two checks without
-	enlargeAt         = 256     // the use with which it gets a large one
-	ageEvery          = 1 << 16 // checks after which all counts of uses are halved: 256 uses are a share of 1/256 or more
-	largeShare        = 4       // large tables take at most this part of the memory
-	sweepSteps        = 32      // tables looked at to find room for one
+	enlargeShare      = 256     // a key with this part of the uses gets a large one
+	largeMemory       = 4       // large tables take at most this part of the memory
+	minPeriod         = 1 << 16 // checks after which all counts of uses are halved
+	usesPerPeriod     = 16      // but so many per known key, so that every one of many signers in turn reaches its table
+	sweepSteps        = 32      // entries looked at to find room for one
 	entryBytes        = 512     // bookkeeping of one key, on the safe side; a test measures it
 )
 
@@ -33,7 +34,8 @@ type TableCache struct {
 	bytes   int
 	large   int // part of bytes that large tables take
 
-	checks atomic.Uint64
+	checks atomic.Uint64 // since the counts were halved
+	period atomic.Uint64 // at which they are; 0 stands for minPeriod
 }
 
 // entry is what the cache knows of one key.
@@ -44,7 +46,6 @@ type entry struct {
 	used     atomic.Bool // since the hand passed
 	building atomic.Bool
 	table    atomic.Pointer[Table]
-	size     TableSize // of table; guarded by the cache's lock
 }
 
 // VerifyECDSA is [PublicKey.VerifyVartime] with the key's table where there is one. A nil cache checks without tables.
@@ -70,9 +71,9 @@ func (c *TableCache) Stats() Stats {
 	defer c.mu.RUnlock()
 	s := Stats{Keys: len(c.ring), Bytes: c.bytes}
 	for _, e := range c.ring {
-		if e.table.Load() != nil {
+		if t := e.table.Load(); t != nil {
 			s.Tables++
-			if e.size == LargeTable {
+			if t.size == LargeTable {
 				s.LargeTables++
 			}
 		}
@@ -89,7 +90,8 @@ func (c *TableCache) limit() int {
 
 // tableFor counts a use of the key and returns its table, nil when it has none.
 func (c *TableCache) tableFor(key *PublicKey) *Table {
-	if c.checks.Add(1)%ageEvery == 0 {
+	period := max(c.period.Load(), minPeriod)
+	if c.checks.Add(1) == period {
 		c.age()
 	}
 	c.mu.RLock()
@@ -105,7 +107,7 @@ func (c *TableCache) tableFor(key *PublicKey) *Table {
 	switch {
 	case t == nil && uses >= buildAt:
 		return c.build(e, key, SmallTable)
-	case t != nil && uses >= enlargeAt && uses%enlargeAt == 0:
+	case t != nil && t.size == SmallTable && uint64(uses) >= period/enlargeShare:
 		if larger := c.build(e, key, LargeTable); larger != nil {
 			return larger
 		}
@@ -141,8 +143,9 @@ func (c *TableCache) build(e *entry, key *PublicKey, size TableSize) *Table {
 	reserve := func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if c.entries[e.name] != e || e.table.Load() != nil && e.size >= size ||
-			size == LargeTable && c.large+need > c.limit()/largeShare || !c.room(need, e) {
+		old := e.table.Load()
+		if c.entries[e.name] != e || old != nil && old.size >= size ||
+			size == LargeTable && c.large+need > c.limit()/largeMemory || !c.room(need, e) {
 			return false
 		}
 		c.bytes += need
@@ -152,14 +155,13 @@ func (c *TableCache) build(e *entry, key *PublicKey, size TableSize) *Table {
 		return true
 	}
 	if !reserve() {
-		e.uses.Store(0)
+		e.uses.Store(0) // not again with the next use
 		return nil
 	}
 	t := PrecomputeVartime(key, size)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.drop(e)
-	e.size = size
 	e.table.Store(t)
 	return t
 }
@@ -192,7 +194,7 @@ func (c *TableCache) drop(e *entry) {
 		return
 	}
 	c.bytes -= t.Bytes()
-	if e.size == LargeTable {
+	if t.size == LargeTable {
 		c.large -= t.Bytes()
 	}
 }
@@ -209,20 +211,25 @@ func (c *TableCache) remove(e *entry) {
 }
 
 // age halves all counts of uses, forgets keys without table that are not used any more, and takes large tables away from
-// keys that are not used so often any more.
+// keys that are much rarer by now.
 func (c *TableCache) age() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.checks.Store(0)
+	large := uint32(max(c.period.Load(), minPeriod) / enlargeShare)
 	for i := len(c.ring) - 1; i >= 0; i-- {
 		e := c.ring[i]
 		uses := e.uses.Load() / 2
 		e.uses.Store(uses)
-		switch {
-		case e.building.Load():
-		case uses == 0 && e.table.Load() == nil:
+		if e.building.Load() {
+			continue
+		}
+		switch t := e.table.Load(); {
+		case t == nil && uses == 0:
 			c.remove(e)
-		case e.size == LargeTable && uses < enlargeAt/8:
+		case t != nil && t.size == LargeTable && uses < large/8:
 			c.drop(e)
 		}
 	}
+	c.period.Store(uint64(len(c.ring)) * usesPerPeriod)
 }

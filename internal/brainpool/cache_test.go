@@ -70,6 +70,7 @@ func TestTableCacheBuilds(t *testing.T) {
 	t.Parallel()
 	key := testKeys(t, P256r1(), 1)[0]
 	var cache TableCache
+	const enlargeAt = minPeriod / enlargeShare
 	for use := 1; use <= 2*enlargeAt; use++ {
 		key.check(t, &cache, use%5 != 0)
 		want := Stats{Keys: 1}
@@ -131,7 +132,7 @@ func (c *TableCache) consistent(t *testing.T) {
 		bytes += entryBytes
 		if table := e.table.Load(); table != nil {
 			bytes += table.Bytes()
-			if e.size == LargeTable {
+			if table.size == LargeTable {
 				large += table.Bytes()
 			}
 		}
@@ -193,7 +194,7 @@ func TestTableCacheAges(t *testing.T) {
 	for range buildAt {
 		keys[1].check(t, &cache, true)
 	}
-	for range enlargeAt {
+	for range minPeriod / enlargeShare {
 		keys[2].check(t, &cache, true)
 	}
 	if s := cache.Stats(); s.Keys != 3 || s.Tables != 2 || s.LargeTables != 1 {
@@ -207,12 +208,44 @@ func TestTableCacheAges(t *testing.T) {
 		t.Errorf("after: %+v", s)
 	}
 	// age happens by itself, in turn with the checks.
-	cache.checks.Store(ageEvery - 1)
+	cache.checks.Store(minPeriod - 1)
 	uses := cache.entries[string(keys[2].raw)].uses.Load()
 	keys[1].check(t, &cache, true)
 	if got := cache.entries[string(keys[2].raw)].uses.Load(); got != uses/2 {
 		t.Errorf("%d uses became %d", uses, got)
 	}
+}
+
+// TestTableCacheManySigners: more signers in turn than the usual period has uses for, among checks of few other keys, all
+// get their tables: the period grows with them.
+func TestTableCacheManySigners(t *testing.T) {
+	t.Parallel()
+	cache := TableCache{MaxBytes: 64 << 20}
+	signers, few := testKeys(t, P256r1(), 40), testKeys(t, P256r1(), 2)
+	// Known keys without uses stand for the thousands.
+	const others = 3 * minPeriod / usesPerPeriod
+	for i := range others {
+		key := &PublicKey{curve: P256r1(), raw: binary.BigEndian.AppendUint32(nil, uint32(i))}
+		cache.insert(key)
+		cache.entries[string(key.raw)].uses.Store(1 << 20)
+	}
+	cache.age()
+	if got := cache.period.Load(); got != others*usesPerPeriod {
+		t.Fatalf("period %d", got)
+	}
+	// Between two uses of a signer lies a part of the period.
+	for range buildAt {
+		for _, key := range signers {
+			key.check(t, &cache, true)
+			few[0].check(t, &cache, true)
+			few[1].check(t, &cache, true)
+		}
+		cache.checks.Add(others * usesPerPeriod / 5)
+	}
+	if s := cache.Stats(); s.Tables != len(signers)+len(few) || s.LargeTables != 0 {
+		t.Errorf("%+v", s)
+	}
+	cache.consistent(t)
 }
 
 // TestTableCacheMemory measures that the limit counts at least what the tables take.

@@ -15,13 +15,13 @@ const (
 type Table struct {
 	key   *PublicKey
 	table any // of the curve's group
-	bytes int
+	size  TableSize
 }
 
 // PrecomputeVartime builds the table of a key. It costs about as much as two checks without (the small size).
 func PrecomputeVartime(key *PublicKey, size TableSize) *Table {
 	c := key.curve
-	return &Table{key, c.group.precomputeVartime(key.point, size.layout(8*c.size)), tableBytes(c, size)}
+	return &Table{key, c.group.precomputeVartime(key.point, size.layout(8*c.size)), size}
 }
 
 // tableBytes returns the memory of a table: its entries of two coordinates, and some for the rest with the key.
@@ -31,7 +31,7 @@ func tableBytes(c *Curve, size TableSize) int { return size.layout(8*c.size).ent
 func (t *Table) Key() *PublicKey { return t.key }
 
 // Bytes returns the memory that the table takes.
-func (t *Table) Bytes() int { return t.bytes }
+func (t *Table) Bytes() int { return tableBytes(t.key.curve, t.size) }
 
 // VerifyVartime is [PublicKey.VerifyVartime] with the table.
 func (t *Table) VerifyVartime(e, rs []byte) bool {
