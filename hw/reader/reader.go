@@ -29,7 +29,7 @@ type Reader interface {
 	// WaitReader blocks until the reader is plugged in and its service answers. Only the context ends it early.
 	WaitReader(ctx context.Context) error
 	// WaitCard blocks until a card is in the slot (present) or none is (not present). A card that does not answer is
-	// present. The error is ErrReaderGone, ErrHung or ErrNoService as soon as one of them holds.
+	// present. The error is ErrReaderGone (ErrSeveral), ErrHung or ErrNoService as soon as one of them holds.
 	WaitCard(ctx context.Context, present bool) error
 	// Connect powers the card and takes it for this process alone. Errors: ErrMute, ErrCardRemoved, ErrInUse,
 	// ErrReaderGone, ErrHung, ErrNoService.
@@ -66,6 +66,9 @@ var (
 	ErrHung = fmt.Errorf("card service hangs: %w", apdu.ErrTimeout)
 	// ErrNoService: the card service is not running or ended the connection. It is an apdu.ErrReaderGone too.
 	ErrNoService = fmt.Errorf("card service not available: %w", apdu.ErrReaderGone)
+	// ErrSeveral: more than one reader has the wanted name, so that nobody can say at which the card is expected, nor at
+	// which a PIN may be typed. It is an apdu.ErrReaderGone too.
+	ErrSeveral = fmt.Errorf("more than one card reader: %w", apdu.ErrReaderGone)
 	// ErrInUse: another program holds the card.
 	ErrInUse = errors.New("card is in use by another program")
 	// ErrReset: another program reset the card, its security states are gone.

@@ -11,7 +11,9 @@ import (
 	"image"
 	"net"
 	"os"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gioui.org/layout"
@@ -28,6 +30,7 @@ import (
 	"ktradv/kiosk/loop"
 	"ktradv/kiosk/platform"
 	"ktradv/kiosk/serverlink"
+	"ktradv/kiosk/service"
 	"ktradv/kiosk/session"
 	"ktradv/kiosk/text"
 	"ktradv/kiosk/ui"
@@ -49,7 +52,7 @@ type Config struct {
 	OpenReader func() (reader.Reader, error)
 	// Control is the conversation with the supervisor.
 	Control *control.Conn
-	// Alive is called in every turn of the drawing loop.
+	// Alive is called when the drawing loop turned and the card loop answers: the sign of life for the supervisor.
 	Alive func()
 	// Watch sees the loop before it runs and every view once it is shown: the demo's door. Nil in production.
 	Watch Watch
@@ -107,9 +110,14 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 		return err
 	}
 	s := &screen{ui: screens, watch: cfg.Watch}
+	cards := &cardLoop{}
 	lp, err := loop.New(loop.Config{
-		Platform: cfg.Platform, Renderer: cfg.Renderer, Layout: s.layout, Alive: cfg.Alive, AliveEvery: 2 * time.Second,
-		OnFrame: s.shown,
+		Platform: cfg.Platform, Renderer: cfg.Renderer, Layout: s.layout, OnFrame: s.shown,
+		Alive: func() {
+			if cfg.Alive != nil && cards.alive() {
+				cfg.Alive()
+			}
+		},
 	})
 	if err != nil {
 		return fmt.Errorf("drawing loop: %w", err)
@@ -135,9 +143,10 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 	if err := cfg.Control.Send(control.Message{Kind: control.Ready}); err != nil {
 		return err
 	}
-	turn, err := waitTurn(ctx, cfg.Control)
+	heard := listen(cfg.Control, s)
+	turn, err := hear(ctx, heard.activate, heard.ended)
 	if err != nil {
-		return err
+		return fmt.Errorf("wait for the turn: %w", err)
 	}
 	s.turn(func() {
 		if cfg.Watch != nil {
@@ -147,15 +156,29 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 			cancel(err)
 		}
 	})
+	// What is known of the slot is shown before there is a reader.
+	switch turn.Slot {
+	case control.SlotCard:
+		s.publish(view.View{Screen: view.TakeCard, TriesLeft: -1})
+	case control.SlotFirst, control.SlotEmpty, control.SlotNew:
+		s.publish(view.View{Screen: view.Neutral, TriesLeft: -1})
+	}
+	if turn.Wait {
+		if err := waitForCards(ctx, heard, s, turn.Slot == control.SlotUnknown); err != nil {
+			return fmt.Errorf("wait for the card service: %w", err)
+		}
+	}
 	rd, err := openReader(ctx, cfg.OpenReader, s)
 	if err != nil {
 		return err
 	}
 	defer rd.Close()
+	cards.watch(rd)
 
 	end, warn, blank := k.Idle.Durations()
 	visit, err := session.New(session.Config{
-		Slot: rd, Roots: roots, TerminalID: k.Terminal(), Publish: s.publish, Log: log, Version: Version, NewCard: turn.NewCard,
+		Slot: rd, Roots: roots, TerminalID: k.Terminal(), Publish: s.publish, Log: log, Version: Version,
+		NewCard: turn.Slot == control.SlotEmpty || turn.Slot == control.SlotNew, First: turn.Slot == control.SlotFirst,
 		Dial: func(ctx context.Context) (session.Server, error) {
 			return serverlink.Dial(ctx, serverlink.Config{Address: k.Server.Address, TLS: tls})
 		},
@@ -174,7 +197,7 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 	if !out.Served {
 		return out.Err
 	}
-	last.Reason, last.NewCard = control.Served, out.NewCard
+	last.Reason, last.Slot = control.Served, slots[out.Slot]
 	// What the person saw last stays until the next process is shown; it holds nothing personal.
 	fctx, stop := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer stop()
@@ -189,30 +212,96 @@ func OpenLog(c terminal.Log, component advlog.Component) (*advlog.Log, error) {
 	return advlog.Open(advlog.Config{Dir: c.Dir, Component: component, Enabled: c.Enabled, TestMode: c.Test, Level: c.Severity()})
 }
 
-// waitTurn waits for the supervisor's word; a supervisor that is gone ends the process.
-func waitTurn(ctx context.Context, c *control.Conn) (control.Message, error) {
-	type result struct {
-		m   control.Message
-		err error
-	}
-	got := make(chan result, 1)
+// slots gives a session's last words about the slot to the next one.
+var slots = map[session.SlotState]control.Slot{
+	session.SlotEmpty: control.SlotEmpty, session.SlotCard: control.SlotCard, session.SlotNew: control.SlotNew,
+}
+
+// words are what the supervisor says, by what they are for.
+type words struct {
+	activate, cards chan control.Message
+	ended           chan error // why nothing more comes
+}
+
+// listen takes what the supervisor says until the end.
+func listen(c *control.Conn, s *screen) words {
+	w := words{make(chan control.Message, 1), make(chan control.Message, 1), make(chan error, 1)}
 	go func() {
-		m, err := c.Receive()
-		if err == nil && m.Kind != control.Activate {
-			err = fmt.Errorf("%w: %s instead of %s", control.ErrProtocol, m.Kind, control.Activate)
-		}
-		got <- result{m, err}
+		w.ended <- func() error {
+			for {
+				m, err := c.Receive()
+				if err != nil {
+					return err
+				}
+				to := w.activate
+				switch m.Kind {
+				case control.Service:
+					s.service(m.Codes)
+					continue
+				case control.Cards:
+					to = w.cards
+				case control.Activate:
+				default:
+					return fmt.Errorf("%w: %s from the supervisor", control.ErrProtocol, m.Kind)
+				}
+				select {
+				case to <- m:
+				default:
+					return fmt.Errorf("%w: %s twice", control.ErrProtocol, m.Kind)
+				}
+			}
+		}()
 	}()
+	return w
+}
+
+// hear waits for one word of the supervisor; a supervisor that is gone ends the process.
+func hear(ctx context.Context, word <-chan control.Message, ended <-chan error) (control.Message, error) {
 	select {
+	case m := <-word:
+		return m, nil
+	case err := <-ended:
+		return control.Message{}, err
 	case <-ctx.Done():
 		return control.Message{}, context.Cause(ctx)
-	case r := <-got:
-		if r.err != nil {
-			return control.Message{}, fmt.Errorf("wait for the turn: %w", r.err)
-		}
-		return r.m, nil
 	}
 }
+
+// waitForCards waits for the card service. A terminal that does not know what is in its slot asks for no card meanwhile:
+// the picture of before stands for a moment, then it says that it is out of order.
+func waitForCards(ctx context.Context, heard words, s *screen, unknown bool) error {
+	const moment = 2 * time.Second
+	soon, cancel := context.WithTimeout(ctx, moment)
+	_, err := hear(soon, heard.cards, heard.ended)
+	late := soon.Err() != nil && ctx.Err() == nil
+	cancel()
+	if err == nil || !late {
+		return err
+	}
+	if unknown {
+		s.publish(session.OutOfOrder(codeReaderGone))
+	}
+	_, err = hear(ctx, heard.cards, heard.ended)
+	return err
+}
+
+// cardLoop knows whether what watches the reader still turns.
+type cardLoop struct{ reader atomic.Pointer[func() bool] }
+
+// watch asks rd from now on, if it can tell.
+func (c *cardLoop) watch(rd reader.Reader) {
+	if l, ok := rd.(interface{ Alive() bool }); ok {
+		ask := l.Alive
+		c.reader.Store(&ask)
+	}
+}
+
+func (c *cardLoop) alive() bool {
+	ask := c.reader.Load()
+	return ask == nil || (*ask)()
+}
+
+const codeReaderGone = "READER-GONE"
 
 // openReader opens the reader; while it cannot be reached the terminal says that it is out of order.
 func openReader(ctx context.Context, open func() (reader.Reader, error), s *screen) (reader.Reader, error) {
@@ -224,7 +313,7 @@ func openReader(ctx context.Context, open func() (reader.Reader, error), s *scre
 		if !errors.Is(err, apdu.ErrReaderGone) {
 			return nil, fmt.Errorf("open reader: %w", err)
 		}
-		s.publish(session.OutOfOrder("READER-GONE"))
+		s.publish(session.OutOfOrder(codeReaderGone))
 		select {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
@@ -268,6 +357,8 @@ type screen struct {
 	watch Watch
 
 	mu      sync.Mutex
+	codes   []string   // how the terminal is, for the staff
+	last    *view.View // published last
 	pending *view.View
 	visible func() // called when the next view has been drawn
 	give    func(view.Event)
@@ -278,13 +369,48 @@ type screen struct {
 
 func (s *screen) publish(v view.View) {
 	s.mu.Lock()
-	s.pending = &v
+	s.last, s.pending = &v, s.staffed(v)
 	s.mu.Unlock()
 	s.loop.Invalidate()
 }
 
+// service takes new codes for the staff; a view that shows them is shown anew.
+func (s *screen) service(codes []string) {
+	s.mu.Lock()
+	same := slices.Equal(s.codes, codes)
+	s.codes = codes
+	again := !same && s.last != nil && forStaff(*s.last)
+	if again {
+		s.pending = s.staffed(*s.last)
+	}
+	s.mu.Unlock()
+	if again {
+		s.loop.Invalidate()
+	}
+}
+
+// forStaff tells whether a view shows how the terminal is: nobody is served then.
+func forStaff(v view.View) bool { return v.Screen == view.Neutral || v.Screen == view.OutOfOrder }
+
+// staffed gives a view the codes for the staff. A terminal without a usable reader says why, where the first process
+// knows better than the card service; s.mu is held.
+func (s *screen) staffed(v view.View) *view.View {
+	if !forStaff(v) {
+		return &v
+	}
+	if v.Screen == view.OutOfOrder && v.Problem != nil && v.Problem.Code == codeReaderGone && slices.Contains(s.codes, service.ReaderUnsupported) {
+		v = session.OutOfOrder(service.ReaderUnsupported)
+	}
+	v.Service = slices.DeleteFunc(slices.Clone(s.codes), func(c string) bool { return v.Problem != nil && c == v.Problem.Code })
+	return &v
+}
+
 // turn has f called when the first view from now on is on the display.
-func (s *screen) turn(f func()) { s.mu.Lock(); s.pending, s.visible = nil, f; s.mu.Unlock() }
+func (s *screen) turn(f func()) {
+	s.mu.Lock()
+	s.pending, s.visible = nil, f
+	s.mu.Unlock()
+}
 
 func (s *screen) handle(give func(view.Event)) { s.mu.Lock(); s.give = give; s.mu.Unlock() }
 

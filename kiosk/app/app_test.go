@@ -12,10 +12,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"gioui.org/cpurender"
+	"github.com/google/go-cmp/cmp"
 
 	"ktradv/hw/apdu"
 	"ktradv/hw/reader"
@@ -146,22 +148,29 @@ func (p *process) start() { go func() { p.ended <- app.Run(p.ctx, p.cfg) }() }
 // says waits for the process's next message.
 func (p *process) says(want control.Message) {
 	p.t.Helper()
-	if got, err := p.control.Receive(); err != nil || got != want {
+	if got, err := p.control.Receive(); err != nil || !cmp.Equal(got, want) {
 		p.t.Fatalf("the process says %+v, %v; want %+v", got, err, want)
 	}
 }
 
 // activate plays the supervisor's part of a hand-over.
-func (p *process) activate() {
+func (p *process) activate() { p.t.Helper(); p.activateWith(control.Message{Kind: control.Activate}) }
+
+func (p *process) activateWith(m control.Message) {
 	p.t.Helper()
 	p.says(control.Message{Kind: control.Ready})
 	if err := p.host.Activate(p.session); err != nil {
 		p.t.Fatal(err)
 	}
-	if err := p.control.Send(control.Message{Kind: control.Activate}); err != nil {
+	p.tell(m)
+	p.says(control.Message{Kind: control.Visible})
+}
+
+func (p *process) tell(m control.Message) {
+	p.t.Helper()
+	if err := p.control.Send(m); err != nil {
 		p.t.Fatal(err)
 	}
-	p.says(control.Message{Kind: control.Visible})
 }
 
 // screen waits until a screen is on the display.
@@ -236,7 +245,7 @@ func TestVisit(t *testing.T) {
 		t.Errorf("problem %+v", v.Problem)
 	}
 	p.reader.Remove()
-	p.says(control.Message{Kind: control.Ended, Reason: control.Served})
+	p.says(control.Message{Kind: control.Ended, Reason: control.Served, Slot: control.SlotEmpty})
 	if err := p.end(); err != nil {
 		t.Errorf("Run: %v", err)
 	}
@@ -280,7 +289,7 @@ func TestTouchEndsTheVisit(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.screen(view.TakeCard)
-	p.says(control.Message{Kind: control.Ended, Reason: control.Served})
+	p.says(control.Message{Kind: control.Ended, Reason: control.Served, Slot: control.SlotCard})
 	_ = p.end()
 }
 
@@ -301,6 +310,154 @@ func TestReaderComesLater(t *testing.T) {
 		t.Errorf("problem %+v", v.Problem)
 	}
 	p.screen(view.Neutral)
+}
+
+// While the card service is replaced the neutral screen stands, no reader is opened, and a card that is put in meanwhile
+// is served when the service is back. Without the knowledge that the slot was empty, its holder is asked to take it.
+func TestCardServiceIsReplaced(t *testing.T) {
+	t.Parallel()
+	for slot, screens := range map[control.Slot][2]view.Screen{
+		control.SlotEmpty: {view.Neutral, view.PIN}, control.SlotNew: {view.Neutral, view.PIN}, control.SlotCard: {view.TakeCard, view.TakeCard},
+		control.SlotFirst:   {view.Neutral, view.TakeCard},    // this reader saw no card come
+		control.SlotUnknown: {view.OutOfOrder, view.TakeCard}, // nobody is asked to put a card in
+	} {
+		first, want := screens[0], screens[1]
+		t.Run("slot "+string(slot), func(t *testing.T) {
+			t.Parallel()
+			p := prepare(t)
+			var opened atomic.Int32
+			open := p.cfg.OpenReader
+			p.cfg.OpenReader = func() (reader.Reader, error) { opened.Add(1); return open() }
+			p.start()
+			p.activateWith(control.Message{Kind: control.Activate, Slot: slot, Wait: true})
+			p.screen(first)
+			card, err := p.world.Card("healthy-g21", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.reader.Insert(card)
+			if n := opened.Load(); n != 0 {
+				t.Errorf("the reader was opened %d times before the card service was there", n)
+			}
+			p.tell(control.Message{Kind: control.Cards})
+			p.screen(want)
+		})
+	}
+}
+
+// What the supervisor knows about the terminal stands on the screens of a terminal that serves nobody, and on no other.
+func TestStaffIsTold(t *testing.T) {
+	t.Parallel()
+	p := prepare(t)
+	open := p.cfg.OpenReader
+	var there atomic.Bool
+	there.Store(true)
+	p.cfg.OpenReader = func() (reader.Reader, error) {
+		if !there.Load() {
+			return nil, fmt.Errorf("open: %w", apdu.ErrReaderGone)
+		}
+		return open()
+	}
+	p.start()
+	p.says(control.Message{Kind: control.Ready})
+	p.tell(control.Message{Kind: control.Service, Codes: []string{"DATA-MISSING"}})
+	if err := p.host.Activate(p.session); err != nil {
+		t.Fatal(err)
+	}
+	there.Store(false)
+	p.tell(control.Message{Kind: control.Activate})
+	p.says(control.Message{Kind: control.Visible})
+	if v := p.screen(view.Neutral); !cmp.Equal(v.Service, []string{"DATA-MISSING"}) {
+		t.Errorf("codes %v", v.Service)
+	}
+	if v := p.screen(view.OutOfOrder); v.Problem.Code != "READER-GONE" || !cmp.Equal(v.Service, []string{"DATA-MISSING"}) {
+		t.Errorf("%+v, codes %v", v.Problem, v.Service)
+	}
+	// The first process knows why there is no reader.
+	p.tell(control.Message{Kind: control.Service, Codes: []string{"READER-UNSUPPORTED", "DATA-MISSING"}})
+	for {
+		v := p.screen(view.OutOfOrder)
+		if v.Problem.Code == "READER-UNSUPPORTED" {
+			if !cmp.Equal(v.Service, []string{"DATA-MISSING"}) {
+				t.Errorf("codes %v", v.Service)
+			}
+			break
+		}
+	}
+	there.Store(true)
+	p.tell(control.Message{Kind: control.Service})
+	if v := p.screen(view.Neutral); len(v.Service) != 0 {
+		t.Errorf("codes %v", v.Service)
+	}
+	p.tell(control.Message{Kind: control.Service, Codes: []string{"CLOCK-WRONG"}})
+	if v := p.screen(view.Neutral); !cmp.Equal(v.Service, []string{"CLOCK-WRONG"}) {
+		t.Errorf("codes %v", v.Service)
+	}
+	card, err := p.world.Card("healthy-g21", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.reader.Insert(card)
+	if v := p.screen(view.PIN); len(v.Service) != 0 {
+		t.Errorf("codes on the PIN screen: %v", v.Service)
+	}
+}
+
+// loopReader is a reader whose card loop the test stops.
+type loopReader struct {
+	reader.Reader
+	stuck *atomic.Bool
+}
+
+func (l loopReader) Alive() bool { return !l.stuck.Load() }
+
+// A process whose card loop is stuck gives no sign of life, although its drawing loop turns; it does when the loop answers.
+func TestSignOfLifeNeedsTheCardLoop(t *testing.T) {
+	t.Parallel()
+	p := prepare(t)
+	var stuck atomic.Bool
+	open := p.cfg.OpenReader
+	opened := make(chan struct{})
+	p.cfg.OpenReader = func() (reader.Reader, error) {
+		defer close(opened)
+		rd, err := open()
+		return loopReader{rd, &stuck}, err
+	}
+	var signs, turns atomic.Int32
+	p.cfg.Alive = func() { signs.Add(1) }
+	p.start()
+	p.activate()
+	<-opened
+	p.screen(view.Neutral)
+	p.watch.mu.Lock()
+	l := p.watch.loop
+	p.watch.mu.Unlock()
+	ask := func() (answered bool) {
+		t.Helper()
+		before := signs.Load()
+		p.session.Ping()
+		for range 3 { // the ping has been taken when the loop has turned for what came after it
+			if err := l.Post(p.ctx, func() { turns.Add(1) }); err != nil {
+				t.Fatal(err)
+			}
+			if err := l.Settle(p.ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return signs.Load() > before
+	}
+	if !ask() {
+		t.Error("a healthy process gives no sign of life")
+	}
+	stuck.Store(true)
+	ask() // a turn that was under way
+	if ask() {
+		t.Error("a process with a stuck card loop gives a sign of life")
+	}
+	stuck.Store(false)
+	if !ask() {
+		t.Error("a process whose card loop answers again gives no sign of life")
+	}
 }
 
 // What a process cannot do without ends it, and the supervisor hears of it.

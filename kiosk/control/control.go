@@ -1,9 +1,10 @@
 // Package control is the conversation between the kiosk's supervisor process and its session processes: small JSON
 // messages, one per line, over a socket that the session process inherits.
 //
-// The supervisor keeps one session process waiting and tells it when its turn has come ([Activate]). The session process
-// says when it is ready and how the visit ended; that it is alive shows at the display it shares with the supervisor. The supervisor trusts none of it further than that:
-// lines are bounded, unknown kinds end the conversation.
+// The supervisor keeps one session process waiting and tells it when its turn has come ([Activate]), when the card
+// service is fresh ([Cards]) and how the terminal is ([Service]). The session process says when it is ready and how the
+// visit ended; that it is alive shows at the display it shares with the supervisor. The supervisor trusts none of it
+// further than that: lines are bounded, unknown kinds end the conversation.
 package control
 
 import (
@@ -12,6 +13,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"sync"
 )
 
@@ -21,8 +24,13 @@ type Kind string
 const (
 	// Ready: the session process is set up and waits (session to supervisor).
 	Ready Kind = "ready"
-	// Activate: its turn has come (supervisor to session).
+	// Activate: its turn has come (supervisor to session). With Wait the card service is being replaced: no reader is
+	// opened before Cards.
 	Activate Kind = "activate"
+	// Cards: the card service runs anew (supervisor to session, after an Activate with Wait).
+	Cards Kind = "cards"
+	// Service: how the terminal is, for the staff (supervisor to session, at any time after Ready).
+	Service Kind = "service"
 	// Visible: the process has drawn what is to be seen in its turn (session to supervisor).
 	Visible Kind = "visible"
 	// Hung: the card service did not answer in its time and must be replaced (session to supervisor). The session goes on
@@ -42,16 +50,35 @@ const (
 	Broken Reason = "broken"
 )
 
+// Slot is what a session process last knew about the reader's slot, for the next one.
+type Slot string
+
+const (
+	SlotUnknown Slot = ""
+	SlotFirst   Slot = "first" // nobody was served since the terminal was switched on
+	SlotEmpty   Slot = "empty" // it was seen empty: a card that is there now belongs to the next person
+	SlotCard    Slot = "card"  // the card of the person who was served is still in
+	SlotNew     Slot = "new"   // a card was put in for the next visit
+)
+
 // Message is one line.
 type Message struct {
 	Kind   Kind   `json:"kind"`
 	Reason Reason `json:"reason,omitempty"`
-	// NewCard, with Ended and Activate: a card was put in for the next visit.
-	NewCard bool `json:"new_card,omitempty"`
+	// Slot with Ended, and with Activate what the process before said.
+	Slot Slot `json:"slot,omitempty"`
+	// Wait with Activate.
+	Wait bool `json:"wait,omitempty"`
+	// Codes with Service: short words for the staff, capitals, digits and hyphens.
+	Codes []string `json:"codes,omitempty"`
 }
 
-// maxLine bounds a line in octets; every message is far shorter.
-const maxLine = 512
+// Bounds of a message.
+const (
+	maxLine  = 1024 // octets
+	maxCodes = 16
+	maxCode  = 32 // letters
+)
 
 // ErrProtocol is wrapped by errors about lines that are no message.
 var ErrProtocol = errors.New("control protocol broken")
@@ -93,26 +120,40 @@ func (c *Conn) Receive() (Message, error) {
 	if err := json.Unmarshal(line, &m); err != nil {
 		return Message{}, fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
-	switch m.Kind {
-	case Ready, Visible, Hung:
-		if m.NewCard {
-			return Message{}, fmt.Errorf("%w: %s with a new card", ErrProtocol, m.Kind)
-		}
-		fallthrough
-	case Activate:
-		if m.Reason != "" {
-			return Message{}, fmt.Errorf("%w: %s with a reason", ErrProtocol, m.Kind)
-		}
-	case Ended:
-		switch m.Reason {
-		case Served, Broken:
-		default:
-			return Message{}, fmt.Errorf("%w: unknown reason", ErrProtocol)
-		}
-	default:
-		return Message{}, fmt.Errorf("%w: unknown kind", ErrProtocol)
+	if err := m.check(); err != nil {
+		return Message{}, err
 	}
 	return m, nil
+}
+
+// fields says which fields belong to which kind.
+var fields = map[Kind]struct{ reason, slot, wait, codes bool }{
+	Ready: {}, Visible: {}, Hung: {}, Cards: {},
+	Activate: {slot: true, wait: true},
+	Service:  {codes: true},
+	Ended:    {reason: true, slot: true},
+}
+
+func (m Message) check() error {
+	f, known := fields[m.Kind]
+	switch {
+	case !known:
+		return fmt.Errorf("%w: unknown kind", ErrProtocol)
+	case m.Reason != "" && !f.reason, m.Slot != "" && !f.slot, m.Wait && !f.wait, m.Codes != nil && !f.codes:
+		return fmt.Errorf("%w: %s with a field of another kind", ErrProtocol, m.Kind)
+	case f.reason && m.Reason != Served && m.Reason != Broken:
+		return fmt.Errorf("%w: unknown reason", ErrProtocol)
+	case !slices.Contains([]Slot{SlotUnknown, SlotFirst, SlotEmpty, SlotCard, SlotNew}, m.Slot):
+		return fmt.Errorf("%w: unknown slot", ErrProtocol)
+	case len(m.Codes) > maxCodes:
+		return fmt.Errorf("%w: %d codes", ErrProtocol, len(m.Codes))
+	}
+	for _, c := range m.Codes {
+		if c == "" || len(c) > maxCode || strings.Trim(c, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") != "" {
+			return fmt.Errorf("%w: code", ErrProtocol)
+		}
+	}
+	return nil
 }
 
 // Close ends the conversation.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -12,7 +13,10 @@ func TestExchange(t *testing.T) {
 	t.Parallel()
 	a, b := net.Pipe()
 	left, right := New(a), New(b)
-	want := []Message{{Kind: Ready}, {Kind: Activate}, {Kind: Hung}, {Kind: Ended, Reason: Served, NewCard: true}}
+	want := []Message{
+		{Kind: Ready}, {Kind: Activate}, {Kind: Activate, Slot: SlotEmpty, Wait: true}, {Kind: Cards}, {Kind: Service, Codes: []string{"CLOCK-WRONG", "A1"}},
+		{Kind: Service}, {Kind: Hung}, {Kind: Ended, Reason: Served, Slot: SlotNew},
+	}
 	go func() {
 		for _, m := range want {
 			if err := left.Send(m); err != nil {
@@ -22,7 +26,7 @@ func TestExchange(t *testing.T) {
 		left.Close()
 	}()
 	for _, w := range want {
-		if got, err := right.Receive(); err != nil || got != w {
+		if got, err := right.Receive(); err != nil || !reflect.DeepEqual(got, w) {
 			t.Errorf("Receive = %+v, %v; want %+v", got, err, w)
 		}
 	}
@@ -40,7 +44,10 @@ func TestRefuses(t *testing.T) {
 	t.Parallel()
 	for _, line := range []string{
 		"\n", "{}\n", "no json\n", `{"kind":"shell"}` + "\n", `{"kind":"ended","reason":"?"}` + "\n",
-		`{"kind":"ready","reason":"served"}` + "\n", `{"kind":"ready","new_card":true}` + "\n", `{"kind":"` + strings.Repeat("a", 2*maxLine) + `"}` + "\n",
+		`{"kind":"ready","reason":"served"}` + "\n", `{"kind":"ready","slot":"new"}` + "\n",
+		`{"kind":"activate","slot":"full"}` + "\n", `{"kind":"cards","wait":true}` + "\n", `{"kind":"hung","codes":["A"]}` + "\n",
+		`{"kind":"service","codes":["a"]}` + "\n", `{"kind":"service","codes":[""]}` + "\n", `{"kind":"service","codes":["` + strings.Repeat("A", maxCode+1) + `"]}` + "\n",
+		`{"kind":"service","codes":["A"` + strings.Repeat(`,"A"`, maxCodes) + `]}` + "\n", `{"kind":"` + strings.Repeat("a", 2*maxLine) + `"}` + "\n",
 	} {
 		if m, err := New(readOnly{strings.NewReader(line)}).Receive(); !errors.Is(err, ErrProtocol) {
 			t.Errorf("Receive(%.40q) = %+v, %v; want a protocol error", line, m, err)

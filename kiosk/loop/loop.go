@@ -66,10 +66,10 @@ type Config struct {
 	// Now and After are the clock; nil means package time.
 	Now   func() time.Time
 	After func(time.Duration) <-chan time.Time
-	// Alive is called in every turn of the loop, and at least every
-	// AliveEvery when that is set: the supervisor's watchdog hangs on it.
-	Alive      func()
-	AliveEvery time.Duration
+	// Alive is called at the end of every turn of the loop, when the frame it
+	// needed, if any, was shown: the supervisor's watchdog hangs on it. A still
+	// page turns only when a platform.Ping asks it to.
+	Alive func()
 	// OnFrame is called after every frame, on the loop's goroutine.
 	OnFrame func(Frame)
 	// Failed is told of errors that the loop survives, each kind once.
@@ -187,9 +187,6 @@ func (l *Loop) Run(ctx context.Context) error {
 	defer close(l.done)
 	events := l.cfg.Platform.Events()
 	for {
-		if l.cfg.Alive != nil {
-			l.cfg.Alive()
-		}
 		// Everything that is there, before the next frame. The bound keeps a
 		// flood from postponing the frame for ever.
 		for range 4096 {
@@ -210,6 +207,9 @@ func (l *Loop) Run(ctx context.Context) error {
 			l.frame(now)
 		}
 		l.answer()
+		if l.cfg.Alive != nil {
+			l.cfg.Alive()
+		}
 		if err := l.wait(ctx, events); err != nil {
 			return endError(err)
 		}
@@ -269,9 +269,6 @@ func (l *Loop) wait(ctx context.Context, events <-chan event.Event) error {
 	} else if !l.wake.IsZero() {
 		// A wake-up between two frames waits for the display.
 		d = max(l.wake.Sub(now), l.last.Add(l.cfg.Period).Sub(now))
-	}
-	if l.cfg.AliveEvery > 0 {
-		d = min(d, l.cfg.AliveEvery)
 	}
 	var timer <-chan time.Time
 	if d != math.MaxInt64 {

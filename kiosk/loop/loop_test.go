@@ -454,14 +454,58 @@ func TestAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		run(t, func(r *rig) {
 			n := r.now().alive
-			sleep(10*time.Second + 1)
+			sleep(time.Hour)
+			if got := r.now().alive - n; got != 0 {
+				t.Errorf("a still page that nobody asks woke up %d times", got)
+			}
+			for range 10 {
+				r.check(t, r.display.Send(r.ctx, platform.Ping{}))
+				synctest.Wait()
+			}
 			if got := r.now().alive - n; got != 10 {
-				t.Errorf("%d signs of life in 10 s, want 10", got)
+				t.Errorf("%d signs of life for 10 questions", got)
 			}
 			if len(r.now().frames) != 1 {
 				t.Errorf("%d frames", len(r.now().frames))
 			}
-		}, func(c *loop.Config) { c.AliveEvery = time.Second })
+		})
+	})
+}
+
+// TestNoSignOfLifeFromAFrameThatHangs: a loop whose frame is not shown does not say that it lives.
+func TestNoSignOfLifeFromAFrameThatHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		hang := make(chan struct{})
+		run(t, func(r *rig) {
+			close(hang)
+			r.loop.Invalidate()
+			sleep(time.Second)
+			n := r.now().alive
+			if err := r.display.Send(r.ctx, platform.Ping{}); err != nil {
+				t.Fatal(err)
+			}
+			sleep(time.Minute)
+			if got := r.now().alive - n; got != 0 {
+				t.Errorf("%d signs of life while a frame hangs", got)
+			}
+			close(release)
+			synctest.Wait()
+			if got := r.now().alive - n; got == 0 {
+				t.Error("no sign of life after the frame was shown")
+			}
+		}, func(c *loop.Config) {
+			lay := c.Layout
+			c.Layout = func(gtx layout.Context) {
+				select {
+				case <-hang:
+					<-release
+				default:
+				}
+				lay(gtx)
+			}
+		})
 	})
 }
 

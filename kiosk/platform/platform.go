@@ -82,6 +82,14 @@ type Blanker interface {
 	Blank(off bool) error
 }
 
+// Forgetter is implemented by platforms that keep pixels of frames that are no longer seen, in a second buffer for
+// example.
+type Forgetter interface {
+	// Forget overwrites every pixel that the platform holds of earlier frames with those of img, which is the picture that
+	// Show accepted last.
+	Forget(img *image.RGBA) error
+}
+
 // Text is text that was typed, after keyboard layout and dead keys.
 type Text struct{ Text string }
 
@@ -91,6 +99,9 @@ type Resized struct{}
 // Redraw says that the display lost its content (it was plugged in again,
 // switched on, or another program had it); the next frame must be a full one.
 type Redraw struct{}
+
+// Ping asks the drawing loop for a sign of life: it turns once and does nothing else.
+type Ping struct{}
 
 // Closed says that the platform ended by itself: the window was closed, the
 // supervisor is gone. Err is nil for an orderly end.
@@ -104,6 +115,9 @@ func (Resized) ImplementsEvent() {}
 
 // ImplementsEvent makes Redraw an event.Event.
 func (Redraw) ImplementsEvent() {}
+
+// ImplementsEvent makes Ping an event.Event.
+func (Ping) ImplementsEvent() {}
 
 // ImplementsEvent makes Closed an event.Event.
 func (Closed) ImplementsEvent() {}

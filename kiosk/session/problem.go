@@ -22,6 +22,7 @@ import (
 // Codes of problems that the session itself decides on. The texts of all codes live in kiosk/text.
 const (
 	codeInternal   = "INTERNAL"
+	codeReaderGone = "READER-GONE"
 	codeReaderHung = "READER-HUNG"
 	codePUKUnknown = "PUK-UNKNOWN"
 	codePUKUsedUp  = "PUK-USED-UP"
@@ -61,6 +62,7 @@ var causes = []struct {
 }{
 	{apdu.ErrCardRemoved, "CARD-REMOVED"},
 	{reader.ErrHung, codeReaderHung},
+	{reader.ErrSeveral, "READER-SEVERAL"},
 	{apdu.ErrReaderGone, "READER-GONE"},
 	{reader.ErrPINStructure, "READER-NO-PAD"},
 	{reader.ErrReset, "CARD-READ-ERROR"},
@@ -237,9 +239,11 @@ var logCodes = map[string]advlog.Code{
 	codePUKUnknown:               advlog.NewCode(10207, "PUK-UNKNOWN"),
 	codePUKUsedUp:                advlog.NewCode(10208, "PUK-USED-UP"),
 	"PIN-STATUS-NOT-SET":         advlog.NewCode(10209, "PIN-STATUS-NOT-SET"),
-	"READER-GONE":                advlog.NewCode(10301, "READER-GONE"),
+	codeReaderGone:               advlog.NewCode(10301, "READER-GONE"),
 	codeReaderHung:               advlog.NewCode(10302, "READER-HUNG"),
 	"READER-NO-PAD":              advlog.NewCode(10303, "READER-NO-PAD"),
+	"READER-SEVERAL":             advlog.NewCode(10304, "READER-SEVERAL"),
+	"READER-UNSUPPORTED":         advlog.NewCode(10305, "READER-UNSUPPORTED"),
 	"SERVER-UNREACHABLE":         advlog.NewCode(10401, "SERVER-UNREACHABLE"),
 	"SERVER-NOT-TRUSTED":         advlog.NewCode(10402, "SERVER-NOT-TRUSTED"),
 	"SERVER-REFUSED":             advlog.NewCode(10403, "SERVER-REFUSED"),

@@ -48,6 +48,12 @@ type Slot interface {
 	Connect(ctx context.Context) (reader.Card, error)
 }
 
+// Observer is a Slot that saw the card come.
+type Observer interface {
+	// CardIsNew tells that the card in the slot was put in while the card service watched it.
+	CardIsNew() bool
+}
+
 // Server is the conversation with the AdV-Server for one session (kiosk/serverlink).
 type Server interface {
 	Unlock(ctx context.Context, s serverlink.Start, run serverlink.Run) (serverlink.Actor, error)
@@ -70,9 +76,15 @@ type Config struct {
 	TerminalID [8]byte
 	// Publish shows a view. It must return quickly.
 	Publish func(view.View)
-	// NewCard tells that the card in the slot was put in for this visit: the visit before saw it come. Otherwise a card
-	// that is there belongs to the visit before, and its holder is asked to take it.
+	// NewCard tells that a card in the slot was put in for this visit: the visit before saw it come, or saw the slot empty.
+	// Otherwise a card that is there belongs to the visit before, and its holder is asked to take it.
 	NewCard bool
+	// First tells that nobody was served since the terminal was switched on: the slot is asked whether a card that is there
+	// was put in meanwhile ([Observer]).
+	First bool
+	// Patience is how long a reader or its service may be away before the terminal says that it is out of order; a service
+	// that is replaced is back before. Zero means 3 s.
+	Patience time.Duration
 	// CardServiceHung is called when the card service did not answer in its time; whoever started it replaces it. Nil is
 	// allowed.
 	CardServiceHung func()
@@ -123,7 +135,7 @@ type Session struct {
 	overlay  view.Screen
 	deadline time.Time // of the idle countdown
 	active   time.Time // of the last activity
-	newCard  bool      // a card was put in while the end was being explained
+	slot     SlotState // what is known about the slot at the end
 	started  bool      // a card is being served: the idle watch runs
 	bump     chan struct{}
 
@@ -158,6 +170,9 @@ func New(cfg Config) (*Session, error) {
 	if cfg.IdleWarn >= cfg.IdleEnd {
 		cfg.IdleWarn = cfg.IdleEnd * 4 / 5
 	}
+	if cfg.Patience <= 0 {
+		cfg.Patience = 3 * time.Second
+	}
 	if cfg.PINTimeout <= 0 {
 		cfg.PINTimeout = 45 * time.Second
 	}
@@ -174,11 +189,21 @@ func New(cfg Config) (*Session, error) {
 type Outcome struct {
 	// Served tells that a card was read: this process must end now.
 	Served bool
-	// NewCard tells that a card was put in while the end was being explained; see Config.NewCard.
-	NewCard bool
+	// Slot is what is known about the slot.
+	Slot SlotState
 	// Err is nil when the visit ended in order, else why not (also logged).
 	Err error
 }
+
+// SlotState is what a session knows about the slot when it ends.
+type SlotState int
+
+const (
+	SlotUnknown SlotState = iota // the reader is gone, or hangs
+	SlotEmpty                    // it was seen empty
+	SlotCard                     // the card of the person who was served is still in
+	SlotNew                      // a card was put in while the end was being explained; see Config.NewCard
+)
 
 // Run waits for a card and serves its holder once. It returns when the session is over, the card is reset and the
 // server connection closed, or when ctx ends.
@@ -209,13 +234,13 @@ func (s *Session) Run(ctx context.Context) Outcome {
 	s.finish(ctx, err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Outcome{Served: true, NewCard: s.newCard, Err: err}
+	return Outcome{Served: true, Slot: s.slot, Err: err}
 }
 
 // waitForVisitor shows the neutral screen until a card is put in. A card that is still there belongs to the visit
 // before: its holder is asked to take it, and nothing of it is read.
 func (s *Session) waitForVisitor(ctx context.Context) error {
-	for logged := false; ; {
+	for patient := false; ; {
 		err := s.visitor(ctx)
 		if err == nil {
 			return nil
@@ -223,31 +248,45 @@ func (s *Session) waitForVisitor(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		code := codeOf(err, "READER-GONE")
-		if !logged {
-			s.logError(ctx, code, err, false)
-			logged = true
+		if errors.Is(err, reader.ErrNoService) && !patient {
+			patient = true // it may be back before anybody notices
+			continue
 		}
+		patient = false
+		code := codeOf(err, codeReaderGone)
 		if code == codeReaderHung {
 			s.hung()
 		}
-		s.show(OutOfOrder(code))
-		if err := s.cfg.Slot.WaitReader(ctx); err != nil {
-			return err
+		if !s.isOutOfOrder(code) {
+			s.logError(ctx, code, err, false)
+			s.show(OutOfOrder(code))
 		}
-		logged = false
 	}
 }
 
+// isOutOfOrder tells whether the terminal says already that it is out of order for this reason.
+func (s *Session) isOutOfOrder(code string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.base.Screen == view.OutOfOrder && s.base.Problem.Code == code
+}
+
+// visitor waits for a card once. It is patient with a reader that is not there.
 func (s *Session) visitor(ctx context.Context) error {
-	soon, cancel := context.WithTimeout(ctx, time.Second)
+	soon, cancel := context.WithTimeout(ctx, s.cfg.Patience)
 	err := s.cfg.Slot.WaitReader(soon)
-	cancel()
-	if err != nil {
-		if ctx.Err() == nil && soon.Err() != nil {
+	if err != nil && ctx.Err() == nil && soon.Err() != nil {
+		// It did not come. Why not, the slot says at once, if it knows.
+		if err = s.cfg.Slot.WaitCard(soon, true); err == nil || errors.Is(err, soon.Err()) {
 			err = fmt.Errorf("wait for the reader: %w", apdu.ErrReaderGone)
 		}
+	}
+	cancel()
+	if err != nil {
 		return err
+	}
+	if o, ok := s.cfg.Slot.(Observer); ok && s.cfg.First {
+		s.cfg.NewCard = s.cfg.NewCard || o.CardIsNew()
 	}
 	if s.cfg.NewCard {
 		quick, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
@@ -493,9 +532,12 @@ func (s *Session) finish(ctx context.Context, err error) {
 	case code != "":
 		s.explain(stopped, err, code)
 	case !gone:
+		s.leave(SlotCard)
 		s.show(view.View{Screen: view.TakeCard})
 	}
 }
+
+func (s *Session) leave(is SlotState) { s.mu.Lock(); s.slot = is; s.mu.Unlock() }
 
 // cardGone tells that nothing can be said to the card any more: it was pulled, or its reader is gone or hangs.
 func cardGone(err error) bool {
@@ -534,18 +576,19 @@ func (s *Session) explain(ctx context.Context, err error, code string) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	if !cardGone(err) {
+		s.leave(SlotCard)
 		go func() {
 			if s.cfg.Slot.WaitCard(ctx, false) == nil {
+				s.leave(SlotEmpty)
 				cancel()
 			}
 		}()
 	} else {
 		if errors.Is(err, apdu.ErrCardRemoved) {
+			s.leave(SlotEmpty)
 			go func() { // a card put in now begins the next visit
 				if s.cfg.Slot.WaitCard(ctx, true) == nil {
-					s.mu.Lock()
-					s.newCard = true
-					s.mu.Unlock()
+					s.leave(SlotNew)
 					cancel()
 				}
 			}()

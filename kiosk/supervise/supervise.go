@@ -13,7 +13,7 @@
 //	its turn          waits until it has something to show; the picture of the one before stands until then
 //	active            shows it, gives it the input, watches that it lives
 //	says: hung        replaces the card service; the process goes on
-//	ended             shows the next one
+//	ended             shows the next one, and replaces the card service, whose memory held the card's answers
 //	dead or silent    kills it, notes it, shows the next one
 package supervise
 
@@ -50,6 +50,12 @@ const (
 	ControlFD = 4 // its end of the control conversation
 )
 
+// Service tells how the terminal is, in codes for the staff.
+type Service interface {
+	// Codes are the present codes, and a channel that is closed when there are others.
+	Codes() ([]string, <-chan struct{})
+}
+
 // Config holds everything a supervisor needs from outside.
 type Config struct {
 	// Command prepares the command of a session process; the supervisor adds the descriptors.
@@ -58,6 +64,8 @@ type Config struct {
 	Host *remote.Host
 	// Cards is the card service to watch and replace, nil where the system runs it.
 	Cards CardService
+	// Service is told to the sessions, which show it; nil where nobody knows.
+	Service Service
 	// Log records what the supervisor does; nil records nothing.
 	Log *advlog.Log
 
@@ -65,9 +73,13 @@ type Config struct {
 	ReadyIn time.Duration
 	// SilentFor is how long the active session process may give no sign of life. Zero means 10 s.
 	SilentFor time.Duration
-	// Notify is called when the first session is shown and then at every turn of the watch: the place for readiness and
-	// watchdog messages to the init system. Nil is allowed.
-	Notify func(ready bool)
+	// Ready is called once, when the first picture of a session is on the display: the place for the readiness message to
+	// the init system. Nil is allowed.
+	Ready func()
+	// Alive is called whenever the active session gave a sign of life since the last call: its drawing loop turned and its
+	// card loop answered, and the display took what there was to show. It is the place for the watchdog message to the init
+	// system; while a session is stuck, or none can be shown, it is not called. Nil is allowed.
+	Alive func()
 }
 
 // Codes of the supervisor's error log.
@@ -92,6 +104,9 @@ func New(cfg Config) (*Supervisor, error) {
 	if cfg.SilentFor <= 0 {
 		cfg.SilentFor = 10 * time.Second
 	}
+	if cfg.Ready == nil {
+		cfg.Ready = func() {}
+	}
 	return &Supervisor{cfg}, nil
 }
 
@@ -113,15 +128,17 @@ type process struct {
 func (s *Supervisor) Run(ctx context.Context) error {
 	var shown, waiting *process // shown served before and is still seen
 	defer func() { shown.kill(); waiting.kill() }()
-	newCard := false // the one before saw a card come for the next visit
+	last := control.Message{Slot: control.SlotFirst} // how the visit before ended
+	var replaced <-chan struct{}                     // closed when the card service runs anew; nil when it is not being replaced
+	ready := sync.OnceFunc(s.cfg.Ready)
 	for failures := 0; ctx.Err() == nil; {
 		if failures > 0 && !pause(ctx, failures) {
 			break
 		}
 		active := waiting
 		waiting = nil
-		err := s.turn(ctx, &active, newCard)
-		newCard = false
+		err := s.turn(ctx, &active, control.Message{Kind: control.Activate, Slot: last.Slot, Wait: replaced != nil})
+		last = control.Message{}
 		shown.kill() // only now: its last picture stood until there was another
 		shown = nil
 		if err != nil {
@@ -133,9 +150,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 			}
 			continue
 		}
-		if s.cfg.Notify != nil {
-			s.cfg.Notify(true)
-		}
+		ready()
 		// The next one is set up while this one serves.
 		next := make(chan *process, 1)
 		nctx, stop := context.WithCancel(ctx)
@@ -146,13 +161,16 @@ func (s *Supervisor) Run(ctx context.Context) error {
 			}
 			next <- p
 		}()
-		said, ok := s.watch(ctx, active)
-		newCard = said.NewCard
+		said, ok := s.watch(ctx, active, replaced)
+		last = said
 		if ok && said.Reason != control.Broken {
 			failures = 0
 		} else {
 			failures++
 		}
+		// The card service's memory holds what went through it: a person's card is followed by a fresh service
+		// (AdV-A_2409). The neutral screen does not wait for that, only the reader does.
+		replaced = s.replace(ctx)
 		select {
 		case waiting = <-next:
 		case <-time.After(s.cfg.ReadyIn):
@@ -167,14 +185,17 @@ func (s *Supervisor) Run(ctx context.Context) error {
 
 // turn gives a process its turn, starting it first where none waits, and shows it as soon as it has something to show: the
 // neutral screen, or that a card is still in the slot.
-func (s *Supervisor) turn(ctx context.Context, p **process, newCard bool) error {
+func (s *Supervisor) turn(ctx context.Context, p **process, activate control.Message) error {
 	if *p == nil {
 		var err error
 		if *p, err = s.start(ctx); err != nil {
 			return err
 		}
 	}
-	if err := (*p).control.Send(control.Message{Kind: control.Activate, NewCard: newCard}); err != nil {
+	if _, err := s.tell(*p); err != nil {
+		return err
+	}
+	if err := (*p).control.Send(activate); err != nil {
 		return err
 	}
 	limit := time.NewTimer(s.cfg.SilentFor)
@@ -191,14 +212,30 @@ func (s *Supervisor) turn(ctx context.Context, p **process, newCard bool) error 
 	return s.cfg.Host.Activate((*p).display)
 }
 
-// watch returns when the active process has ended: how, and whether it said so itself.
-func (s *Supervisor) watch(ctx context.Context, p *process) (control.Message, bool) {
-	tick := time.NewTicker(s.cfg.SilentFor / 5)
+// tell says to a session how the terminal is; the channel is closed when that changes.
+func (s *Supervisor) tell(p *process) (<-chan struct{}, error) {
+	if s.cfg.Service == nil {
+		return nil, nil
+	}
+	codes, changed := s.cfg.Service.Codes()
+	return changed, p.control.Send(control.Message{Kind: control.Service, Codes: codes})
+}
+
+// watch returns when the active process has ended: how, and whether it said so itself. replaced is closed when the card
+// service, which the process waits for, runs anew.
+func (s *Supervisor) watch(ctx context.Context, p *process, replaced <-chan struct{}) (control.Message, bool) {
+	tick := time.NewTicker(s.cfg.SilentFor / 2)
 	defer tick.Stop()
-	cards := s.cardsExited()
-	since := time.Now()
+	waits := replaced != nil
+	seen, silence := p.display.Alive(), time.Now()
+	changed, _ := s.tell(p) // a process that does not listen is silent, too
 	pinged, pinging := make(chan bool, 1), false
-	for {
+	for turn := 1; ; {
+		exited := s.cardsExited()
+		if replaced != nil {
+			exited = nil
+		}
+		again := false
 		select {
 		case <-ctx.Done():
 			return control.Message{Reason: control.Broken}, true
@@ -213,35 +250,41 @@ func (s *Supervisor) watch(ctx context.Context, p *process) (control.Message, bo
 			}
 			s.failed(ctx, codeSessionFailed)
 			return control.Message{Reason: control.Broken}, false
+		case <-changed:
+			changed, _ = s.tell(p)
+		case <-replaced:
+			replaced = nil
+			if waits {
+				waits = false
+				_ = p.control.Send(control.Message{Kind: control.Cards}) // a process that is gone has exited
+			}
 		case <-p.hung:
-			s.replaceCards(ctx)
-			cards = s.cardsExited()
+			again = true
 		case ok := <-pinged:
 			pinging = false
-			if !ok {
-				s.replaceCards(ctx)
-				cards = s.cardsExited()
-			}
-		case <-cards:
-			// The card service died by itself: a new one before the next card.
-			s.replaceCards(ctx)
-			cards = s.cardsExited()
+			again = !ok
+		case <-exited:
+			again = true // the card service died by itself: a new one before the next card
 		case <-tick.C:
-			last := p.display.Alive()
-			if last.Before(since) {
-				last = since
-			}
-			if time.Since(last) > s.cfg.SilentFor {
+			// The display answers this, too: a host that hangs in it gives no sign of life either.
+			switch now := p.display.Alive(); {
+			case now.After(seen):
+				seen, silence = now, time.Now()
+				if s.cfg.Alive != nil {
+					s.cfg.Alive()
+				}
+			case time.Since(silence) > s.cfg.SilentFor:
 				s.failed(ctx, codeSessionSilent)
 				return control.Message{Reason: control.Broken}, false
 			}
-			if s.cfg.Notify != nil {
-				s.cfg.Notify(false)
-			}
-			if s.cfg.Cards != nil && !pinging {
+			p.display.Ping()
+			if turn++; turn%2 == 0 && s.cfg.Cards != nil && !pinging && replaced == nil {
 				pinging = true
 				go func() { pinged <- s.cfg.Cards.Ping(ctx) == nil || ctx.Err() != nil }()
 			}
+		}
+		if again && replaced == nil {
+			replaced = s.replace(ctx)
 		}
 	}
 }
@@ -253,20 +296,28 @@ func (s *Supervisor) cardsExited() <-chan struct{} {
 	return s.cfg.Cards.Exited()
 }
 
-// replaceCards kills a card service that hangs and starts another (at most 10 s).
-func (s *Supervisor) replaceCards(ctx context.Context) {
+// replace kills the card service and starts another (at most 10 s). The channel is closed when that is done, however it
+// went; it is nil where the service is the system's.
+func (s *Supervisor) replace(ctx context.Context) <-chan struct{} {
 	if s.cfg.Cards == nil {
-		return
+		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	span := s.cfg.Log.Begin(ctx, advlog.L("cards.replace"))
-	if err := s.cfg.Cards.Restart(ctx); err != nil {
-		span.End(advlog.ResultFailed, codeCardsBroken)
-		s.failed(ctx, codeCardsBroken)
-		return
-	}
-	span.End(advlog.ResultOK, codeCardsReplaced)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		span := s.cfg.Log.Begin(ctx, advlog.L("cards.replace"))
+		if err := s.cfg.Cards.Restart(ctx); err != nil {
+			span.End(advlog.ResultFailed, codeCardsBroken)
+			if context.Cause(ctx) == nil || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+				s.failed(ctx, codeCardsBroken)
+			}
+			return
+		}
+		span.End(advlog.ResultOK, codeCardsReplaced)
+	}()
+	return done
 }
 
 func (s *Supervisor) failed(ctx context.Context, code advlog.Code) {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 	"time"
 
 	"ktradv/internal/advlog"
+	"ktradv/internal/req"
 	"ktradv/kiosk/control"
 	"ktradv/kiosk/platform"
 	"ktradv/kiosk/platform/memory"
@@ -86,29 +88,50 @@ func child() {
 		select {}
 	}
 	conn.Send(control.Message{Kind: control.Ready})
-	if m, err := conn.Receive(); err != nil || m.Kind != control.Activate {
-		os.Exit(5)
+	// heard writes down what the supervisor says.
+	heard := func() control.Message {
+		m, err := conn.Receive()
+		if err != nil {
+			os.Exit(5)
+		}
+		f, err := os.OpenFile(filepath.Join(os.Getenv(dirEnv), "heard-"+strconv.Itoa(n)), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			os.Exit(6)
+		}
+		fmt.Fprintf(f, "%s %s %v %s\n", m.Kind, m.Slot, m.Wait, strings.Join(m.Codes, ","))
+		f.Close()
+		return m
 	}
+	for heard().Kind != control.Activate {
+	}
+	go func() {
+		for {
+			heard()
+		}
+	}()
 	if behaviour == "invisible" {
 		select {}
 	}
 	conn.Send(control.Message{Kind: control.Visible})
-	stop := make(chan struct{})
-	if behaviour != "silent" {
+	if behaviour != "silent" { // a stuck one does not answer
 		go func() {
-			for {
-				client.Alive()
-				select {
-				case <-stop:
-					return
-				case <-time.After(20 * time.Millisecond):
+			for e := range client.Events() {
+				if e == (platform.Ping{}) {
+					client.Alive()
 				}
 			}
 		}()
 	}
 	switch behaviour {
+	case "draw":
+		go func() {
+			for range time.Tick(50 * time.Millisecond) {
+				client.Show(platform.Full(img))
+			}
+		}()
+		select {}
 	case "serve":
-		conn.Send(control.Message{Kind: control.Ended, Reason: control.Served})
+		conn.Send(control.Message{Kind: control.Ended, Reason: control.Served, Slot: control.SlotEmpty})
 	case "hung":
 		conn.Send(control.Message{Kind: control.Hung})
 		select {}
@@ -121,6 +144,7 @@ type cards struct {
 	mu       sync.Mutex
 	restarts int
 	dead     bool
+	slow     chan struct{} // Restart waits for it, if it is set
 	exited   chan struct{}
 	changed  chan struct{}
 }
@@ -136,7 +160,14 @@ func (c *cards) Ping(context.Context) error {
 	return nil
 }
 
-func (c *cards) Restart(context.Context) error {
+func (c *cards) Restart(ctx context.Context) error {
+	if c.slow != nil {
+		select {
+		case <-c.slow:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.restarts++
@@ -152,15 +183,36 @@ type rig struct {
 	t       *testing.T
 	dir     string
 	display *memory.Display
+	screen  *screen
 	log     *advlog.Log
 	logDir  string
 	done    chan error
+	ready   chan struct{} // a value when the supervisor says that it is ready
+	living  chan struct{} // a value at every sign of life for the init system
+}
+
+// screen is a display whose driver hangs from the moment that the test says so until it is free.
+type screen struct {
+	*memory.Display
+	hangs, free chan struct{}
+}
+
+func (s *screen) Show(f platform.Frame) error {
+	select {
+	case <-s.hangs:
+		<-s.free
+	default:
+	}
+	return s.Display.Show(f)
 }
 
 // start runs a supervisor whose children behave as named.
-func start(t *testing.T, behaviour string, c CardService) *rig {
+func start(t *testing.T, behaviour string, c CardService, more ...func(*Config)) *rig {
 	t.Helper()
-	r := &rig{t: t, dir: t.TempDir(), logDir: filepath.Join(t.TempDir(), "log"), done: make(chan error, 1)}
+	r := &rig{
+		t: t, dir: t.TempDir(), logDir: filepath.Join(t.TempDir(), "log"), done: make(chan error, 1),
+		ready: make(chan struct{}, 100), living: make(chan struct{}, 1000),
+	}
 	var err error
 	if r.display, err = memory.New(memory.Config{Size: image.Pt(64, 48)}); err != nil {
 		t.Fatal(err)
@@ -168,15 +220,21 @@ func start(t *testing.T, behaviour string, c CardService) *rig {
 	if r.log, err = advlog.Open(advlog.Config{Dir: r.logDir, Component: advlog.Supervisor, Enabled: true}); err != nil {
 		t.Fatal(err)
 	}
-	host := remote.NewHost(r.display, nil)
-	s, err := New(Config{
-		Host: host, Cards: c, Log: r.log, ReadyIn: 5 * time.Second, SilentFor: 500 * time.Millisecond,
+	r.screen = &screen{Display: r.display, hangs: make(chan struct{}), free: make(chan struct{})}
+	host := remote.NewHost(r.screen, nil)
+	cfg := Config{
+		Host: host, Cards: c, Log: r.log, ReadyIn: 5 * time.Second, SilentFor: time.Second,
 		Command: func() *exec.Cmd {
 			cmd := exec.Command(os.Args[0])
 			cmd.Env = append(os.Environ(), behaviourEnv+"="+behaviour, dirEnv+"="+r.dir)
 			return cmd
 		},
-	})
+		Ready: func() { r.ready <- struct{}{} }, Alive: func() { r.living <- struct{}{} },
+	}
+	for _, f := range more {
+		f(&cfg)
+	}
+	s, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,6 +242,7 @@ func start(t *testing.T, behaviour string, c CardService) *rig {
 	go host.Run(ctx)
 	go func() { r.done <- s.Run(ctx) }()
 	t.Cleanup(func() {
+		close(r.screen.free)
 		cancel()
 		select {
 		case <-r.done:
@@ -211,6 +270,21 @@ func (r *rig) shows(n int) {
 		case <-deadline:
 			r.t.Fatalf("process %d is never shown; pixel is %v", n, r.display.Image().RGBAAt(10, 10))
 		}
+	}
+}
+
+// heard waits until process n has heard a line.
+func (r *rig) heard(n int, want string) {
+	r.t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); ; {
+		b, _ := os.ReadFile(filepath.Join(r.dir, "heard-"+strconv.Itoa(n)))
+		if slices.Contains(strings.Split(string(b), "\n"), want) {
+			return
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("process %d never heard %q, but\n%s", n, want, b)
+		}
+		time.Sleep(5 * time.Millisecond)
 	}
 }
 
@@ -311,13 +385,124 @@ func TestCardServiceIsReplaced(t *testing.T) {
 	}
 }
 
-// The negative twin: a card service that is well is left alone.
+// After a visit the card service, whose memory held the card's answers, is replaced: the next picture does not wait for
+// that, the next reader does.
+func TestCardServiceIsReplacedAfterAVisit(t *testing.T) {
+	t.Parallel()
+	req.Covers(t, "AdV-A_2409")
+	svc := newCards()
+	svc.slow = make(chan struct{})
+	r := start(t, "serve,stay", svc)
+	r.shows(1)
+	r.heard(1, "activate empty true ")
+	select {
+	case <-svc.changed:
+		t.Fatal("the neutral screen waited for the card service")
+	default:
+	}
+	close(svc.slow)
+	<-svc.changed
+	r.heard(1, "cards  false ")
+	svc.mu.Lock()
+	defer svc.mu.Unlock()
+	if svc.restarts != 1 {
+		t.Errorf("replaced %d times", svc.restarts)
+	}
+}
+
+// The negative twin: a card service that is well, and served nobody, is left alone.
 func TestHealthyCardServiceIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	svc := newCards()
-	r := start(t, "serve,serve,stay", svc)
-	r.shows(2)
+	r := start(t, "stay", svc)
+	r.shows(0)
+	r.heard(0, "activate first false ")
+	for range 4 { // two of them ask the service
+		<-r.living
+	}
+	svc.mu.Lock()
+	defer svc.mu.Unlock()
 	if svc.restarts != 0 {
 		t.Errorf("replaced %d times", svc.restarts)
 	}
+}
+
+// Readiness is told once, when the first picture is on the display; signs of life for as long as the session answers.
+func TestSignsForInit(t *testing.T) {
+	t.Parallel()
+	r := start(t, "serve,stay", nil)
+	<-r.ready
+	if r.display.Image().RGBAAt(10, 10) != shade(0) && r.display.Image().RGBAAt(10, 10) != shade(1) {
+		t.Error("ready before a picture was on the display")
+	}
+	r.shows(1)
+	for range 3 {
+		<-r.living
+	}
+	if len(r.ready) != 0 {
+		t.Error("ready twice")
+	}
+}
+
+// A session that is stuck gives the init system no sign of life on the supervisor's behalf: nor does one that shows nothing.
+func TestNoSignsForInit(t *testing.T) {
+	t.Parallel()
+	for behaviour, shown := range map[string]bool{"silent": true, "invisible": false, "die": false} {
+		t.Run(behaviour, func(t *testing.T) {
+			t.Parallel()
+			r := start(t, behaviour, nil)
+			for len(r.errors()) < 2 { // two processes were tried
+				time.Sleep(10 * time.Millisecond)
+			}
+			if n := len(r.living); n != 0 {
+				t.Errorf("%d signs of life", n)
+			}
+			if ready := len(r.ready) > 0; ready != shown {
+				t.Errorf("ready %v, want %v", ready, shown)
+			}
+		})
+	}
+}
+
+// A display that hangs is no sign of life either, although the session's loop turns.
+func TestNoSignsFromAHangingDisplay(t *testing.T) {
+	t.Parallel()
+	r := start(t, "draw", nil)
+	r.shows(0)
+	<-r.living
+	close(r.screen.hangs)
+	time.Sleep(1200 * time.Millisecond) // a sign that was under way
+	n := len(r.living)
+	time.Sleep(1200 * time.Millisecond)
+	if got := len(r.living); got != n {
+		t.Errorf("%d signs of life while the display hangs", got-n)
+	}
+}
+
+// terminalState is a service in the test's hand.
+type terminalState struct {
+	mu      sync.Mutex
+	codes   []string
+	changed chan struct{}
+}
+
+func (s *terminalState) Codes() ([]string, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.codes, s.changed
+}
+
+// The sessions hear how the terminal is: before they are seen, and at every change.
+func TestServiceIsTold(t *testing.T) {
+	t.Parallel()
+	st := &terminalState{codes: []string{"CLOCK-WRONG"}, changed: make(chan struct{})}
+	r := start(t, "stay", nil, func(c *Config) { c.Service = st })
+	r.shows(0)
+	r.heard(0, "service  false CLOCK-WRONG")
+	st.mu.Lock()
+	st.codes = []string{"DATA-FULL", "NETWORK-DOWN"}
+	close(st.changed)
+	st.changed = make(chan struct{})
+	st.mu.Unlock()
+	r.heard(0, "service  false DATA-FULL,NETWORK-DOWN")
 }

@@ -48,7 +48,7 @@ func pictureFor(code string) picture {
 		return picInsert
 	case "SERVER-UNREACHABLE", "SERVER-NOT-TRUSTED", "SERVER-REFUSED", "SERVER-LOST", "NO-INSURER-IDENTITY":
 		return picLink
-	case "READER-GONE", "READER-HUNG", "READER-NO-PAD":
+	case "READER-GONE", "READER-HUNG", "READER-NO-PAD", "READER-SEVERAL", "READER-UNSUPPORTED":
 		return picUnplug
 	case "PIN-TRANSPORT", "PUK-UNKNOWN", "PUK-USED-UP", "PasswordBlocked":
 		return picLetter

@@ -3,6 +3,7 @@ package ui
 import (
 	"image"
 	"strconv"
+	"strings"
 	"time"
 
 	"gioui.org/f32"
@@ -52,8 +53,18 @@ func (b *builder) neutral() {
 		bx = b.m.Margin
 	}
 	brand.draw(image.Pt(bx, b.m.Margin*2/3))
-
 	top := b.m.Margin*2/3 + brand.h
+	if codes := b.u.view.Service; len(codes) > 0 {
+		w := b.inner() - brand.w - b.m.Space
+		x := b.m.Margin
+		if b.lang.RightToLeft {
+			x = b.m.Margin + brand.w + b.m.Space
+		}
+		note := b.text(b.small(), b.u.cfg.Catalog.Get(b.lang.Lang, "service.codes", map[string]string{"codes": joinCodes(codes)}), w)
+		b.wide(w, note).draw(image.Pt(x, b.m.Margin*2/3+max(0, brand.h-note.h)/2))
+		top = max(top, b.m.Margin*2/3+note.h+b.m.Tight)
+	}
+
 	place := image.Rect(b.m.Margin, top, b.m.Screen.X-b.m.Margin, barY-b.m.Space)
 	room := b.room
 	b.room = place
@@ -405,6 +416,9 @@ func (b *builder) takeCard() {
 // problem says what happened, what to do next, and offers the next step.
 func (b *builder) problem() { b.explain("", true) }
 
+// joinCodes sets codes for the staff in one line.
+func joinCodes(codes []string) string { return strings.Join(codes, " · ") }
+
 func (b *builder) outOfOrder() { b.explain("out_of_order.title", false) }
 
 func (b *builder) explain(titleID string, offer bool) {
@@ -421,7 +435,7 @@ func (b *builder) explain(titleID string, offer bool) {
 		titleID = text.ProblemFor(info.Code).Title
 	}
 	b.frame(page{
-		title: b.heading(titleID), code: info.Code,
+		title: b.heading(titleID), code: joinCodes(append([]string{info.Code}, v.Service...)),
 		body: func(w, h int) block {
 			return b.split(w, h, pictureFor(info.Code), false, func(w int) block {
 				var said, retry block

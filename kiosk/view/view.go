@@ -70,6 +70,9 @@ type View struct {
 	// Problem says what happened and what comes next (Problem, OutOfOrder).
 	Problem *ProblemInfo
 
+	// Service are codes that tell the staff how the terminal is (Neutral, OutOfOrder); empty when all is well.
+	Service []string
+
 	// Deadline is when the countdown ends (Idle), zero otherwise.
 	Deadline time.Time
 

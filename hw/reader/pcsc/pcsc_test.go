@@ -857,3 +857,85 @@ func BenchmarkCardEvent(b *testing.B) {
 		b.StartTimer()
 	}
 }
+
+func TestChoose(t *testing.T) {
+	t.Parallel()
+	const kaan, other = "KOBIL KAAN Advanced (1234) 00 00", "Some Reader 01 00"
+	for name, tc := range map[string]struct {
+		names        []string
+		before, want string
+		is           string
+		err          error
+	}{
+		"none":                          {nil, "", "", "", nil},
+		"the only one":                  {[]string{kaan}, "", "", kaan, nil},
+		"by name, in any case":          {[]string{other, kaan}, "", "kobil", kaan, nil},
+		"the name is not there":         {[]string{other}, "", "kobil", "", nil},
+		"two":                           {[]string{other, kaan}, "", "", "", reader.ErrSeveral},
+		"two of the name":               {[]string{kaan, "KOBIL KAAN Advanced (5678) 01 00"}, "", "KOBIL", "", reader.ErrSeveral},
+		"two slots of one reader":       {[]string{kaan, "KOBIL KAAN Advanced (1234) 00 01"}, "", "", kaan, nil},
+		"a second one during a visit":   {[]string{other, kaan}, kaan, "", kaan, nil},
+		"the one of before is gone":     {[]string{other}, kaan, "", other, nil},
+		"a name without numbers at all": {[]string{"Reader"}, "", "", "Reader", nil},
+	} {
+		is, err := choose(tc.names, tc.before, tc.want)
+		if is != tc.is || !errors.Is(err, tc.err) {
+			t.Errorf("%s: %q, %v", name, is, err)
+		}
+	}
+}
+
+// The card loop answers while the reader is there, is away, and while the service hangs; a watcher that does not come round
+// does not.
+func TestAlive(t *testing.T) {
+	g := newRig(t, simreader.Config{}, simreader.Failures{}, Config{CheckInterval: 50 * time.Millisecond, CallTimeout: 200 * time.Millisecond})
+	if !g.reader.Alive() {
+		t.Error("not alive with a reader")
+	}
+	must(t, syscall.Kill(g.daemon.Pid(), syscall.SIGSTOP))
+	ctx := within(t)
+	for err := error(nil); !errors.Is(err, reader.ErrHung); {
+		if err = g.reader.WaitCard(ctx, true); ctx.Err() != nil {
+			t.Fatal(err)
+		}
+	}
+	if !g.reader.Alive() {
+		t.Error("not alive while the service hangs, although it noticed")
+	}
+	must(t, g.daemon.Restart(t.Context()))
+	must(t, g.reader.WaitReader(within(t)))
+	if !g.reader.Alive() {
+		t.Error("not alive after the service was replaced")
+	}
+	stuck := Reader{cfg: g.reader.cfg}
+	stuck.turned.Store(time.Now().Add(-time.Minute).UnixNano())
+	if stuck.Alive() {
+		t.Error("alive without coming round")
+	}
+}
+
+// A card that was in when the service began is not new; one that is put in afterwards is.
+func TestCardIsNew(t *testing.T) {
+	g := newRig(t, simreader.Config{}, simreader.Failures{}, Config{})
+	if g.reader.CardIsNew() {
+		t.Error("no card, but it is new")
+	}
+	g.sim.Insert(newCard())
+	must(t, g.reader.WaitCard(within(t), true))
+	if !g.reader.CardIsNew() {
+		t.Error("a card that was put in is not new")
+	}
+	must(t, g.daemon.Restart(t.Context()))
+	must(t, g.reader.WaitReader(within(t)))
+	must(t, g.reader.WaitCard(within(t), true))
+	if g.reader.CardIsNew() {
+		t.Error("a card that was in when the service began is new")
+	}
+	g.sim.Remove()
+	must(t, g.reader.WaitCard(within(t), false))
+	g.sim.Insert(newCard())
+	must(t, g.reader.WaitCard(within(t), true))
+	if !g.reader.CardIsNew() {
+		t.Error("the next card is not new")
+	}
+}

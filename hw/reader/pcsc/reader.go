@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ebfe/scard"
@@ -19,8 +20,9 @@ import (
 
 // Config of a reader.
 type Config struct {
-	// Name is a part of the name of the wanted reader, compared without regard to case; "" takes the first one that is
-	// listed. A reader that was found is kept as long as it is listed, and looked for by this again when it is not.
+	// Name is a part of the name of the wanted reader, compared without regard to case; "" takes the only one there is. With
+	// more than one of the name there is no reader (ErrSeveral). A reader that was found is kept as long as it is listed, and
+	// looked for by this again when it is not.
 	Name string
 	// Shared lets other programs use the card at the same time; the default is a card for us alone.
 	Shared bool
@@ -38,6 +40,7 @@ type Config struct {
 type slot struct {
 	err     error // why nothing is known: ErrReaderGone, ErrNoService, ErrHung; nil when the reader is there
 	present bool
+	seen    bool   // the card service has seen a card come or go
 	name    string // of the reader, "" until it was found once
 }
 
@@ -58,6 +61,9 @@ type Reader struct {
 	broken  chan struct{} // closed while the service hangs or is gone, fresh otherwise
 	pad     *reader.Pad
 	asked   bool // the reader was asked for its features since it came, with whatever result
+
+	turned atomic.Int64 // when the watcher last came round, in nanoseconds of the clock
+	parked atomic.Bool  // the watcher waits for a call that was left behind, as long as it takes
 }
 
 var _ reader.Reader = (*Reader)(nil)
@@ -88,6 +94,7 @@ func Open(cfg Config) (*Reader, error) {
 		slot: slot{err: reader.ErrReaderGone},
 	}
 	r.ctx, r.stop = context.WithCancel(context.Background())
+	r.turn()
 	go r.watch()
 	return r, nil
 }
@@ -173,7 +180,8 @@ func (r *Reader) publish(s slot) {
 		}
 	}
 	same := s.present == r.slot.present && s.name == r.slot.name && (s.err == nil) == (r.slot.err == nil) &&
-		errors.Is(s.err, reader.ErrHung) == errors.Is(r.slot.err, reader.ErrHung)
+		errors.Is(s.err, reader.ErrHung) == errors.Is(r.slot.err, reader.ErrHung) &&
+		errors.Is(s.err, reader.ErrSeveral) == errors.Is(r.slot.err, reader.ErrSeveral)
 	r.slot = s
 	if s.err != nil {
 		r.asked = false
@@ -183,6 +191,23 @@ func (r *Reader) publish(s slot) {
 		r.changed = make(chan struct{})
 	}
 }
+
+// CardIsNew tells that the card in the slot was put in while the card service watched it; a card that was there when the
+// service began, or when the reader was plugged in, is not.
+func (r *Reader) CardIsNew() bool {
+	s, _ := r.current()
+	return s.err == nil && s.present && s.seen
+}
+
+// Alive reports whether the watcher comes round within its own deadlines. It does so with a hanging service, too, of which
+// it learns by those deadlines; a watcher that does not is stuck itself, and only a new process helps.
+func (r *Reader) Alive() bool {
+	const slack = 2 * time.Second
+	return r.parked.Load() || time.Since(time.Unix(0, r.turned.Load())) < r.cfg.CheckInterval+r.cfg.CallTimeout+slack
+}
+
+// turn notes that the watcher came round.
+func (r *Reader) turn() { r.turned.Store(time.Now().UnixNano()) }
 
 func (r *Reader) current() (s slot, broken <-chan struct{}) {
 	r.mu.Lock()
@@ -227,6 +252,7 @@ func (r *Reader) watch() {
 	}()
 	const pause = 100 * time.Millisecond
 	for r.ctx.Err() == nil {
+		r.turn()
 		sc, err := r.establish(r.ctx)
 		if err == nil {
 			err = r.follow(sc)
@@ -250,11 +276,14 @@ func (r *Reader) watch() {
 		case <-r.ctx.Done():
 		}
 		if r.stuck != nil { // one status call at a time, see ErrOpen; it ends when the daemon is replaced
+			r.parked.Store(true)
 			select {
 			case <-r.stuck:
 				r.stuck = nil
 			case <-r.ctx.Done():
 			}
+			r.turn()
+			r.parked.Store(false)
 		}
 	}
 }
@@ -267,14 +296,18 @@ func (r *Reader) follow(sc *scard.Context) error {
 	state := scard.ReaderState{}
 	notify := scard.ReaderState{Reader: pnp}
 	for r.ctx.Err() == nil {
+		r.turn()
 		if state.Reader == "" {
 			name, err := r.find(sc)
-			if err != nil {
+			r.turn()
+			switch {
+			case errors.Is(err, reader.ErrSeveral):
+				r.publish(slot{err: err})
+			case err != nil:
 				return err
-			}
-			if name == "" {
+			case name == "":
 				r.publish(slot{err: reader.ErrReaderGone})
-			} else {
+			default:
 				state = scard.ReaderState{Reader: name}
 			}
 		}
@@ -320,7 +353,8 @@ func (r *Reader) follow(sc *scard.Context) error {
 				continue
 			}
 		} else {
-			r.publish(slot{present: now&scard.StatePresent != 0, name: state.Reader})
+			const counter = 16 // of events, in the upper half
+			r.publish(slot{present: now&scard.StatePresent != 0, seen: now>>counter > 0, name: state.Reader})
 			go r.ask(state.Reader, now&(scard.StateInuse|scard.StateExclusive) != 0)
 		}
 		state.CurrentState = now &^ scard.StateChanged
@@ -377,19 +411,39 @@ func (r *Reader) handle(ctx context.Context, sc *scard.Context, name string, mod
 	return h, translate("connect to "+name, err)
 }
 
-// find looks for the wanted reader among those listed; "" if it is not there.
+// find looks for the wanted reader among those listed; "" if it is not there, ErrSeveral if more than one could be meant.
 func (r *Reader) find(sc *scard.Context) (string, error) {
 	names, err := call(r.ctx, r.cfg.CallTimeout, nil, nil, sc.ListReaders, nil)
 	if err != nil && !errors.Is(err, scard.ErrNoReadersAvailable) {
 		return "", translate("list readers", err)
 	}
-	if s, _ := r.current(); s.name != "" && slices.Contains(names, s.name) {
-		return s.name, nil
+	s, _ := r.current()
+	return choose(names, s.name, r.cfg.Name)
+}
+
+// choose takes the reader that was used before, or else the only one that has want in its name.
+func choose(names []string, before, want string) (string, error) {
+	if before != "" && slices.Contains(names, before) {
+		return before, nil
 	}
+	found := ""
 	for _, n := range names {
-		if strings.Contains(strings.ToLower(n), strings.ToLower(r.cfg.Name)) {
-			return n, nil
+		switch {
+		case !strings.Contains(strings.ToLower(n), strings.ToLower(want)):
+		case found == "":
+			found = n
+		case device(n) != device(found):
+			return "", fmt.Errorf("%q and %q: %w", found, n, reader.ErrSeveral)
 		}
 	}
-	return "", nil
+	return found, nil
+}
+
+// device is what the names of all slots of one reader have in common: PC/SC appends the number of the reader and that of
+// the slot, two hexadecimal digits each.
+func device(name string) string {
+	if i := strings.LastIndexByte(name, ' '); i >= 0 {
+		return name[:i]
+	}
+	return name
 }

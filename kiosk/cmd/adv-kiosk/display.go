@@ -15,7 +15,8 @@ import (
 )
 
 // openDisplay opens the display that the configuration names.
-func openDisplay(d terminal.Display) (platform.Platform, error) {
+func openDisplay(cfg terminal.Config) (platform.Platform, error) {
+	d := cfg.Display
 	switch d.Platform {
 	case "memory":
 		return memory.New(memory.Config{Size: image.Pt(d.Width, d.Height), Metric: metric(d)})

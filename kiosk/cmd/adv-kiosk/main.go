@@ -25,7 +25,6 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
-	"ktradv/hw/reader/pcscd"
 	"ktradv/internal/advlog"
 	"ktradv/internal/terminal"
 	"ktradv/internal/tlspolicy"
@@ -120,24 +119,16 @@ func supervisor(ctx context.Context, cfg terminal.Config, path string) error {
 		return err
 	}
 	defer log.Close()
-	var cards supervise.CardService
-	if cfg.Reader.PCSCDConfig != "" {
-		isolation := pcscd.Shared
-		if cfg.Reader.PCSCDPrivate {
-			isolation = pcscd.Private
-		}
-		d, err := pcscd.Start(ctx, pcscd.Config{ConfigDir: cfg.Reader.PCSCDConfig, Socket: cfg.Reader.Socket, Isolation: isolation})
-		if err != nil {
-			return fmt.Errorf("card service: %w", err)
-		}
-		defer d.Close()
-		cards = d
-	}
-	display, err := openDisplay(cfg.Display)
+	display, err := openDisplay(cfg)
 	if err != nil {
 		return fmt.Errorf("display: %w", err)
 	}
 	defer display.Close()
+	cards, staff, stop, err := openMachine(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -154,13 +145,10 @@ func supervisor(ctx context.Context, cfg terminal.Config, path string) error {
 			}
 			return cmd
 		},
-		Notify: func(ready bool) {
-			state := daemon.SdNotifyWatchdog
-			if ready {
-				state = daemon.SdNotifyReady
-			}
-			daemon.SdNotify(false, state) // without an init system that asks for it this does nothing
-		},
+		Service: staff,
+		// Without an init system that asks for it these do nothing.
+		Ready: func() { daemon.SdNotify(false, daemon.SdNotifyReady) },
+		Alive: func() { daemon.SdNotify(false, daemon.SdNotifyWatchdog) },
 	})
 	if err != nil {
 		return err

@@ -97,6 +97,7 @@ type Display struct {
 
 var _ platform.Platform = (*Display)(nil)
 var _ platform.Blanker = (*Display)(nil)
+var _ platform.Forgetter = (*Display)(nil)
 
 // Open starts the platform. It does not wait for a display; it fails only for
 // a configuration that cannot work.
@@ -358,6 +359,16 @@ func (d *Display) Show(f platform.Frame) error {
 		}
 	}
 	return nil
+}
+
+// Forget implements platform.Forgetter.
+func (d *Display) Forget(img *image.RGBA) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ctx.Err() != nil {
+		return platform.ErrClosed
+	}
+	return d.out.Forget(img)
 }
 
 // Blank implements platform.Blanker.

@@ -158,6 +158,8 @@ func (c *Client) read() {
 				e = m
 			case platform.Redraw:
 				e = m
+			case platform.Ping:
+				e = m
 			default:
 				return fmt.Errorf("%T from the supervisor: %w", m, ErrMessage)
 			}
@@ -245,7 +247,7 @@ func (c *Client) Show(f platform.Frame) error {
 }
 
 // Alive tells the supervisor that the loop runs, at most once in 250 ms; it is
-// meant for the loop's Alive hook.
+// meant for the loop's Alive hook. A Ping of the supervisor makes the loop turn.
 func (c *Client) Alive() {
 	now := c.now()
 	c.mu.Lock()

@@ -167,16 +167,33 @@ func (h *Host) Activate(s *Session) error {
 		h.active.cancelAll()
 	}
 	h.active = s
-	return h.showAll()
+	if err := h.showAll(); err != nil {
+		return err
+	}
+	return h.forget()
+}
+
+// forget has the display overwrite what it still holds of the session before; h.mu is held.
+func (h *Host) forget() error {
+	f, ok := h.display.(platform.Forgetter)
+	if !ok {
+		return nil
+	}
+	if err := f.Forget(h.picture()); err != nil && !errors.Is(err, platform.ErrSize) {
+		return fmt.Errorf("overwrite old pictures: %w", err)
+	}
+	return nil
 }
 
 // showAll shows the active session's whole picture; h.mu is held.
-func (h *Host) showAll() error {
-	img := h.blackImage()
+func (h *Host) showAll() error { return h.show(platform.Full(h.picture())) }
+
+// picture is what is to be seen; h.mu is held.
+func (h *Host) picture() *image.RGBA {
 	if h.active != nil && h.active.drawn {
-		img = h.active.img
+		return h.active.img
 	}
-	return h.show(platform.Full(img))
+	return h.blackImage()
 }
 
 func (h *Host) blackImage() *image.RGBA {
@@ -219,7 +236,8 @@ func (s *Session) configure() error {
 	if err != nil {
 		return err
 	}
-	mem, err := unix.Mmap(int(f.Fd()), 0, n, unix.PROT_READ, unix.MAP_SHARED)
+	// Writable, so that what a session drew can be wiped.
+	mem, err := unix.Mmap(int(f.Fd()), 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		f.Close()
 		return fmt.Errorf("map %d bytes of picture: %w", n, err)
@@ -238,8 +256,10 @@ func (s *Session) configure() error {
 	}
 }
 
+// unmap wipes the picture and gives its memory back. Whoever else holds it mapped sees it wiped, too.
 func (s *Session) unmap() {
 	if s.mem != nil {
+		clear(s.mem)
 		// Unmapping what was mapped cannot fail.
 		_ = unix.Munmap(s.mem)
 	}
@@ -397,6 +417,7 @@ func (s *Session) end(err error) {
 			if !h.closed {
 				// The display reports its own failures through its events.
 				_ = h.showAll()
+				_ = h.forget()
 			}
 		}
 		h.mu.Unlock()
@@ -410,6 +431,13 @@ func (s *Session) end(err error) {
 			}
 		}
 	})
+}
+
+// Ping asks the session's drawing loop for a sign of life (Alive).
+func (s *Session) Ping() {
+	s.host.mu.Lock()
+	defer s.host.mu.Unlock()
+	s.input(platform.Ping{})
 }
 
 // Done is closed when the session has ended, by itself or by Close.

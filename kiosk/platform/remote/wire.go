@@ -36,6 +36,7 @@ const (
 	typeKey       = 'K' // state u8, modifiers u32, name
 	typeText      = 'T' // length u16, text
 	typeRedraw    = 'R'
+	typePing      = 'Q' // answer with an alive
 	// session to supervisor
 	typeFrame = 'F' // gen, seq u32; n u8; n times x0, y0, x1, y1 u16
 	typeAlive = 'L'
@@ -97,6 +98,8 @@ func encode(m any) []byte {
 		return append(le.AppendUint16([]byte{typeText}, uint16(len(m.Text))), m.Text...)
 	case platform.Redraw:
 		return []byte{typeRedraw}
+	case platform.Ping:
+		return []byte{typePing}
 	case frame:
 		b := le.AppendUint32([]byte{typeFrame}, m.Gen)
 		b = le.AppendUint32(b, m.Seq)
@@ -176,6 +179,8 @@ func decode(b []byte) (any, error) {
 		return platform.Text{Text: string(b[2:])}, nil
 	case typeRedraw:
 		return platform.Redraw{}, nil
+	case typePing:
+		return platform.Ping{}, nil
 	case typeFrame:
 		if len(b) < 9 || b[8] > platform.MaxDamage || len(b) != 9+8*int(b[8]) {
 			return bad("frame")
@@ -200,7 +205,7 @@ func decode(b []byte) (any, error) {
 
 // fixedSize has the length of the messages that have one, without the type.
 var fixedSize = map[byte]int{
-	typeConfigure: 20, typeAck: 4, typePointer: 33, typeRedraw: 0, typeAlive: 0,
+	typeConfigure: 20, typeAck: 4, typePointer: 33, typeRedraw: 0, typePing: 0, typeAlive: 0,
 }
 
 var _ event.Event = pointer.Event{}

@@ -22,6 +22,7 @@ var messages = []any{
 	key.Event{Name: key.NameReturn, State: key.Release, Modifiers: key.ModAlt},
 	platform.Text{Text: "مر"},
 	platform.Redraw{},
+	platform.Ping{},
 	frame{Gen: 1, Seq: 1 << 31, Damage: []image.Rectangle{image.Rect(0, 0, 1, 1), image.Rect(5, 6, 8192, 8000)}},
 	frame{Gen: 2},
 	alive{},

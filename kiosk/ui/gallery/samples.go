@@ -103,6 +103,8 @@ func Samples() []Sample {
 		{"problem_letter", view.View{Screen: view.Problem, Problem: problem("PUK-USED-UP"), CanEnd: true}},
 		{"problem_idle", view.View{Screen: view.Problem, Problem: problem("IDLE-TIMEOUT"), CanEnd: true}},
 		{"problem_removed", view.View{Screen: view.Problem, Problem: problem("CARD-REMOVED")}},
+		{"neutral_staff", view.View{Screen: view.Neutral, Service: []string{"NETWORK-DOWN", "CLOCK-WRONG", "DATA-MISSING"}}},
+		{"out_of_order_staff", view.View{Screen: view.OutOfOrder, Problem: problem("READER-UNSUPPORTED"), Service: []string{"NETWORK-DOWN", "DATA-FULL"}}},
 		{"out_of_order", view.View{Screen: view.OutOfOrder, Problem: problem("READER-GONE")}},
 	}
 }

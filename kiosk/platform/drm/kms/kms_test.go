@@ -476,3 +476,67 @@ func FuzzHasFlip(f *testing.F) {
 	f.Add([]byte("\x01\x00\x00\x00\x00\x00\x00\x00"))
 	f.Fuzz(func(_ *testing.T, b []byte) { hasFlip(b) })
 }
+
+// TestForget proves that after Forget no buffer holds a pixel of an earlier
+// frame; before it, one does.
+func TestForget(t *testing.T) {
+	t.Parallel()
+	const secret = 0x112233
+	holds := func(k *fakeKernel) (n int) {
+		for _, b := range k.bufs {
+			for y := range 23 {
+				for x := range 37 {
+					if pixel(b, x, y)&0xffffff == secret {
+						n++
+					}
+				}
+			}
+		}
+		return n
+	}
+	page := image.NewRGBA(image.Rect(0, 0, 37, 23))
+	for i := 0; i < len(page.Pix); i += 4 {
+		copy(page.Pix[i:], []byte{0x11, 0x22, 0x33, 255})
+	}
+	neutral := image.NewRGBA(page.Rect)
+	for name, tc := range map[string]struct {
+		k     *fakeKernel
+		blank bool
+		twin  int // pixels of the page that are left without Forget
+	}{
+		"two buffers":           {&fakeKernel{driver: "i915"}, false, 37 * 23},
+		"one buffer":            {&fakeKernel{driver: "virtio_gpu"}, false, 0},
+		"flips that are late":   {&fakeKernel{driver: "i915", wait: ErrTimeout}, false, 37 * 23},
+		"driver without flips":  {&fakeKernel{driver: "i915", flip: ErrNotSupported}, false, 37 * 23}, // drawn before the flip was refused
+		"display that is off":   {&fakeKernel{driver: "i915"}, true, 2 * 37 * 23},
+		"one buffer, it is off": {&fakeKernel{driver: "virtio_gpu"}, true, 37 * 23},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tc.k.conns = []Connector{monitor(1, "X", mode(37, 23, true))}
+			o := output(t, tc.k, Config{})
+			check := func(err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err := o.Probe()
+			check(err)
+			check(o.Show(platform.Full(page)))
+			check(o.Show(platform.Full(page)))
+			check(o.Blank(tc.blank))
+			check(o.Show(platform.Full(neutral)))
+			if n := holds(tc.k); n != tc.twin {
+				t.Errorf("%d pixels of the page before, want %d", n, tc.twin)
+			}
+			check(o.Forget(neutral))
+			if n := holds(tc.k); n != 0 {
+				t.Errorf("%d pixels of the page are left", n)
+			}
+			if err := o.Forget(image.NewRGBA(image.Rect(0, 0, 1, 1))); !errors.Is(err, platform.ErrSize) {
+				t.Errorf("a picture of another size: %v", err)
+			}
+		})
+	}
+}

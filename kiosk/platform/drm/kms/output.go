@@ -344,6 +344,30 @@ func (o *Output) show(img *image.RGBA) error {
 	return err
 }
 
+// Forget overwrites every buffer with a picture, so that nothing of earlier
+// frames is left in memory: after a flip the other buffer still holds the
+// frame before. The picture is the one that Show was given last.
+func (o *Output) Forget(img *image.RGBA) error {
+	if !o.active {
+		return nil // the buffers are gone
+	}
+	bounds := image.Rectangle{Max: o.Size()}
+	if img.Rect != bounds {
+		return fmt.Errorf("display of %v: forget with a picture of %v: %w", bounds.Max, img.Rect.Size(), platform.ErrSize)
+	}
+	if err := o.wait(); err != nil { // the buffer may be on the display until then
+		o.lose()
+		return err
+	}
+	for i := range o.bufs {
+		if i != o.front || o.blank {
+			o.stale[i] = []image.Rectangle{bounds}
+			o.update(i, img)
+		}
+	}
+	return nil
+}
+
 // wait waits for the flip before. A driver whose flips do not happen is not
 // asked again.
 func (o *Output) wait() error {
