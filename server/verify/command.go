@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ktradv/server/erezept"
+	"ktradv/server/trust"
 )
 
 // Exit statuses of the command, by the worst verdict.
@@ -169,11 +170,19 @@ func (c *command) run(ctx context.Context, args []string) int {
 		}
 		src = s
 	}
-	checker, closeTrust, err := c.trust.open(c.now, c.at != "")
+	opened, err := c.trust.Open(ctx, c.now, func(e trust.Event) {
+		if !c.quiet {
+			fmt.Fprintf(c.stderr, "%s: %s\n", e.Kind, e.Text)
+		}
+	})
+	if err == nil && c.trust.Update {
+		err = updateLists(ctx, opened.Updater)
+	}
 	if err != nil {
 		return c.fail(ExitFailed, err)
 	}
-	defer closeTrust()
+	checker := opened.Checker
+	checker.ClockSet = c.at != ""
 
 	e := &Engine{Checker: checker, Format: Format(c.report), Jobs: c.jobs, Base: c.base, Files: true,
 		Started: c.now().UTC().Truncate(time.Second)}
@@ -205,6 +214,17 @@ func (c *command) run(ctx context.Context, args []string) int {
 	}
 	stopShowing()
 	return c.summary(reached.counts, complete, err)
+}
+
+// updateLists brings the archive up to date.
+func updateLists(ctx context.Context, u *trust.Updater) error {
+	if _, err := u.Update(ctx); err != nil {
+		return fmt.Errorf("update TSL: %w", err)
+	}
+	if _, err := u.UpdateVL(ctx); err != nil {
+		return fmt.Errorf("update trusted list: %w", err)
+	}
+	return nil
 }
 
 // skip passes over the part of the input that earlier runs did, and checks that it is the same input.

@@ -3,6 +3,7 @@ package verify
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/pem"
 	"errors"
 	"flag"
@@ -21,6 +22,13 @@ import (
 
 // TrustOptions say where trust comes from and how much memory it may take.
 type TrustOptions struct {
+	// Dir is the folder of the archive of lists, which package trust keeps: every list that was ever accepted. TSLs are
+	// then accepted into it. Without it the lists are those of TSLs and VLs alone.
+	Dir string
+	// Update downloads TSL and trusted list into the archive: once before a batch, and from time to time by a service.
+	Update bool
+	// TSLURL and TSLBackup are download addresses for the time before there is a list.
+	TSLURL, TSLBackup string
 	// TSLs and VLs are files (XML, also gzip) of TSLs of the telematics infrastructure and of trusted lists of the
 	// Bundesnetzagentur. Older ones are good for records of their time.
 	TSLs, VLs []string
@@ -40,8 +48,10 @@ type TrustOptions struct {
 	Archive bool
 }
 
-// Defaults of TrustOptions.
+// Defaults of TrustOptions. The addresses are those on the internet.
 const (
+	DefaultTSLURL       = "https://download.tsl.ti-dienste.de/ECC/ECC-RSA_TSL.xml"
+	DefaultTestTSLURL   = "https://download-test.tsl.ti-dienste.de/ECC/ECC-RSA_TSL-test.xml"
 	DefaultCertificates = 50_000
 	DefaultTableBytes   = 256 << 20
 )
@@ -56,6 +66,9 @@ func (l *list) Set(s string) error {
 }
 
 func (o *TrustOptions) flags(flags *flag.FlagSet) {
+	flags.StringVar(&o.Dir, "trust", "", "`folder` of the archive of lists; -tsl files are accepted into it")
+	flags.BoolVar(&o.Update, "update", false, "download TSL and trusted list into the archive before the check")
+	flags.StringVar(&o.TSLURL, "tsl-url", "", "`address` of the TSL while the archive is empty; the default is the one on the internet")
 	flags.Var((*list)(&o.TSLs), "tsl", "TSL `file`; may be given several times, older ones are good for records of their time")
 	flags.Var((*list)(&o.VLs), "vl", "`file` of the trusted list of the Bundesnetzagentur (for qualified signatures)")
 	flags.Var((*list)(&o.Anchors), "anchor", "`file` with the certificate of a TSL signer CA that is trusted")
@@ -118,88 +131,141 @@ func readAnchor(path string) (*x509ti.Certificate, error) {
 	return c, nil
 }
 
-// lists reads and verifies the lists. The signature of a TSL is judged for the time when it was issued; that of a trusted
-// list by the signers that the TSLs name.
-func (o *TrustOptions) lists(v x509ti.Verifier) (tsls, vls []*tsl.List, err error) {
+// anchors reads the trust anchors.
+func (o *TrustOptions) anchors() ([]*x509ti.Certificate, error) {
 	var anchors []*x509ti.Certificate
 	for _, path := range o.Anchors {
 		a, err := readAnchor(path)
 		if err != nil {
-			return nil, nil, fmt.Errorf("trust anchor: %w", err)
+			return nil, fmt.Errorf("trust anchor: %w", err)
 		}
 		if a.TestOnly() != o.Test {
-			return nil, nil, fmt.Errorf("trust anchor %s: %w (-test-pki is %t)", path, errEnvironment, o.Test)
+			return nil, fmt.Errorf("trust anchor %s: %w (-test-pki is %t)", path, errEnvironment, o.Test)
 		}
 		anchors = append(anchors, a)
 	}
-	if len(o.TSLs) > 0 && len(anchors) == 0 {
-		return nil, nil, errors.New("a TSL needs a trust anchor (-anchor)")
+	return anchors, nil
+}
+
+// static makes a trust space of files. The signature of a TSL is judged for the time when it was issued; that of a trusted
+// list by the signers that the TSLs name.
+func (o *TrustOptions) static(anchors []*x509ti.Certificate, now func() time.Time, v x509ti.Verifier) (*trust.Space, error) {
+	if len(o.TSLs) == 0 {
+		return nil, errors.New("no trust list; name an archive (-trust), or files with -tsl and -anchor (and -vl for qualified signatures)")
 	}
-	read := func(path string) (*tsl.List, error) {
+	if len(anchors) == 0 {
+		return nil, errors.New("a TSL needs a trust anchor (-anchor)")
+	}
+	read := func(path string, want tsl.Kind) (*tsl.List, error) {
 		b, err := readBounded(path, tsl.MaxSize)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("read %s: %w", want, err)
 		}
 		l, err := tsl.Parse(b)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
+			return nil, fmt.Errorf("%s %s: %w", want, path, err)
+		}
+		if l.Kind != want {
+			return nil, fmt.Errorf("%s is a %s and no %s", path, l.Kind, want)
 		}
 		return l, nil
 	}
+	c := trust.Config{Grace: o.Grace, Production: !o.Test, Clock: now}
 	var signers []*x509ti.Certificate
 	for _, path := range o.TSLs {
-		l, err := read(path)
+		l, err := read(path, tsl.TSL)
 		if err != nil {
-			return nil, nil, fmt.Errorf("read TSL: %w", err)
-		}
-		if l.Kind != tsl.TSL {
-			return nil, nil, fmt.Errorf("%s is no TSL", path)
+			return nil, err
 		}
 		if _, err := l.Verify(l.Issued, anchors, v); err != nil {
-			return nil, nil, fmt.Errorf("TSL %s is not to be trusted: %w", path, err)
+			return nil, fmt.Errorf("TSL %s is not to be trusted: %w", path, err)
 		}
 		for _, s := range l.Of(tsl.TypeVLSigner) {
 			signers = append(signers, s.Certificates...)
 		}
-		tsls = append(tsls, l)
+		c.TSLs = append(c.TSLs, l)
 	}
 	for _, path := range o.VLs {
-		l, err := read(path)
+		l, err := read(path, tsl.VL)
 		if err != nil {
-			return nil, nil, fmt.Errorf("read trusted list: %w", err)
-		}
-		if l.Kind != tsl.VL {
-			return nil, nil, fmt.Errorf("%s is no trusted list of the Bundesnetzagentur", path)
+			return nil, err
 		}
 		if err := l.VerifyVL(l.Issued, signers, v); err != nil {
-			return nil, nil, fmt.Errorf("trusted list %s is not to be trusted: %w", path, err)
+			return nil, fmt.Errorf("trusted list %s is not to be trusted: %w", path, err)
 		}
-		vls = append(vls, l)
+		c.VLs = append(c.VLs, l)
 	}
-	return tsls, vls, nil
+	return trust.NewSpace(c)
+}
+
+// updater opens the archive and accepts into it what the options name.
+func (o *TrustOptions) updater(ctx context.Context, anchors []*x509ti.Certificate, now func() time.Time, v x509ti.Verifier,
+	status trust.StatusSource, report func(trust.Event)) (*trust.Updater, error) {
+	if len(o.VLs) > 0 {
+		return nil, errors.New("-vl: an archive takes its trusted list by download (-update)")
+	}
+	archive, err := trust.OpenArchive(o.Dir, 0)
+	if err != nil {
+		return nil, err
+	}
+	address := o.TSLURL
+	if address == "" {
+		if address = DefaultTSLURL; o.Test {
+			address = DefaultTestTSLURL
+		}
+	}
+	u, err := trust.NewUpdater(trust.UpdaterConfig{Archive: archive, Anchors: anchors, Primary: address, Backup: o.TSLBackup, VL: true,
+		Status: status, Clock: now, Grace: o.Grace, Production: !o.Test, Verifier: v, Report: report})
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range o.TSLs {
+		b, err := readBounded(path, tsl.MaxSize)
+		if err != nil {
+			return nil, fmt.Errorf("read TSL: %w", err)
+		}
+		if _, err := u.Accept(ctx, b); err != nil {
+			return nil, fmt.Errorf("TSL %s is not accepted: %w", path, err)
+		}
+	}
+	return u, nil
 }
 
 var errEnvironment = errors.New("the anchor belongs to the other PKI")
 
-// open makes the checker. The returned function lets go of what it holds.
-func (o *TrustOptions) open(now func() time.Time, clockSet bool) (*erezept.Checker, func(), error) {
-	if o.Certificates < 1 || o.TableBytes < 0 {
-		return nil, nil, errors.New("-cache and -tables: want numbers greater than zero")
+// Opened is what TrustOptions make.
+type Opened struct {
+	Checker *erezept.Checker
+	Updater *trust.Updater // nil without an archive
+	Tables  *brainpool.TableCache
+}
+
+// Open reads and verifies what the options name. report is told what happens to the lists of an archive; nil is allowed.
+func (o *TrustOptions) Open(ctx context.Context, now func() time.Time, report func(trust.Event)) (*Opened, error) {
+	if o.Certificates < 1 || o.TableBytes < 1 {
+		return nil, errors.New("-cache and -tables: want numbers greater than zero")
+	}
+	if o.Update && o.Dir == "" {
+		return nil, errors.New("-update needs an archive (-trust)")
 	}
 	tables := &brainpool.TableCache{MaxBytes: o.TableBytes}
-	tsls, vls, err := o.lists(tables)
+	anchors, err := o.anchors()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if len(tsls)+len(vls) == 0 {
-		return nil, nil, errors.New("no trust list; name -tsl and -anchor (and -vl for qualified signatures)")
+	out := &Opened{Tables: tables, Checker: &erezept.Checker{Clock: now, Chains: trust.NewChainCache(o.Certificates),
+		Certificates: erezept.NewCertificateCache(o.Certificates), Verifier: tables, MaxAge: o.MaxAge, Archive: o.Archive}}
+	if o.Dir == "" {
+		space, err := o.static(anchors, now, tables)
+		if err != nil {
+			return nil, err
+		}
+		out.Checker.Space = func() *trust.Space { return space }
+		return out, nil
 	}
-	space, err := trust.NewSpace(trust.Config{TSLs: tsls, VLs: vls, Grace: o.Grace, Production: !o.Test, Clock: now})
-	if err != nil {
-		return nil, nil, err
+	if out.Updater, err = o.updater(ctx, anchors, now, tables, out.Checker.Status, report); err != nil {
+		return nil, err
 	}
-	c := &erezept.Checker{Space: func() *trust.Space { return space }, Clock: now, ClockSet: clockSet,
-		Chains: trust.NewChainCache(o.Certificates), Certificates: erezept.NewCertificateCache(o.Certificates),
-		Verifier: tables, MaxAge: o.MaxAge, Archive: o.Archive}
-	return c, func() {}, nil
+	out.Checker.Space = out.Updater.Space
+	return out, nil
 }
