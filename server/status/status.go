@@ -288,8 +288,9 @@ func (s *Source) responder(host string) *responder {
 		if len(s.responders) >= maxResponders {
 			clear(s.responders)
 		}
-		// A burst of one: no second ever sees more than the rate.
-		r = &responder{limiter: rate.NewLimiter(rate.Limit(s.c.RatePerSecond), 1)}
+		// A burst of one and a microsecond more between two requests: no second ever sees more than the rate.
+		between := time.Duration(float64(time.Second)/s.c.RatePerSecond) + time.Microsecond
+		r = &responder{limiter: rate.NewLimiter(rate.Every(between), 1)}
 		s.responders[host] = r
 	}
 	return r
