@@ -58,9 +58,9 @@ type SignedData struct {
 
 	Signers []SignerInfo // at least one
 
-	digests digests // of the content, as far as they were needed
-	space   struct {
-		unsigned     bool // a message without a signature is read, too
+	unsigned bool    // a message without a signature is read, too
+	digests  digests // of the content, as far as they were needed
+	space    struct {
 		algorithms   [2]ber.OID
 		certificates [2][]byte
 		ocsp         [1][]byte

@@ -56,8 +56,7 @@ func Parse(data []byte) (*SignedData, error) {
 // ParseCertificates reads the certificates of a message that may be unsigned: the form in which a certification authority
 // answers (.p7c, "certs-only"). They are as they are encoded, in their order; who issued them is for the caller to find out.
 func ParseCertificates(data []byte) ([][]byte, error) {
-	sd := new(SignedData)
-	sd.space.unsigned = true
+	sd := &SignedData{unsigned: true}
 	if err := sd.parse(data); err != nil {
 		return nil, err
 	}
@@ -254,7 +253,7 @@ func (sd *SignedData) readTail(in *ber.Input, next func() (ber.Element, bool, er
 	if sd.Signers, err = readSigners(sd.Signers, &set); err != nil {
 		return err
 	}
-	if len(sd.Signers) == 0 && !sd.space.unsigned {
+	if len(sd.Signers) == 0 && !sd.unsigned {
 		return fmt.Errorf("%w: no signature", ErrMalformed)
 	}
 	if _, more, err := next(); more || err != nil {

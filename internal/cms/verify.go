@@ -449,7 +449,7 @@ func (si *SignerInfo) checkOver(hash crypto.Hash, digest []byte, cert *x509ti.Ce
 		if kind != schemeECDSA {
 			return Finding{Invalid, KeyMismatch}
 		}
-		if _, ok := x509ti.ECDSASignature(si.Signature, (key.Curve.Params().BitSize+7)/8); !ok {
+		if _, ok := brainpool.SignatureFromDER(si.Signature, (key.Curve.Params().BitSize+7)/8); !ok {
 			return Finding{Invalid, SignatureEncoding}
 		}
 		if !ecdsa.VerifyASN1(key, digest, si.Signature) {

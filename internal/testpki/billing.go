@@ -31,7 +31,6 @@ var (
 	OIDArzt        = []int{1, 2, 276, 0, 76, 4, 30}
 	OIDZahnarzt    = []int{1, 2, 276, 0, 76, 4, 31}
 	OIDApotheker   = []int{1, 2, 276, 0, 76, 4, 32}
-	OIDPraxis      = []int{1, 2, 276, 0, 76, 4, 50}
 	OIDApotheke    = []int{1, 2, 276, 0, 76, 4, 54}
 	OIDERezept     = []int{1, 2, 276, 0, 76, 4, 259}
 	oidQCStatement = []int{1, 3, 6, 1, 5, 5, 7, 1, 3}
