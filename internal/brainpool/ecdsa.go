@@ -112,22 +112,27 @@ func (p *PublicKey) VerifyASN1(e, der []byte) bool {
 	return ok && p.VerifyVartime(e, rs)
 }
 
-// SignatureFromDER reads a signature in the form of certificates, strict DER SEQUENCE { r INTEGER, s INTEGER } with
-// nothing after it, and returns R || S, each of the curve's width. It refuses negative, padded and too long numbers;
-// whether they are in range is up to the check of the signature.
+// SignatureFromDER is [SignatureFromDER] for signatures of keys on this curve.
 func (c *Curve) SignatureFromDER(der []byte) (rs []byte, ok bool) {
+	return SignatureFromDER(der, c.size)
+}
+
+// SignatureFromDER reads an ECDSA signature in the form of certificates, strict DER SEQUENCE { r INTEGER, s INTEGER } with
+// nothing after it, and returns R || S, each of size octets, the width of the curve, which may be any. It refuses negative,
+// padded and too long numbers; whether they are in range is up to the check of the signature.
+func SignatureFromDER(der []byte, size int) (rs []byte, ok bool) {
 	input := cryptobyte.String(der)
 	var seq cryptobyte.String
 	if !input.ReadASN1(&seq, asn1.SEQUENCE) || !input.Empty() {
 		return nil, false
 	}
-	rs = make([]byte, 2*c.size)
-	for _, half := range [][]byte{rs[:c.size], rs[c.size:]} {
+	rs = make([]byte, 2*size)
+	for _, half := range [][]byte{rs[:size], rs[size:]} {
 		var v []byte
-		if !seq.ReadASN1Integer(&v) || len(v) > c.size { // minimal and not negative
+		if !seq.ReadASN1Integer(&v) || len(v) > size { // minimal and not negative
 			return nil, false
 		}
-		copy(half[c.size-len(v):], v)
+		copy(half[size-len(v):], v)
 	}
 	return rs, seq.Empty()
 }

@@ -185,27 +185,8 @@ func verifyBrainpool(v Verifier, key *brainpool.PublicKey, digest, der []byte) b
 	if v == nil {
 		return key.VerifyASN1(digest, der)
 	}
-	rs, ok := ECDSASignature(der, key.Curve().Size())
+	rs, ok := key.Curve().SignatureFromDER(der)
 	return ok && v.VerifyECDSA(key, digest, rs)
-}
-
-// ECDSASignature reads a signature as strict DER SEQUENCE { r INTEGER, s INTEGER } into R || S, each of size octets. It
-// refuses numbers that are negative, not minimal or too long.
-func ECDSASignature(der []byte, size int) (rs []byte, ok bool) {
-	input := cryptobyte.String(der)
-	var seq cryptobyte.String
-	if !input.ReadASN1(&seq, tags.SEQUENCE) || !input.Empty() {
-		return nil, false
-	}
-	rs = make([]byte, 2*size)
-	for _, half := range [][]byte{rs[:size], rs[size:]} {
-		var v []byte
-		if !seq.ReadASN1Integer(&v) || len(v) > size {
-			return nil, false
-		}
-		copy(half[size-len(v):], v)
-	}
-	return rs, seq.Empty()
 }
 
 // Admissibility says how the telematics infrastructure sees the strength of a key at a time (gemSpec_Krypt Tab_KRYPT_002).
