@@ -44,6 +44,7 @@ type Server struct {
 	listener net.Listener
 	ops      *http.Server // nil when switched off
 	opsLn    net.Listener
+	verifier *verifier // nil when switched off
 	janitor  *janitor
 	notify   func(state string)
 }
@@ -122,6 +123,9 @@ func Start(cfg config.Config) (_ *Server, err error) {
 		grpc.StatsHandler(s.janitor))...)
 	s.proxy.Register(s.grpc)
 
+	if s.verifier, err = newVerifier(cfg, pair, log, registry); err != nil {
+		return nil, fmt.Errorf("start server: %w", err)
+	}
 	l, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("start server: listen for terminals: %w", err)
@@ -149,6 +153,14 @@ func (s *Server) OpsAddr() net.Addr {
 	return s.opsLn.Addr()
 }
 
+// VerifyAddr is the address of the service that checks E-Rezept billing records, nil when it is switched off.
+func (s *Server) VerifyAddr() net.Addr {
+	if s.verifier == nil {
+		return nil
+	}
+	return s.verifier.ln.Addr()
+}
+
 // Run serves until ctx ends; then it takes no new session, lets those that are being started finish within the drain
 // timeout, and returns. The log is complete when it returns.
 func (s *Server) Run(ctx context.Context) error {
@@ -156,8 +168,15 @@ func (s *Server) Run(ctx context.Context) error {
 	cleaning, stopCleaning := context.WithCancel(context.Background())
 	defer stopCleaning()
 	go s.janitor.run(cleaning)
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	go func() { failed <- s.grpc.Serve(s.listener) }()
+	if s.verifier != nil {
+		go func() {
+			if err := s.verifier.run(cleaning); err != nil {
+				failed <- err
+			}
+		}()
+	}
 	if s.ops != nil {
 		go func() {
 			if err := s.ops.Serve(s.opsLn); !errors.Is(err, http.ErrServerClosed) {
@@ -184,6 +203,16 @@ func (s *Server) Run(ctx context.Context) error {
 
 func (s *Server) stop() {
 	s.proxy.Drain()
+	if s.verifier != nil {
+		ending, cancel := context.WithTimeout(context.Background(), time.Duration(s.cfg.Limits.DrainTimeout))
+		defer cancel()
+		stopped := make(chan struct{})
+		go func() {
+			s.verifier.stop(ending)
+			close(stopped)
+		}()
+		defer func() { <-stopped }()
+	}
 	done := make(chan struct{})
 	go func() {
 		s.grpc.GracefulStop()
@@ -208,6 +237,9 @@ func (s *Server) close() {
 	}
 	if s.ops != nil {
 		s.ops.Close()
+	}
+	if s.verifier != nil {
+		s.verifier.close()
 	}
 	for _, l := range []net.Listener{s.listener, s.opsLn} {
 		if l != nil {

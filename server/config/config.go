@@ -48,7 +48,10 @@ const (
 //	  "trust": {"cvc_roots": "trust/cvc", "egk_cas": "trust/egk-ca", "ocsp_signers": ""},
 //	  "ocsp": {"url": "", "timeout": "10s"},
 //	  "limits": {"sessions": 500, "step_timeout": "30s", "session_timeout": "1h", "drain_timeout": "20s"},
-//	  "log": {"dir": "log", "level": "info", "max_bytes": 268435456}
+//	  "log": {"dir": "log", "level": "info", "max_bytes": 268435456},
+//	  "verify": {"listen": "off", "clients": "", "checks": 64,
+//	    "pki": {"dir": "", "update": false, "anchors": [], "tsl": [], "vl": [], "tsl_grace": "0s", "cache": 50000,
+//	      "table_bytes": 268435456}}
 //	}
 type Config struct {
 	// Mode is "production" (default) or "test".
@@ -65,7 +68,54 @@ type Config struct {
 	OCSP       OCSP       `json:"ocsp"`
 	Limits     Limits     `json:"limits"`
 	Log        Log        `json:"log"`
+	Verify     Verify     `json:"verify"`
 }
+
+// Verify is the service that checks E-Rezept billing records (gRPC and HTTP with mutual TLS, the certificate of TLS).
+type Verify struct {
+	// Listen is its address; "off" (default) switches it off.
+	Listen string `json:"listen"`
+	// Clients is the folder with the certificates of the programs that may use it (*.pem).
+	Clients string `json:"clients"`
+	// Checks is how many run at the same time. Default 64.
+	Checks int `json:"checks"`
+	PKI    PKI `json:"pki"`
+}
+
+// PKI says where the trust of the check comes from.
+type PKI struct {
+	// Dir is the archive of TSLs and trusted lists; Update downloads new ones.
+	Dir    string `json:"dir"`
+	Update bool   `json:"update"`
+	// TSLURL is where the TSL is fetched while the archive is empty; empty is the address on the internet.
+	TSLURL string `json:"tsl_url"`
+	// Anchors are the certificates of trusted TSL signer CAs; TSL and VL files with lists.
+	Anchors []string `json:"anchors"`
+	TSL     []string `json:"tsl"`
+	VL      []string `json:"vl"`
+	// Grace is how long a TSL counts after its end, with a warning. Default 0: a central service has none (GS-A_5336).
+	Grace Grace `json:"tsl_grace"`
+	// Cache is how many certificates and verdicts about them are kept. Default 50000.
+	Cache int `json:"cache"`
+	// TableBytes bounds the precomputed tables of signers' keys. Default 256 MiB.
+	TableBytes int `json:"table_bytes"`
+}
+
+// Grace is a [Duration] that may be zero.
+type Grace time.Duration
+
+// UnmarshalText reads a duration that is not negative.
+func (d *Grace) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	if err != nil || v < 0 {
+		return fmt.Errorf("duration %q: want one such as \"720h\"", b)
+	}
+	*d = Grace(v)
+	return nil
+}
+
+// MarshalText writes the duration.
+func (d Grace) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
 
 // TLS names the server's certificate and key, PEM files. The key must be ECDSA P-256 or P-384, or RSA of at least 3072 bits.
 type TLS struct {
@@ -144,7 +194,8 @@ func Default() Config {
 		OCSP: OCSP{Timeout: Duration(10 * time.Second)},
 		Limits: Limits{Sessions: 500, StepTimeout: Duration(30 * time.Second), SessionTimeout: Duration(time.Hour),
 			DrainTimeout: Duration(20 * time.Second)},
-		Log: Log{Level: "info", MaxBytes: 256 << 20},
+		Log:    Log{Level: "info", MaxBytes: 256 << 20},
+		Verify: Verify{Listen: "off", Checks: 64, PKI: PKI{Cache: 50_000, TableBytes: 256 << 20}},
 	}
 }
 
@@ -180,8 +231,14 @@ func Parse(b []byte, dir string) (Config, error) {
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return Config{}, errors.New("text after the JSON object")
 	}
-	for _, p := range []*string{&c.TLS.Certificate, &c.TLS.Key, &c.Identities.Dir, &c.Trust.CVCRoots, &c.Trust.EGKCAs,
-		&c.Trust.OCSPSigners, &c.Log.Dir} {
+	paths := []*string{&c.TLS.Certificate, &c.TLS.Key, &c.Identities.Dir, &c.Trust.CVCRoots, &c.Trust.EGKCAs,
+		&c.Trust.OCSPSigners, &c.Log.Dir, &c.Verify.Clients, &c.Verify.PKI.Dir}
+	for _, list := range [][]string{c.Verify.PKI.Anchors, c.Verify.PKI.TSL, c.Verify.PKI.VL} {
+		for i := range list {
+			paths = append(paths, &list[i])
+		}
+	}
+	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}
@@ -224,6 +281,17 @@ func (c Config) check() error {
 	want(err == nil, "log.level: %v", err)
 	want(level >= advlog.Info || c.Mode == Test, "log.level: debug is for mode test only")
 	want(c.Log.MaxBytes >= advlog.MinMaxBytes, "log.max_bytes: %d; want at least %d", c.Log.MaxBytes, advlog.MinMaxBytes)
+	if v := c.Verify; v.Listen != "off" {
+		_, _, err := net.SplitHostPort(v.Listen)
+		want(err == nil, "verify.listen: %q is no address; for example \":8444\", or \"off\"", v.Listen)
+		want(v.Clients != "", "verify.clients: name the folder with the certificates of the programs that may use the service")
+		want(v.Checks >= 1 && v.Checks <= 10_000, "verify.checks: %d; want 1 to 10000", v.Checks)
+		want(v.PKI.Dir != "" || len(v.PKI.TSL) > 0, "verify.pki: name an archive of lists (dir), or TSL files (tsl)")
+		want(v.PKI.Dir != "" || len(v.PKI.Anchors) > 0, "verify.pki.anchors: name the certificate of the TSL signer CA")
+		want(v.PKI.Dir != "" || !v.PKI.Update, "verify.pki.update: needs an archive (dir)")
+		want(v.PKI.Cache >= 1, "verify.pki.cache: %d; want at least 1", v.PKI.Cache)
+		want(v.PKI.TableBytes >= 1, "verify.pki.table_bytes: %d; want at least 1", v.PKI.TableBytes)
+	}
 	return errors.Join(errs...)
 }
 
