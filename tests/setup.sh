@@ -4,7 +4,7 @@
 set -euo pipefail
 
 declare -A packages=(
-  [base]="gcc libc6-dev pkg-config pcscd libpcsclite-dev openssl qemu-user-static poppler-utils libxml2-utils softhsm2"
+  [base]="gcc libc6-dev pkg-config pcscd libpcsclite-dev openssl qemu-user-static poppler-utils libxml2-utils xmlsec1 softhsm2"
   [image]="zstd mtools dosfstools e2fsprogs fdisk"
   [vm]="qemu-system-x86 ovmf e2fsprogs"
   [vm-window]="qemu-system-gui"
