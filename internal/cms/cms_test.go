@@ -752,3 +752,61 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestNames compares names as RFC 5280 chapter 7.1 has it, as far as this package does.
+func TestNames(t *testing.T) {
+	t.Parallel()
+	name := func(tag byte, values ...string) []byte {
+		var sets []byte
+		for _, v := range values {
+			value := append([]byte{tag, byte(len(v))}, v...)
+			pair := append([]byte{0x06, 3, 0x55, 4, 3}, value...)
+			seq := append([]byte{0x30, byte(len(pair))}, pair...)
+			sets = append(append(sets, 0x31, byte(len(seq))), seq...)
+		}
+		return append([]byte{0x30, byte(len(sets))}, sets...)
+	}
+	const utf8, printable, t61 = 0x0c, 0x13, 0x14
+	for _, c := range []struct {
+		a, b []byte
+		want bool
+	}{
+		{name(utf8, "GEM.HBA-qCA6"), name(utf8, "GEM.HBA-qCA6"), true},
+		{name(utf8, "GEM.HBA-qCA6"), name(printable, "gem.hba-QCA6"), true},
+		{name(utf8, " a  b "), name(printable, "A B"), true},
+		{name(utf8, "Ärzte"), name(utf8, "ärzte"), false},
+		{name(utf8, "a b"), name(utf8, "ab"), false},
+		{name(utf8, "a"), name(utf8, "ab"), false},
+		{name(utf8, "a", "b"), name(utf8, "b", "a"), false},
+		{name(utf8, "a", "b"), name(utf8, "a"), false},
+		{name(t61, "a"), name(utf8, "a"), false},
+		{name(utf8, "a"), name(utf8, "a")[:5], false},
+	} {
+		if got := sameName(c.a, c.b); got != c.want {
+			t.Errorf("%q and %q: %v", c.a, c.b, got)
+		}
+		if got := sameName(c.b, c.a); got != c.want {
+			t.Errorf("%q and %q: %v", c.b, c.a, got)
+		}
+	}
+}
+
+// TestVersionNote: a version that RFC 5652 does not have for such a message is a note and no more, since services write
+// messages with status answers as version 1.
+func TestVersionNote(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	message := w.sign(t, testpki.BrainpoolKey, testpki.CMSOptions{OCSP: [][]byte{w.answer}})
+	at := bytes.Index(message, []byte{2, 1, 5})
+	for version, want := range map[byte]Finding{1: {Valid, VersionNote}, 3: {Valid, VersionNote}, 5: {Verdict: Valid}} {
+		changed := bytes.Clone(message)
+		changed[at+2] = version
+		if _, r := checkOne(t, changed); r.Result[StepContainer] != want || !r.Result.OK() {
+			t.Errorf("version %d: %v", version, r.Result)
+		}
+	}
+	message[at+2] = 2
+	if _, err := Parse(message); !errors.Is(err, ErrMalformed) {
+		t.Errorf("version 2: %v", err)
+	}
+}
