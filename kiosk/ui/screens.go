@@ -30,6 +30,7 @@ var screens = map[view.Screen]func(*builder){
 	view.TakeCard:   (*builder).takeCard,
 	view.Problem:    (*builder).problem,
 	view.OutOfOrder: (*builder).outOfOrder,
+	view.Fault:      (*builder).fault,
 }
 
 func (b *builder) screen() {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ktradv/internal/redact"
+	"ktradv/internal/terminal"
 )
 
 // Screen identifies what a person sees. The values are stable: they are part of the demo's HTTP interface.
@@ -32,6 +33,7 @@ const (
 	TakeCard   Screen = "take_card"    // please take your card (AdV-A_2449)
 	Problem    Screen = "problem"      // what happened and what to do next (AdV-A_2444)
 	OutOfOrder Screen = "out_of_order" // no reader, no card service: this terminal cannot serve anyone now
+	Fault      Screen = "fault"        // mistakes in the configuration, or a kiosk that does not start: for the technician
 )
 
 // View is everything one screen shows.
@@ -72,6 +74,9 @@ type View struct {
 
 	// Service are codes that tell the staff how the terminal is (Neutral, OutOfOrder); empty when all is well.
 	Service []string
+
+	// Fault is what the technician has to know (Fault).
+	Fault *FaultInfo
 
 	// Deadline is when the countdown ends (Idle), zero otherwise.
 	Deadline time.Time
@@ -180,6 +185,15 @@ type ProblemInfo struct {
 	Text       string // text id: what happened, in plain words
 	Next       string // text id: what to do next
 	CanRetry   bool   // offers "try again"
+}
+
+// FaultInfo is a part of a terminal.Fault: as many problems as go onto one screen.
+type FaultInfo struct {
+	Cause    terminal.Cause
+	Problems []terminal.Problem
+	First    int // of Problems among all of them, from 0
+	Total    int
+	Facts    []terminal.Fact
 }
 
 // EventKind is what a person did.

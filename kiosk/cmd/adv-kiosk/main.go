@@ -44,6 +44,7 @@ var newWatch func(cfg terminal.Config, p platform.Platform) (platform.Platform, 
 func main() {
 	path := flag.String("config", "/etc/adv-kiosk/terminal.json", "configuration `file`")
 	check := flag.Bool("check", false, "only check the configuration and what it names")
+	fault := flag.String("fault", "", "only show the technician the fault in this `file`")
 	version := flag.Bool("version", false, "print the version")
 	flag.Parse()
 	if *version {
@@ -52,19 +53,22 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := run(ctx, *path, flag.Arg(0), *check)
+	err := run(ctx, *path, flag.Arg(0), *fault, *check)
 	if err != nil && ctx.Err() == nil && !errors.Is(err, app.ErrSupervisorGone) {
 		fmt.Fprintln(os.Stderr, "adv-kiosk:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, path, arg string, check bool) error {
+func run(ctx context.Context, path, arg, fault string, check bool) error {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return err
 	}
 	cfg, problems := terminal.Load(path)
+	if fault != "" {
+		return faultFile(ctx, cfg, fault)
+	}
 	if cfg.Door != "" && newWatch == nil {
 		problems = append(problems, terminal.Problem{File: path, Key: "door", What: "this is a production build, it has no door", Fix: "remove it"})
 	}
@@ -81,6 +85,9 @@ func run(ctx context.Context, path, arg string, check bool) error {
 	switch {
 	case check:
 		return report(cfg, problems)
+	case len(problems) > 0 && cfg.Display.Platform == "drm":
+		fmt.Fprintln(os.Stderr, "adv-kiosk:", &mistakes{problems})
+		return showFault(ctx, cfg, terminal.Fault{Cause: terminal.CauseConfiguration, Problems: problems})
 	case len(problems) > 0:
 		return &mistakes{problems}
 	case arg != "":

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"ktradv/internal/redact"
+	"ktradv/internal/terminal"
 	"ktradv/kiosk/view"
 )
 
@@ -45,6 +46,17 @@ var (
 	valid   = &view.Validity{MathValid: true, TimeValid: true, Online: "good"}
 	expired = &view.Validity{MathValid: true, TimeValid: false, Online: "unknown"}
 )
+
+// mistakes are problems as terminal.Load and the first process word them.
+var mistakes = []terminal.Problem{
+	{File: "/etc/adv/terminal.json", Key: "display.with", What: "is no key of this file", Fix: `did you mean "display.width"?`},
+	{File: "/etc/adv/terminal.json", Key: "readers[0].pin_format", What: `"89/47" is not allowed`, Fix: "write `89/47/04`, `41/48/04`, `81/48/04`"},
+	{File: "/etc/adv/terminal.json", Key: "network.gateway", What: "198.51.100.1 is not in 192.0.2.0/24", Fix: "write a router of the terminal's own network, or mend the prefix length"},
+	{File: "/etc/adv/trust/tls", Key: "server.trust_store", What: "the folder holds none of what belongs there", Fix: "put the AdV-Server's TLS certificate (*.pem) into it"},
+	{File: "adv-kiosk", What: "ended with status 1 five times within a minute", Fix: "read the log on the data partition; if the display is new, add its driver to modules.extra"},
+}
+
+var facts = []terminal.Fact{{Name: "adv-kiosk", Value: "0.1.0"}, {Name: "kernel", Value: "6.1.0-56-amd64"}, {Name: "display", Value: "/dev/dri/card0"}, {Name: "reader", Value: "0D46:3002"}}
 
 func item(n, app string) view.MenuItem {
 	return view.MenuItem{UseCase: "case." + n, Name: "TAB_ADV_473.ADV" + n + ".name", Hint: "TAB_ADV_473.ADV" + n + ".hint", App: app}
@@ -103,6 +115,12 @@ func Samples() []Sample {
 		{"problem_letter", view.View{Screen: view.Problem, Problem: problem("PUK-USED-UP"), CanEnd: true}},
 		{"problem_idle", view.View{Screen: view.Problem, Problem: problem("IDLE-TIMEOUT"), CanEnd: true}},
 		{"problem_removed", view.View{Screen: view.Problem, Problem: problem("CARD-REMOVED")}},
+		{"fault_configuration", view.View{Screen: view.Fault, Fault: &view.FaultInfo{
+			Cause: terminal.CauseConfiguration, Problems: mistakes[:4], Total: 7, Facts: facts,
+		}}},
+		{"fault_kiosk", view.View{Screen: view.Fault, Fault: &view.FaultInfo{
+			Cause: terminal.CauseKiosk, Problems: mistakes[4:], Total: 1, Facts: facts,
+		}}},
 		{"neutral_staff", view.View{Screen: view.Neutral, Service: []string{"NETWORK-DOWN", "CLOCK-WRONG", "DATA-MISSING"}}},
 		{"out_of_order_staff", view.View{Screen: view.OutOfOrder, Problem: problem("READER-UNSUPPORTED"), Service: []string{"NETWORK-DOWN", "DATA-FULL"}}},
 		{"out_of_order", view.View{Screen: view.OutOfOrder, Problem: problem("READER-GONE")}},

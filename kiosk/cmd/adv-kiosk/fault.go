@@ -1,0 +1,44 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"gioui.org/cpurender"
+	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
+
+	"ktradv/internal/terminal"
+	"ktradv/kiosk/app"
+)
+
+// faultFile shows the technician what the terminal's first process has left in a file.
+func faultFile(ctx context.Context, cfg terminal.Config, path string) error {
+	f, err := terminal.LoadFault(path)
+	if err != nil {
+		// The screen must come up all the same.
+		f = terminal.Fault{Cause: terminal.CauseKiosk, Problems: []terminal.Problem{{File: path, What: err.Error(), Fix: "read the log on the data partition"}}}
+	}
+	return showFault(ctx, cfg, f)
+}
+
+// showFault opens the display, which it takes from what could be understood of the configuration, and shows a fault.
+func showFault(ctx context.Context, cfg terminal.Config, f terminal.Fault) error {
+	display, err := openDisplay(cfg)
+	if err != nil {
+		return fmt.Errorf("display: %w", err)
+	}
+	defer display.Close()
+	f.Facts = append([]terminal.Fact{{Name: "adv-kiosk", Value: app.Version}}, f.Facts...)
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		f.Facts = append(f.Facts, terminal.Fact{Name: "kernel", Value: unix.ByteSliceToString(u.Release[:])})
+	}
+	size := display.Size()
+	f.Facts = append(f.Facts, terminal.Fact{Name: "display", Value: fmt.Sprintf("%dx%d", size.X, size.Y)})
+	return app.ShowFault(ctx, app.FaultConfig{
+		Platform: display, Renderer: cpurender.New(cpurender.Options{}), Fault: f,
+		Ready: func() { daemon.SdNotify(false, daemon.SdNotifyReady) },
+		Alive: func() { daemon.SdNotify(false, daemon.SdNotifyWatchdog) },
+	})
+}
