@@ -105,16 +105,12 @@ func (k *Keeper) Run(ctx context.Context) {
 	}
 }
 
-// judge says what is known without asking anybody.
+// judge says what is known without asking anybody. A clock that is wrong stays so until it has been set.
 func (k *Keeper) judge() {
 	switch {
 	case !Plausible(k.cfg.Clock.Now(), k.cfg.Built):
 		k.say(initctl.ClockWrong)
-	case k.confirmed >= 0 && time.Since(k.start)-k.confirmed < Trust:
-		if k.state != initctl.ClockWrong {
-			k.say(initctl.ClockOK)
-		}
-	case k.state != initctl.ClockWrong || k.confirmed < 0:
+	case k.state == "", k.state == initctl.ClockOK && time.Since(k.start)-k.confirmed >= Trust:
 		k.say(initctl.ClockUnset)
 	}
 }
