@@ -2,7 +2,9 @@ package brainpool
 
 import (
 	"bytes"
+	"crypto/elliptic"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -432,6 +434,24 @@ func TestRandomSources(t *testing.T) {
 	fresh, err := key.Sign(constantReader{1}, []byte{1})
 	if err != nil || bytes.Equal(one[:32], fresh[:32]) {
 		t.Errorf("random does not enter the nonce: %v", err)
+	}
+}
+
+// TestNonceGenerator compares the generator with RFC 6979 appendix A.2.5: P-256 with SHA-512, messages "sample" and "test".
+func TestNonceGenerator(t *testing.T) {
+	t.Parallel()
+	order := elliptic.P256().Params().N
+	key, _ := hex.DecodeString("c9afa9d845ba75166b5c215767b1d6934e50c3db36e89b127b8a622b120f6721")
+	for message, want := range map[string]string{
+		"sample": "5fa81c63109badb88c1f367b47da606da28cad69aa22c4fe6ad7df73a7173aa5",
+		"test":   "6915d11632aca3c40d5d51c08daf9c555933819548784480e93499000d9f0b7f",
+	} {
+		digest := sha512.Sum512([]byte(message))
+		z := new(big.Int).SetBytes(digest[:32])
+		got := newNonceSource(key, z.Mod(z, order).FillBytes(make([]byte, 32))).next(32)
+		if hex.EncodeToString(got) != want {
+			t.Errorf("nonce for %q is %x, want %s", message, got, want)
+		}
 	}
 }
 

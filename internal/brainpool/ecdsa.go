@@ -1,10 +1,12 @@
 package brainpool
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha512"
 	"fmt"
+	"hash"
 	"io"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -39,35 +41,49 @@ func (k *PrivateKey) Sign(random io.Reader, e []byte) ([]byte, error) {
 }
 
 // nonceSource is the HMAC generator of RFC 6979 with SHA-512.
-type nonceSource struct{ key, v []byte }
+type nonceSource struct {
+	mac  hash.Hash // keyed with K
+	v    [sha512.Size]byte
+	used bool
+}
 
 func newNonceSource(parts ...[]byte) *nonceSource {
-	s := &nonceSource{key: make([]byte, sha512.Size), v: make([]byte, sha512.Size)}
+	s := &nonceSource{mac: hmac.New(sha512.New, make([]byte, sha512.Size))}
 	for i := range s.v {
 		s.v[i] = 1
 	}
-	for _, round := range []byte{0, 1} {
-		s.key = s.mac(append([][]byte{s.v, {round}}, parts...)...)
-		s.v = s.mac(s.v)
-	}
+	s.rekey(0, parts...)
+	s.rekey(1, parts...)
 	return s
 }
 
-func (s *nonceSource) mac(parts ...[]byte) []byte {
-	h := hmac.New(sha512.New, s.key)
+// rekey sets K = HMAC(K, V || round || parts) and V = HMAC(K, V).
+func (s *nonceSource) rekey(round byte, parts ...[]byte) {
+	s.mac.Reset()
+	s.mac.Write(s.v[:])
+	s.mac.Write([]byte{round})
 	for _, p := range parts {
-		h.Write(p)
+		s.mac.Write(p)
 	}
-	return h.Sum(nil)
+	s.mac = hmac.New(sha512.New, s.mac.Sum(nil))
+	s.step()
 }
 
-// next returns the next candidate; the first step between two candidates keeps them independent.
+// step sets V = HMAC(K, V).
+func (s *nonceSource) step() {
+	s.mac.Reset()
+	s.mac.Write(s.v[:])
+	s.mac.Sum(s.v[:0])
+}
+
+// next returns the next candidate, independent of the one before.
 func (s *nonceSource) next(size int) []byte {
-	s.v = s.mac(s.v)
-	out := append([]byte(nil), s.v[:size]...)
-	s.key = s.mac(s.v, []byte{0})
-	s.v = s.mac(s.v)
-	return out
+	if s.used {
+		s.rekey(0)
+	}
+	s.used = true
+	s.step()
+	return bytes.Clone(s.v[:size])
 }
 
 // VerifyVartime reports whether rs (R || S, each of the curve's width) is the key's ECDSA signature over the message
