@@ -270,10 +270,6 @@ func TestDifferentialOpenSSL(t *testing.T) {
 
 // stricterThanOpenSSL explains each kind of answer that "openssl ocsp" accepts and this package does not.
 var stricterThanOpenSSL = map[string]string{
-	"OCSP_CERT_MISSING":            "the responder's certificate stands in the answer and is listed or issued for OCSP octet by octet; with -VAfile OpenSSL uses its own copy of the certificate",
-	"responder: x509ti: malformed": "the same: a damaged certificate in the answer is not looked at there",
-	"malformed response":           "strict DER: unused parts of the answer that OpenSSL passes over",
-	"producedAt":                   "OpenSSL does not look at producedAt",
-	"lies in the future":           "the period of validity is switched off there",
-	"nextUpdate":                   "the same",
+	"OCSP_CERT_MISSING": "the responder's certificate stands in the answer and is listed or issued for OCSP octet by octet; with -VAfile OpenSSL uses its own copy of the certificate",
+	"responder: ":       "the same: a damaged certificate in the answer is not looked at there",
 }
