@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"ktradv/internal/ber"
+	"ktradv/internal/brainpool"
 	"ktradv/internal/testpki"
 	"ktradv/internal/x509ti"
 )
@@ -810,3 +811,63 @@ func TestVersionNote(t *testing.T) {
 		t.Errorf("version 2: %v", err)
 	}
 }
+
+// TestLargerCurves checks signatures with keys on the larger brainpool curves, and refuses a changed digest.
+func TestLargerCurves(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, c := range []struct {
+		curve *brainpool.Curve
+		hash  crypto.Hash
+	}{{brainpool.P384r1(), crypto.SHA384}, {brainpool.P512r1(), crypto.SHA512}, {brainpool.P512r1(), crypto.SHA256}} {
+		sd, r := checkOne(t, w.sign(t, testpki.BrainpoolKey, testpki.CMSOptions{Hash: c.hash}))
+		key, err := brainpool.GenerateKey(c.curve, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed, _, err := r.Signer.signedOctets()
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := c.hash.New()
+		h.Write(signed)
+		if r.Signer.Signature, err = key.SignASN1(nil, h.Sum(nil)); err != nil {
+			t.Fatal(err)
+		}
+		cert := *r.Certificate
+		cert.PublicKey = key.Public()
+		if result := sd.Verify(r.Signer, &cert, nil); !result.OK() {
+			t.Errorf("%s with %v: %v", c.curve, c.hash, result)
+		}
+		r.Signer.Signature, _ = key.SignASN1(nil, make([]byte, 32))
+		if result := sd.Verify(r.Signer, &cert, nil); result[StepSignature] != (Finding{Invalid, SignatureMismatch}) {
+			t.Errorf("%s with %v: %v", c.curve, c.hash, result)
+		}
+		if result := sd.Verify(r.Signer, r.Certificate, nil); result[StepSignature].Verdict != Invalid {
+			t.Errorf("key of another curve: %v", result)
+		}
+	}
+}
+
+// TestVerifier: brainpool signatures go through the seam, with the digest of the signed attributes and R || S.
+func TestVerifier(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	sd, r := checkOne(t, w.sign(t, testpki.BrainpoolKey, testpki.CMSOptions{}))
+	var cache brainpool.TableCache
+	for range 5 { // the third use makes a table
+		if result := sd.Verify(r.Signer, r.Certificate, &cache); !result.OK() {
+			t.Errorf("%v", result)
+		}
+	}
+	if stats := cache.Stats(); stats.Keys != 1 || stats.Tables+stats.LargeTables == 0 {
+		t.Errorf("%+v", stats)
+	}
+	if result := sd.Verify(r.Signer, r.Certificate, refuse{}); result[StepSignature] != (Finding{Invalid, SignatureMismatch}) {
+		t.Errorf("%v", result)
+	}
+}
+
+type refuse struct{}
+
+func (refuse) VerifyECDSA(*brainpool.PublicKey, []byte, []byte) bool { return false }
