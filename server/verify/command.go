@@ -64,7 +64,7 @@ flags:
 // Command is the command line of `adv-server verify`. It returns the exit status. The first end of ctx stops the intake: what was begun is
 // finished, written and noted in the journal.
 func Command(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	c := &command{stdin: stdin, stdout: stdout, stderr: stderr, now: time.Now}
+	c := &command{stdin: stdin, stdout: stdout, stderr: stderr, now: time.Now, every: time.Second}
 	return c.run(ctx, args)
 }
 
@@ -72,6 +72,7 @@ type command struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	now            func() time.Time
+	every          time.Duration // between two journals
 	trust          TrustOptions
 
 	stream, out, report, kind, base, at string
@@ -192,7 +193,7 @@ func (c *command) run(ctx context.Context, args []string) int {
 	var out *output
 	if c.out != "" {
 		setting := fmt.Sprintf("report=%s kind=%s case=%t stream=%t clock=%s", c.report, c.kind, c.asCase, stream != nil, c.at)
-		out, err = openOutput(c.out, setting, c.resume, e.Started)
+		out, err = openOutput(c.out, setting, c.resume, e.Started, c.every)
 		if errors.Is(err, errComplete) {
 			return c.summary(out.j.Counts, true, nil)
 		}

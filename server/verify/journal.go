@@ -101,8 +101,8 @@ var errComplete = errors.New("the batch is complete")
 
 // openOutput makes the output, or opens the one of an interrupted run. Without resume an output that is there is never touched.
 // started is the time of the check for a batch that begins.
-func openOutput(path, setting string, resume bool, started time.Time) (*output, error) {
-	o := &output{path: path, every: time.Second, last: time.Now()}
+func openOutput(path, setting string, resume bool, started time.Time, every time.Duration) (*output, error) {
+	o := &output{path: path, every: every, last: time.Now()}
 	if resume {
 		j, err := readJournal(path)
 		switch {

@@ -44,6 +44,8 @@ type TrustOptions struct {
 	TableBytes   int
 	// MaxAge is the longest age of an embedded status answer at the signing time; 0 are the defaults by profile.
 	MaxAge time.Duration
+	// Offline asks no responder: only embedded status answers count.
+	Offline bool
 	// Archive puts status answers into the reports.
 	Archive bool
 }
@@ -77,6 +79,7 @@ func (o *TrustOptions) flags(flags *flag.FlagSet) {
 	flags.IntVar(&o.Certificates, "cache", DefaultCertificates, "how many certificates and verdicts about them are kept in memory")
 	flags.IntVar(&o.TableBytes, "tables", DefaultTableBytes, "`octets` of memory for precomputed tables of signers' keys")
 	flags.DurationVar(&o.MaxAge, "ocsp-max-age", 0, "longest age of an embedded status answer at the signing time; 0: 24h for the Fachdienst, 12h for doctors and pharmacies")
+	flags.BoolVar(&o.Offline, "offline", false, "ask no responder; only embedded status answers count")
 	flags.BoolVar(&o.Archive, "archive", false, "put the status answers themselves into the reports, for an archive")
 }
 

@@ -1,0 +1,389 @@
+package verify
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"ktradv/internal/testpki"
+	"ktradv/server/erezept"
+)
+
+// childVariable makes the test program the command itself.
+const childVariable = "ADV_VERIFY_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childVariable) != "" {
+		// The journal is written behind every report, so that a kill meets it in every state.
+		c := &command{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, now: time.Now, every: 1}
+		os.Exit(c.run(context.Background(), os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+// world is a folder with lists and cases.
+type world struct {
+	pki                *testpki.PKI
+	b                  *testpki.Billing
+	lists              testpki.BillingLists
+	o                  testpki.CaseOptions
+	good, other, third *testpki.Case
+}
+
+var oneWorld = sync.OnceValues(func() (*world, error) {
+	p, err := testpki.New(testpki.Config{Now: when})
+	if err != nil {
+		return nil, err
+	}
+	w := &world{pki: p}
+	if w.b, err = p.NewBilling(); err != nil {
+		return nil, err
+	}
+	if w.lists, err = w.b.Lists(testpki.ListOptions{}); err != nil {
+		return nil, err
+	}
+	for profile, to := range map[testpki.SignerProfile]**testpki.Signer{testpki.Doctor: &w.o.Doctor, testpki.Pharmacy: &w.o.Pharmacy, testpki.Service: &w.o.Service} {
+		if *to, err = w.b.Issue(profile, 1, testpki.BrainpoolKey, nil); err != nil {
+			return nil, err
+		}
+	}
+	answer, err := w.b.Status(w.o.Pharmacy, testpki.StatusAnswer{ProducedAt: when.AddDate(0, 0, -1)})
+	if err != nil {
+		return nil, err
+	}
+	w.o.Dispensing = func(c *testpki.CMSOptions) { c.OCSP = [][]byte{answer} }
+	for _, to := range []**testpki.Case{&w.good, &w.other, &w.third} {
+		if *to, err = w.b.Case(w.o); err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
+})
+
+func newWorld(t testing.TB) (*world, string) {
+	t.Helper()
+	w, err := oneWorld()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write(t, dir, map[string][]byte{"anchor.der": w.lists.Anchor, "tsl.xml": w.lists.TSL, "vl.xml": w.lists.VL})
+	return w, dir
+}
+
+func write(t testing.TB, dir string, files map[string][]byte) {
+	t.Helper()
+	for name, b := range files {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, b, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// trustFlags are those of every call; the clock is fixed, because reports carry it.
+func trustFlags(dir string) []string {
+	return []string{"-test-pki", "-anchor", filepath.Join(dir, "anchor.der"), "-tsl", filepath.Join(dir, "tsl.xml"), "-vl", filepath.Join(dir, "vl.xml"),
+		"-clock", when.Format(time.RFC3339), "-offline"}
+}
+
+func caseLine(id string, c *testpki.Case) string {
+	text := base64.StdEncoding.EncodeToString
+	return fmt.Sprintf(`{"id":%q,"verordnung":%q,"abgabe":%q,"quittung":%q}`+"\n", id, text(c.Prescription), text(c.Dispensing), text(c.Receipt))
+}
+
+func call(t *testing.T, stdin io.Reader, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	code = Command(t.Context(), args, stdin, &out, &errOut)
+	return code, out.String(), errOut.String()
+}
+
+// TestCommand: files, folders, cases and streams, in both forms, with the exit status of the worst verdict.
+func TestCommand(t *testing.T) {
+	t.Parallel()
+	w, dir := newWorld(t)
+	wrong := bytes.Clone(w.good.Receipt)
+	wrong[len(wrong)-1] ^= 1
+	write(t, dir, map[string][]byte{
+		"v.p7s": w.good.Prescription, "a.p7s": w.good.Dispensing, "q.p7s": w.good.Receipt, "wrong.p7s": wrong, "other.p7s": w.other.Receipt,
+		"text.txt":               []byte("Hello"),
+		"cases/1.verordnung.p7s": w.good.Prescription, "cases/1.abgabe.p7s": w.good.Dispensing, "cases/1.quittung.p7s": w.good.Receipt,
+		"cases/sub/2.verordnung.p7s": w.other.Prescription, "cases/sub/2.quittung.p7s": w.other.Receipt, "cases/sub/2.abgabe.p7s": w.other.Dispensing,
+		"good.ndjson":  []byte(caseLine("1", w.good) + caseLine("2", w.other)),
+		"mixed.ndjson": []byte(caseLine("1", w.good) + "{\n" + `{"id":"3","verordnung_file":"v.p7s","abgabe_file":"a.p7s","quittung_file":"other.p7s"}` + "\n"),
+	})
+	in := func(name string) string { return filepath.Join(dir, name) }
+	for _, tt := range []struct {
+		name   string
+		args   []string
+		stdin  string
+		code   int
+		stdout []string // in the output, in this order
+		stderr string
+	}{
+		{"one file", []string{in("q.p7s")}, "", ExitValid, []string{`"verdict":"valid"`, `"kind":"quittung"`}, "1 checked: 1 valid"},
+		{"three files", []string{"-case", in("q.p7s"), in("v.p7s"), in("a.p7s")}, "", ExitValid, []string{`"rezept_id":"` + w.good.ID + `"`}, "1 checked"},
+		{"two files", []string{"-case", in("q.p7s"), in("v.p7s")}, "", ExitInvalid, []string{"12005"}, "1 invalid"},
+		{"case as text", []string{"-report", "text", "-case", in("q.p7s"), in("v.p7s"), in("a.p7s")}, "", ExitValid, []string{"E-Rezept " + w.good.ID + ": GÜLTIG", "Verordnung: GÜLTIG"}, ""},
+		{"another kind", []string{"-kind", "verordnung", in("q.p7s")}, "", ExitInvalid, []string{"12003"}, ""},
+		{"wrong signature", []string{in("q.p7s"), in("wrong.p7s")}, "", ExitInvalid, []string{`"verdict":"valid"`, `"verdict":"invalid"`}, "1 valid, 0 valid with warnings, 0 indeterminate, 1 invalid"},
+		{"text", []string{in("text.txt")}, "", ExitInvalid, []string{"12001"}, ""},
+		{"folder", []string{in("cases")}, "", ExitValid, []string{w.good.ID, w.other.ID}, "2 checked: 2 valid"},
+		{"stream", []string{"-stream", in("good.ndjson")}, "", ExitValid, []string{`"id":"1"`, `"id":"2"`}, "2 checked: 2 valid"},
+		{"standard input", []string{"-stream", "-", "-quiet"}, caseLine("7", w.third), ExitValid, []string{`"id":"7"`}, ""},
+		{"mixed stream", []string{"-base", dir, "-stream", in("mixed.ndjson")}, "", ExitInvalid, []string{`"id":"1"`, "12006", `"id":"3"`, "12061"}, "1 valid, 0 valid with warnings, 1 indeterminate, 1 invalid"},
+		{"empty stream", []string{"-stream", "-"}, "", ExitValid, nil, "0 checked"},
+		{"only unreadable", []string{"-stream", "-"}, "{}\n", ExitIndeterminate, []string{"12006"}, "1 indeterminate"},
+		{"nothing named", nil, "", ExitUsage, nil, "-help"},
+		{"no such flag", []string{"-wrong"}, "", ExitUsage, nil, "-wrong"},
+		{"both", []string{"-stream", "-", in("q.p7s")}, "", ExitUsage, nil, "either"},
+		{"jobs", []string{"-jobs", "0", in("q.p7s")}, "", ExitUsage, nil, "1024"},
+		{"report", []string{"-report", "xml", in("q.p7s")}, "", ExitUsage, nil, "json or text"},
+		{"no file", []string{in("missing")}, "", ExitFailed, nil, "missing"},
+		{"resume without output", []string{"-resume", in("q.p7s")}, "", ExitUsage, nil, "-out"},
+		{"help", []string{"-help"}, "", ExitValid, nil, "examples:"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			code, stdout, stderr := call(t, strings.NewReader(tt.stdin), append(trustFlags(dir), tt.args...)...)
+			if code != tt.code || !strings.Contains(stderr, tt.stderr) {
+				t.Errorf("exit status %d, error output %q; want %d and %q\n%s", code, stderr, tt.code, tt.stderr, stdout)
+			}
+			rest := stdout
+			for _, want := range tt.stdout {
+				_, after, found := strings.Cut(rest, want)
+				if !found {
+					t.Errorf("%q is not in the rest of\n%s", want, stdout)
+				}
+				rest = after
+			}
+		})
+	}
+}
+
+// TestTrustIsNeeded: lists that are not to be trusted are refused before anything is checked.
+func TestTrustIsNeeded(t *testing.T) {
+	t.Parallel()
+	w, dir := newWorld(t)
+	changed := bytes.Replace(w.lists.TSL, []byte("SMC-B CA"), []byte("SMC-B XX"), 1)
+	otherCA, _, err := w.pki.NewTSLAuthority(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, map[string][]byte{"q.p7s": w.good.Receipt, "changed.xml": changed, "other.der": otherCA.Certificate})
+	anchor, list, vl := filepath.Join(dir, "anchor.der"), filepath.Join(dir, "tsl.xml"), filepath.Join(dir, "vl.xml")
+	clock := []string{"-clock", when.Format(time.RFC3339), "-offline", filepath.Join(dir, "q.p7s")}
+	for name, tt := range map[string]struct {
+		args []string
+		want string
+	}{
+		"nothing":          {[]string{"-test-pki"}, "no trust list"},
+		"no anchor":        {[]string{"-test-pki", "-tsl", list}, "trust anchor"},
+		"another anchor":   {[]string{"-test-pki", "-tsl", list, "-anchor", filepath.Join(dir, "other.der")}, "not to be trusted"},
+		"changed list":     {[]string{"-test-pki", "-tsl", filepath.Join(dir, "changed.xml"), "-anchor", anchor}, "not to be trusted"},
+		"test in real use": {[]string{"-tsl", list, "-anchor", anchor}, "other PKI"},
+		"VL as TSL":        {[]string{"-test-pki", "-tsl", vl, "-anchor", anchor}, "is a BNetzA-VL"},
+		"VL without TSL":   {[]string{"-test-pki", "-vl", vl, "-anchor", anchor}, "no trust list"},
+	} {
+		if code, stdout, stderr := call(t, nil, append(tt.args, clock...)...); code != ExitFailed || !strings.Contains(stderr, tt.want) || stdout != "" {
+			t.Errorf("%s: exit status %d, %q; want %q", name, code, stderr, tt.want)
+		}
+	}
+	if code, _, stderr := call(t, nil, append([]string{"-test-pki", "-tsl", list, "-anchor", anchor}, clock...)...); code != ExitValid {
+		t.Errorf("exit status %d, %s", code, stderr)
+	}
+}
+
+// TestArchive: lists that were accepted once are there for the next run.
+func TestArchive(t *testing.T) {
+	t.Parallel()
+	w, dir := newWorld(t)
+	write(t, dir, map[string][]byte{"q.p7s": w.good.Receipt})
+	archive := filepath.Join(dir, "archive")
+	args := []string{"-test-pki", "-trust", archive, "-clock", when.Format(time.RFC3339), "-offline", filepath.Join(dir, "q.p7s")}
+	if code, _, stderr := call(t, nil, args...); code != ExitFailed || !strings.Contains(stderr, "anchor") {
+		t.Errorf("empty archive: exit status %d, %s", code, stderr)
+	}
+	first := append([]string{"-anchor", filepath.Join(dir, "anchor.der"), "-tsl", filepath.Join(dir, "tsl.xml")}, args...)
+	if code, _, stderr := call(t, nil, first...); code != ExitValid {
+		t.Fatalf("first run: exit status %d, %s", code, stderr)
+	}
+	if code, _, stderr := call(t, nil, args...); code != ExitValid {
+		t.Errorf("second run: exit status %d, %s", code, stderr)
+	}
+}
+
+// TestOutputIsNeverOverwritten: an output that is there stays.
+func TestOutputIsNeverOverwritten(t *testing.T) {
+	t.Parallel()
+	w, dir := newWorld(t)
+	write(t, dir, map[string][]byte{"in.ndjson": []byte(caseLine("1", w.good))})
+	out := filepath.Join(dir, "out.ndjson")
+	args := append(trustFlags(dir), "-stream", filepath.Join(dir, "in.ndjson"), "-out", out)
+	if code, _, stderr := call(t, nil, args...); code != ExitValid {
+		t.Fatalf("exit status %d, %s", code, stderr)
+	}
+	before, err := os.ReadFile(out)
+	if err != nil || !bytes.Contains(before, []byte(w.good.ID)) {
+		t.Fatalf("%s, %v", before, err)
+	}
+	if code, _, stderr := call(t, nil, args...); code != ExitFailed || !strings.Contains(stderr, "there already") {
+		t.Errorf("again: exit status %d, %s", code, stderr)
+	}
+	// Resuming what is complete says so once more and does nothing.
+	if code, _, stderr := call(t, nil, append(args, "-resume")...); code != ExitValid || !strings.Contains(stderr, "1 checked: 1 valid") {
+		t.Errorf("resumed: exit status %d, %s", code, stderr)
+	}
+	if after, err := os.ReadFile(out); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("the output changed: %v", err)
+	}
+	if code, _, stderr := call(t, nil, append(args, "-resume", "-report", "text")...); code != ExitFailed || !strings.Contains(stderr, "other settings") {
+		t.Errorf("other settings: exit status %d, %s", code, stderr)
+	}
+	write(t, dir, map[string][]byte{"bare.ndjson": []byte("x")})
+	if code, _, stderr := call(t, nil, append(trustFlags(dir), "-stream", filepath.Join(dir, "in.ndjson"), "-out", filepath.Join(dir, "bare.ndjson"), "-resume")...); code != ExitFailed || !strings.Contains(stderr, "no journal") {
+		t.Errorf("without journal: exit status %d, %s", code, stderr)
+	}
+	write(t, dir, map[string][]byte{"bare.ndjson.journal": []byte(`{"format":"something else"}`)})
+	if code, _, stderr := call(t, nil, append(trustFlags(dir), "-stream", filepath.Join(dir, "in.ndjson"), "-out", filepath.Join(dir, "bare.ndjson"), "-resume")...); code != ExitFailed || !strings.Contains(stderr, "journal of this version") {
+		t.Errorf("foreign journal: exit status %d, %s", code, stderr)
+	}
+}
+
+// TestResumeAfterKill kills the program with SIGKILL again and again in the middle of a batch. In the end its output is the
+// one of a run that nobody disturbed, to the octet, and so is the exit status.
+func TestResumeAfterKill(t *testing.T) {
+	t.Parallel()
+	w, dir := newWorld(t)
+	const lines = 60
+	var in bytes.Buffer
+	for i := range lines {
+		switch i % 10 {
+		case 3:
+			in.WriteString("{\"id\":\"broken\n")
+		case 7:
+			wrong := *w.good
+			wrong.Receipt = w.other.Receipt
+			in.WriteString(caseLine(fmt.Sprint(i), &wrong))
+		default:
+			in.WriteString(caseLine(fmt.Sprint(i), []*testpki.Case{w.good, w.other, w.third}[i%3]))
+		}
+	}
+	whole := in.Bytes()
+	calm, disturbed := filepath.Join(dir, "calm.ndjson"), filepath.Join(dir, "disturbed.ndjson")
+	flags := append(trustFlags(dir), "-jobs", "2", "-quiet", "-stream", "-")
+	if code, _, stderr := call(t, bytes.NewReader(whole), append(flags, "-out", calm)...); code != ExitInvalid {
+		t.Fatalf("undisturbed run: exit status %d, %s", code, stderr)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := func(feed int) (code int) {
+		cmd := exec.CommandContext(t.Context(), self, append(flags, "-out", disturbed, "-resume")...)
+		cmd.Env = append(os.Environ(), childVariable+"=1")
+		stdin, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		// What the pipe has taken but for its last 64 KiB the program has read.
+		if _, err := stdin.Write(whole[:feed]); err != nil {
+			t.Errorf("feed: %v, %s", err, stderr.String())
+		}
+		if feed < len(whole) {
+			if err := cmd.Process.Kill(); err != nil {
+				t.Error(err)
+			}
+			cmd.Wait()
+			return -1
+		}
+		stdin.Close()
+		cmd.Wait()
+		if cmd.ProcessState.ExitCode() != ExitInvalid {
+			t.Errorf("last run: %s", stderr.String())
+		}
+		return cmd.ProcessState.ExitCode()
+	}
+	done := int64(0)
+	for i := 1; i <= 8; i++ {
+		child(len(whole) * i / 9)
+		if j, err := readJournal(disturbed); err == nil {
+			if j.Units < done {
+				t.Errorf("kill %d: %d units after %d", i, j.Units, done)
+			}
+			done = j.Units
+		} else if !os.IsNotExist(err) {
+			t.Errorf("kill %d: %v", i, err)
+		}
+	}
+	if done == 0 {
+		t.Error("nothing was ever done before a kill")
+	}
+	if code := child(len(whole)); code != ExitInvalid {
+		t.Errorf("exit status %d; want %d", code, ExitInvalid)
+	}
+	want, err := os.ReadFile(calm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(disturbed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("the output differs: %d and %d octets", len(got), len(want))
+	}
+	j, err := readJournal(disturbed)
+	if err != nil || !j.Done || j.Units != lines || j.Counts.Worst() != erezept.Invalid {
+		t.Errorf("journal %+v, %v", j, err)
+	}
+}
+
+// TestResumeWithAnotherInput: a journal fits only the input that it was begun with.
+func TestResumeWithAnotherInput(t *testing.T) {
+	t.Parallel()
+	w, dir := newWorld(t)
+	out := filepath.Join(dir, "out.ndjson")
+	flags := append(trustFlags(dir), "-quiet", "-stream", "-", "-out", out, "-resume")
+	one := caseLine("1", w.good)
+	o, err := openOutput(out, "report=json kind=auto case=false stream=true clock="+when.Format(time.RFC3339), false, when, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var counts Counts
+	counts[erezept.Valid] = 1
+	if err := errors.Join(o.save(mark{units: 1, input: int64(len(one)), crc: update(0, []byte(one)), counts: counts}, false), o.close()); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := call(t, strings.NewReader(caseLine("2", w.good)), flags...); code != ExitFailed || !strings.Contains(stderr, "not the one") {
+		t.Errorf("exit status %d, %s", code, stderr)
+	}
+	if code, _, stderr := call(t, strings.NewReader("short\n"), flags...); code != ExitFailed || !strings.Contains(stderr, "done before") {
+		t.Errorf("exit status %d, %s", code, stderr)
+	}
+	if code, _, stderr := call(t, strings.NewReader(one+caseLine("2", w.other)), flags...); code != ExitValid {
+		t.Errorf("exit status %d, %s", code, stderr)
+	}
+	b, err := os.ReadFile(out)
+	var r erezept.CaseReport
+	if err != nil || json.Unmarshal(b, &r) != nil || r.ID != "2" {
+		t.Errorf("%s, %v", b, err)
+	}
+}
