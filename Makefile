@@ -10,7 +10,7 @@ export GOFLAGS := -buildvcs=false
 export GOAMD64 := v1
 BIN := out/bin
 
-.PHONY: help run image demo test trace bench bench-pki bench-render gallery fuzz lint build test-oracle test-display vm test-vm bench-vm deps deps-image deps-vm deps-display deps-oracle clean
+.PHONY: help run image demo test trace bench bench-pki bench-render gallery fuzz lint build test-oracle test-display test-image vm test-vm bench-vm deps deps-image deps-vm deps-display deps-oracle clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -76,6 +76,10 @@ gallery: ## every screen in every look, size and language (out/gallery/index.htm
 
 test-oracle: deps-oracle ## the renderer against Gio's own on llvmpipe
 	cd kiosk/cpurender && $(GO) test -count=1 -tags oracle -run Oracle ./...
+
+test-image: deps-vm ## the image: what is in it and what is not, built twice, both slots under UEFI
+	$(GO) test -count=1 -timeout 40m -v -tags image ./image/build
+	$(GO) test -count=1 -timeout 20m -v -tags vm ./tests/slots
 
 vm: deps-vm ## the production image in a virtual machine, with the control panel (READER=host:VID:PID: a real reader; UKI=1: by UEFI)
 	@tests/setup.sh base $(if $(DISPLAY)$(WAYLAND_DISPLAY),vm-window)

@@ -10,6 +10,9 @@
 //     named in the variable BootNext, which the firmware forgets before it starts it: if the machine comes up again without
 //     having changed BootOrder, it boots what it booted before.
 //
+// The firmware of OVMF looks at an image's head only. A new image therefore has to be written under another name, read
+// back, and renamed when all of it is on the disk.
+//
 // Everything about the disk is fixed or derived from its content: the same content gives the same bytes.
 package disk
 
