@@ -9,7 +9,6 @@ package pcscd
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -20,13 +19,15 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"ktradv/internal/pcsclite"
 )
 
 // Errors of a daemon that cannot run. The text says what to do next.
 var (
 	ErrNotInstalled = errors.New("pcscd is not installed: install the package pcscd")
 	ErrNotStarted   = errors.New("pcscd did not start")
-	ErrNoAnswer     = errors.New("pcscd does not answer")
+	ErrNoAnswer     = pcsclite.ErrNoAnswer
 	ErrClosed       = errors.New("pcscd was stopped")
 )
 
@@ -350,37 +351,8 @@ func (d *Daemon) Ping(ctx context.Context) error {
 	return Ping(ctx, d.cfg.Socket)
 }
 
-// Message of pcsc-lite's own protocol (winscard_msg.h): header (size of the body, command), then the body, all 32 bit
-// words in the byte order of the machine. The version exchange is the first thing every client does.
-const (
-	cmdVersion    = 0x11
-	versionSize   = 12
-	protocolMajor = 4
-	protocolMinor = 4
-)
-
-// Ping asks the pcscd behind a socket for its version, as every client does first. It says whether the daemon serves
-// clients; a driver of a single reader may hang all the same. The error is ErrNoAnswer.
-func Ping(ctx context.Context, socket string) error {
-	var dial net.Dialer
-	c, err := dial.DialContext(ctx, "unix", socket)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrNoAnswer, err)
-	}
-	defer c.Close()
-	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
-	var m []byte
-	for _, word := range []uint32{versionSize, cmdVersion, protocolMajor, protocolMinor, 0} {
-		m = binary.NativeEndian.AppendUint32(m, word)
-	}
-	if _, err := c.Write(m); err != nil {
-		return fmt.Errorf("%w: %w", ErrNoAnswer, err)
-	}
-	if _, err := io.ReadFull(c, make([]byte, versionSize)); err != nil {
-		return fmt.Errorf("%w: %w", ErrNoAnswer, err)
-	}
-	return nil
-}
+// Ping asks the pcscd behind a socket for its version (see pcsclite.Ping). The error is ErrNoAnswer.
+func Ping(ctx context.Context, socket string) error { return pcsclite.Ping(ctx, socket) }
 
 // tail passes on what it gets and keeps the end of it for an error message.
 type tail struct {

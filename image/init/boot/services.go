@@ -4,9 +4,7 @@ package boot
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -19,6 +17,7 @@ import (
 	"ktradv/image/init/usb"
 	"ktradv/image/init/users"
 	"ktradv/internal/initctl"
+	"ktradv/internal/pcsclite"
 	"ktradv/internal/terminal"
 )
 
@@ -141,32 +140,14 @@ func (m *Machine) startPCSCD(ctx context.Context) {
 		argv: func() []string { return []string{pcscdProgram, "--foreground"} },
 		Config: service.Config{
 			Name: sandbox.PCSCD, Ready: 4 * time.Second, Kill: time.Second, Stop: time.Second, Limit: 20, Retry: 10 * time.Second,
-			Probe: func(ctx context.Context) error { return ping(ctx, pcscdSocket) },
+			Probe: func(ctx context.Context) error {
+				ctx, cancel := context.WithTimeout(ctx, time.Second)
+				defer cancel()
+				return pcsclite.Ping(ctx, pcscdSocket)
+			},
 			Stuck: func() { usb.Reset("", 200*time.Millisecond) },
 		},
 	})
-}
-
-// ping asks pcscd for its version, as every client does first (winscard_msg.h, protocol 4:4).
-func ping(ctx context.Context, socket string) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "unix", socket)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
-	var msg []byte
-	for _, w := range []uint32{12, 0x11, 4, 4, 0} {
-		msg = binary.NativeEndian.AppendUint32(msg, w)
-	}
-	if _, err := c.Write(msg); err != nil {
-		return err
-	}
-	_, err = io.ReadFull(c, make([]byte, 12))
-	return err
 }
 
 func (m *Machine) startUSB(ctx context.Context) {
