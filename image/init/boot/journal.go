@@ -112,8 +112,8 @@ func (j *journal) do(f func(*advlog.Log)) {
 }
 
 // open opens the log files and writes what has waited.
-func (j *journal) open(c terminal.Log) {
-	log, err := advlog.Open(advlog.Config{Dir: "/data/log/init", Component: advlog.Init, Enabled: c.Enabled, Level: c.Severity(), MaxBytes: 8 << 20})
+func (j *journal) open(dir string, c terminal.Log) {
+	log, err := advlog.Open(advlog.Config{Dir: dir, Component: advlog.Init, Enabled: c.Enabled, Level: c.Severity(), MaxBytes: 8 << 20})
 	if err != nil {
 		j.print("log: %v", err)
 	}

@@ -74,10 +74,7 @@ const (
 
 // Run is the life of the terminal; it returns only to end in a power off or restart, which it has done by then.
 func Run() {
-	m := &Machine{
-		setup: Setup{Kernel: Linux{}}, store: state.New(), reaper: service.NewReaper(), self: "/init",
-		services: make(map[string]*running),
-	}
+	m := newMachine(Setup{Kernel: Linux{}})
 	ends := make(chan command, 4)
 	err := m.setup.Mounts()
 	m.journal = newJournal(commandLine())
@@ -88,6 +85,12 @@ func Run() {
 	ignoreSignals()
 	m.boot(ctx, ends)
 	m.shutdown(<-ends)
+}
+
+func newMachine(s Setup) *Machine {
+	return &Machine{
+		setup: s, journal: newJournal(nil), store: state.New(), reaper: service.NewReaper(), self: "/init", services: make(map[string]*running),
+	}
 }
 
 // boot starts everything; it does not wait for what may take long.
@@ -205,9 +208,9 @@ func (m *Machine) openData(ctx context.Context) {
 	st, err := data.Open(ctx, cfg)
 	m.journal.problem(stepData, err)
 	m.journal.problem(stepData, m.setup.folders(dataFolders))
-	m.store.Update(func(s *initctl.State) { s.Data = st; s.Reboots = readReboots() })
+	m.store.Update(func(s *initctl.State) { s.Data = st; s.Reboots = m.setup.readReboots() })
 	m.journal.step(stepData)
-	m.journal.open(m.config.Log)
+	m.journal.open("/data/log/init", m.config.Log)
 	if st != initctl.DataOK {
 		m.journal.failure(codeData, 1)
 		return
@@ -404,7 +407,7 @@ func (m *Machine) shutdown(end command) {
 func (m *Machine) writeFault(cause terminal.Cause, problems []terminal.Problem) {
 	b, err := json.Marshal(terminal.Fault{Cause: cause, Problems: problems, Facts: m.facts()})
 	if err == nil {
-		err = os.WriteFile(terminal.FaultPath, b, 0o644)
+		err = os.WriteFile(m.setup.path(terminal.FaultPath), b, 0o644)
 	}
 	m.journal.problem(stepConfig, err)
 }
@@ -441,8 +444,9 @@ func buildID() string {
 	return ""
 }
 
-func readReboots() int {
-	b, err := os.ReadFile(rebootsFile)
+// readReboots is how often in a row the machine started itself anew.
+func (s Setup) readReboots() int {
+	b, err := os.ReadFile(s.path(rebootsFile))
 	if err != nil || len(b) > 8 {
 		return 0
 	}
@@ -454,8 +458,9 @@ func readReboots() int {
 }
 
 // writeReboots keeps the number over the power cut that may follow.
-func writeReboots(n int) error {
-	tmp := rebootsFile + ".new"
+func (s Setup) writeReboots(n int) error {
+	name := s.path(rebootsFile)
+	tmp := name + ".new"
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("count reboots: %w", err)
@@ -463,9 +468,9 @@ func writeReboots(n int) error {
 	_, err = f.WriteString(strconv.Itoa(n))
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
-		err = os.Rename(tmp, rebootsFile)
+		err = os.Rename(tmp, name)
 	}
-	if d, derr := os.Open(filepath.Dir(rebootsFile)); derr == nil {
+	if d, derr := os.Open(filepath.Dir(name)); derr == nil {
 		err = errors.Join(err, d.Sync(), d.Close())
 	}
 	if err != nil {

@@ -55,7 +55,7 @@ func (m *Machine) startKiosk(ctx context.Context, dataReady <-chan struct{}, pro
 func (m *Machine) lastRung(ends chan<- command) {
 	s, _ := m.store.State()
 	if s.Data == initctl.DataOK && s.Reboots < maxReboots {
-		if err := writeReboots(s.Reboots + 1); err == nil {
+		if err := m.setup.writeReboots(s.Reboots + 1); err == nil {
 			m.journal.failure(codeReboot, s.Reboots+1)
 			select {
 			case ends <- restart:
@@ -84,7 +84,7 @@ func (m *Machine) forgiveReboots(ctx context.Context) {
 		return
 	}
 	if s, _ := m.store.State(); s.Reboots > 0 && s.Data == initctl.DataOK {
-		if writeReboots(0) == nil {
+		if m.setup.writeReboots(0) == nil {
 			m.store.Update(func(s *initctl.State) { s.Reboots = 0 })
 		}
 	}
