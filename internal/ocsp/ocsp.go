@@ -192,7 +192,11 @@ func malformed(what string) error {
 
 // ParseResponse reads an OCSPResponse (strict DER, at most MaxSize octets). An answer without content, such as tryLater,
 // is StatusError; one that cannot be read is CheckRevocationError.
-func ParseResponse(der []byte) (*Response, error) {
+func ParseResponse(der []byte) (*Response, error) { return ParseResponseWith(der, x509ti.Parse) }
+
+// ParseResponseWith is ParseResponse with a reader of certificates: responders send the same certificate with every answer, so
+// that a caller who reads many answers may keep it.
+func ParseResponseWith(der []byte, certificate func(der []byte) (*x509ti.Certificate, error)) (*Response, error) {
 	if len(der) > MaxSize {
 		return nil, malformed("too long")
 	}
@@ -224,7 +228,7 @@ func ParseResponse(der []byte) (*Response, error) {
 	}
 	r.tbs, r.algorithm = tbs, algorithm
 	if has {
-		if err := r.parseCertificates(certificates); err != nil {
+		if err := r.parseCertificates(certificates, certificate); err != nil {
 			return nil, err
 		}
 	}
@@ -234,7 +238,7 @@ func ParseResponse(der []byte) (*Response, error) {
 	return r, nil
 }
 
-func (r *Response) parseCertificates(wrapper cryptobyte.String) error {
+func (r *Response) parseCertificates(wrapper cryptobyte.String, parse func(der []byte) (*x509ti.Certificate, error)) error {
 	var list cryptobyte.String
 	if !wrapper.ReadASN1(&list, tags.SEQUENCE) || !wrapper.Empty() {
 		return malformed("certificates")
@@ -244,7 +248,7 @@ func (r *Response) parseCertificates(wrapper cryptobyte.String) error {
 		if !list.ReadASN1Element(&element, tags.SEQUENCE) || len(r.certificates) == maxCertificates {
 			return malformed("certificates")
 		}
-		c, err := x509ti.Parse(element)
+		c, err := parse(element)
 		if err != nil {
 			return fmt.Errorf("%w: responder: %w", CheckRevocationError, err)
 		}

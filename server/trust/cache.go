@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"sync"
 	"sync/atomic"
@@ -110,11 +111,47 @@ func (b *bounded[V]) len() int {
 type ChainCache struct {
 	chains    *bounded[*chain]
 	responses *bounded[*signedResponse]
+
+	// Responders' certificates as parsed, and those of them that their issuer was seen to have signed. They are few.
+	responders *bounded[*x509ti.Certificate]
+	issued     *bounded[bool]
+}
+
+// maxResponders bounds what is kept about responders.
+const maxResponders = 4096
+
+// responder reads a responder's certificate, of which the same few come with all answers.
+func (c *ChainCache) responder(der []byte) (*x509ti.Certificate, error) {
+	key := cacheKey{cert: sha256.Sum256(der)}
+	if cert, ok := c.responders.get(key); ok {
+		return cert, nil
+	}
+	cert, err := x509ti.Parse(der)
+	if err == nil {
+		c.responders.put(key, cert)
+	}
+	return cert, err
+}
+
+// issuedBy remembers that an issuer has signed a responder's certificate.
+func (c *ChainCache) issuedBy(v x509ti.Verifier) func(signer, issuer *x509ti.Certificate) error {
+	return func(signer, issuer *x509ti.Certificate) error {
+		key := cacheKey{cert: signer.Fingerprint(), list: issuer.Fingerprint()}
+		if ok, _ := c.issued.get(key); ok {
+			return nil
+		}
+		err := signer.CheckSignatureFromWith(v, issuer)
+		if err == nil {
+			c.issued.put(key, true)
+		}
+		return err
+	}
 }
 
 // NewChainCache makes a cache for at most entries certificates and as many responses, a kilobyte or two each.
 func NewChainCache(entries int) *ChainCache {
-	return &ChainCache{chains: newBounded[*chain](entries), responses: newBounded[*signedResponse](entries)}
+	return &ChainCache{chains: newBounded[*chain](entries), responses: newBounded[*signedResponse](entries),
+		responders: newBounded[*x509ti.Certificate](maxResponders), issued: newBounded[bool](maxResponders)}
 }
 
 // Len returns the number of certificates in the cache.

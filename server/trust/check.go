@@ -465,8 +465,11 @@ func (s *Space) signedResponse(raw []byte, check ocsp.Check, handle *listHandle,
 			return sr
 		}
 	}
-	sr := &signedResponse{}
-	if sr.response, sr.err = ocsp.ParseResponse(raw); sr.err == nil {
+	sr, certificate := &signedResponse{}, x509ti.Parse
+	if o.Cache != nil {
+		certificate, check.Issued = o.Cache.responder, o.Cache.issuedBy(o.Verifier)
+	}
+	if sr.response, sr.err = ocsp.ParseResponseWith(raw, certificate); sr.err == nil {
 		sr.signer, sr.err = sr.response.VerifySigner(check)
 	}
 	if o.Cache != nil {
