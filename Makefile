@@ -30,8 +30,8 @@ deps-vm:
 deps-oracle:
 	@tests/setup.sh base oracle
 
-image: deps-image ## the terminal's image in out/image (OVERLAY=a name under overlays/ or a path, default demo; OUT=folder)
-	@$(GO) run ./image/cmd/mkimage -out $(or $(OUT),out/image) $(or $(OVERLAY),demo)
+image: deps-image ## the terminal's image in out/image (OVERLAY=names under overlays/ or paths, default demo; OUT=folder; UPDATE=1: newest packages; PACKAGES=manifest.json: those of an earlier image)
+	@$(GO) run ./image/cmd/mkimage -out $(or $(OUT),out/image) $(if $(UPDATE),-update) $(if $(PACKAGES),-packages $(PACKAGES)) $(or $(OVERLAY),demo)
 
 build: deps ## the production binaries, in out/bin
 	@mkdir -p $(BIN)

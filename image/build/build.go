@@ -11,6 +11,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -138,33 +139,18 @@ func Build(ctx context.Context, cfg Config) (Result, error) {
 // openPackages fetches the packages of the table and the kernel's.
 func (b *builder) openPackages() error {
 	store := &debian.Store{Dir: filepath.Join(b.Cache, "debian"), Pins: b.Pins, Update: b.Update, Log: b.Log}
-	names := []string{kernelPackage}
+	var names []string
 	for _, p := range packages {
 		names = append(names, p.name)
 	}
-	archives, err := store.Fetch(b.ctx, names)
+	kernel, err := b.kernelName(store)
 	if err != nil {
 		return err
 	}
-	// The package of the table only names the one of the current version.
-	meta := archives[0]
-	var concrete string
-	for _, d := range meta.DependsOn() {
-		if strings.HasPrefix(d, "linux-image-") {
-			concrete = d
-		}
-	}
-	meta.Close()
-	b.packages = archives[1:]
-	if concrete == "" {
-		return fmt.Errorf("package %s %s depends on no kernel", meta.Name, meta.Version)
-	}
-	k, err := store.Fetch(b.ctx, []string{concrete})
-	if err != nil {
+	if b.packages, err = store.Fetch(b.ctx, append(names, kernel)); err != nil {
 		return err
 	}
-	b.kernel = k[0]
-	b.packages = append(b.packages, b.kernel)
+	b.kernel = b.packages[len(b.packages)-1]
 	for _, p := range b.packages {
 		for _, n := range p.Names() {
 			if f, _ := p.Lookup(n); f.Time.After(b.epoch) {
@@ -173,6 +159,47 @@ func (b *builder) openPackages() error {
 		}
 	}
 	return nil
+}
+
+// kernelName finds the package of the kernel: the one of an earlier image, else the one on which the package of the table,
+// which only names the current version, depends.
+func (b *builder) kernelName(store *debian.Store) (string, error) {
+	is := func(n string) bool { return strings.HasPrefix(n, "linux-image-") }
+	for n := range b.Pins {
+		if is(n) {
+			return n, nil
+		}
+	}
+	meta, err := store.Fetch(b.ctx, []string{kernelPackage})
+	if err != nil {
+		return "", err
+	}
+	defer meta[0].Close()
+	names := meta[0].DependsOn()
+	if i := slices.IndexFunc(names, is); i >= 0 {
+		return names[i], nil
+	}
+	return "", fmt.Errorf("package %s %s depends on no kernel", meta[0].Name, meta[0].Version)
+}
+
+// Pins reads the versions of an image's Debian packages from its manifest, to build with the same ones again.
+func Pins(manifest string) (map[string]string, error) {
+	data, err := os.ReadFile(manifest)
+	if err != nil {
+		return nil, err
+	}
+	var m Manifest
+	if err := json.Unmarshal(data, &m); err != nil {
+		return nil, fmt.Errorf("read %s: %w", manifest, err)
+	}
+	pins := make(map[string]string)
+	for _, p := range m.Packages {
+		pins[p.Name] = p.Version
+	}
+	if len(pins) == 0 {
+		return nil, fmt.Errorf("%s names no packages", manifest)
+	}
+	return pins, nil
 }
 
 func (b *builder) close() {
