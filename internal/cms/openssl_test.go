@@ -105,7 +105,7 @@ func TestOpenSSLGenerated(t *testing.T) {
 	some := func(percent int) bool { return random.IntN(100) < percent }
 	var messages [][]byte
 	var options []testpki.CMSOptions
-	for range cases(150, 2500) {
+	for range cases(120, 2500) {
 		o := testpki.CMSOptions{
 			BER: some(50), Piece: 1 + random.IntN(3000), HashNULL: some(20), PSS: some(50), PlainRSA: some(20), SubjectKeyID: some(20),
 			NoSigningTime: some(10), NoReference: some(15), NoProtection: some(20), ContentHints: some(50), SHA1Reference: some(10), Unsorted: some(10),
@@ -155,7 +155,7 @@ func TestOpenSSLMutated(t *testing.T) {
 	}
 	var messages [][]byte
 	var what []string
-	for i := range cases(150, 2500) {
+	for i := range cases(120, 2500) {
 		message := bytes.Clone(originals[i%len(originals)])
 		begin := bytes.Index(message, content[:500])
 		var at []string

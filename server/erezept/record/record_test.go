@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"ktradv/internal/brainpool"
 	"ktradv/internal/cms"
 	"ktradv/internal/req"
 	"ktradv/internal/testdata"
@@ -130,6 +131,11 @@ func TestPublicFacts(t *testing.T) {
 	}
 }
 
+// agree takes every signature for right: the digest alone must show that a content is another one. It saves most of the time.
+type agree struct{}
+
+func (agree) VerifyECDSA(*brainpool.PublicKey, []byte, []byte) bool { return true }
+
 // TestWrappersDamaged cuts the public wrappers at every place and changes every octet: either it is refused, or the
 // message inside is untouched, or the change is in a part of the message that is not signed.
 func TestWrappersDamaged(t *testing.T) {
@@ -161,7 +167,7 @@ func TestWrappersDamaged(t *testing.T) {
 					if err != nil {
 						continue
 					}
-					for _, r := range changed.VerifyAll(nil, nil) {
+					for _, r := range changed.VerifyAll(nil, agree{}) {
 						if r.Result.OK() && !bytes.Equal(changed.Content, sd.Content) {
 							t.Errorf("%s at %d: accepted with another content", what, pos)
 						}
