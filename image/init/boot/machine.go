@@ -116,6 +116,7 @@ func (m *Machine) boot(ctx context.Context, ends chan<- command) {
 		loader.Load(1, disks(late)...)
 		m.openData(ctx)
 		close(dataReady)
+		m.kioskServes(ctx) // the processors are the kiosk's until a person could touch it
 		loader.Load(1, append(late, rest...)...)
 		m.startNetwork(ctx)
 		m.startTime(ctx)
@@ -133,6 +134,26 @@ func (m *Machine) boot(ctx context.Context, ends chan<- command) {
 		}
 		m.watchPower(ctx, ends)
 	}()
+}
+
+// kioskFirst is how long everything that the first picture does not need waits for it.
+const kioskFirst = 2 * time.Second
+
+// kioskServes waits until the kiosk serves, or for kioskFirst.
+func (m *Machine) kioskServes(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, kioskFirst)
+	defer cancel()
+	for {
+		s, changed := m.store.State()
+		if s.Services[sandbox.Kiosk].State == initctl.ServiceRunning {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // seal is the end of the set-up: from here on nothing is loaded and nothing changes the root.
