@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"image"
 	"net"
 	"os"
 	"slices"
@@ -328,10 +327,7 @@ func newUI(k terminal.Config) (*ui.UI, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ui.New(ui.Config{
-		Shaper: fonts.Default().Shaper(), Catalog: catalog, Tokens: tokens,
-		Panel: ui.Panel{Diagonal: float64(k.Display.DiagonalMM) / 25.4, Pixels: image.Pt(k.Display.Width, k.Display.Height)},
-	}), nil
+	return ui.New(ui.Config{Shaper: fonts.Default().Shaper(), Catalog: catalog, Tokens: tokens}), nil
 }
 
 // look loads the insurer's design over the product's own.

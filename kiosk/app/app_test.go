@@ -367,9 +367,6 @@ func TestStaffIsTold(t *testing.T) {
 	there.Store(false)
 	p.tell(control.Message{Kind: control.Activate})
 	p.says(control.Message{Kind: control.Visible})
-	if v := p.screen(view.Neutral); !cmp.Equal(v.Service, []string{"DATA-MISSING"}) {
-		t.Errorf("codes %v", v.Service)
-	}
 	if v := p.screen(view.OutOfOrder); v.Problem.Code != "READER-GONE" || !cmp.Equal(v.Service, []string{"DATA-MISSING"}) {
 		t.Errorf("%+v, codes %v", v.Problem, v.Service)
 	}

@@ -179,18 +179,36 @@ func clamp(v float32, n int) float32 {
 	return v
 }
 
-// MetricFor returns the metric of a panel with the given width in pixels and
-// in millimetres: one dp is 1/160 inch, as everywhere in Gio. Unknown or
-// absurd sizes (the EDID of many panels is wrong) give one pixel per dp, and
-// the result is kept between 0.75 and 4.
-func MetricFor(pixels, millimetres int) unit.Metric {
-	s := float32(1)
-	if pixels > 0 && millimetres >= 50 && millimetres <= 3000 {
-		s = float32(pixels) / (float32(millimetres) / 25.4) / 160
-		s = min(max(s, 0.75), 4)
+// DefaultDiagonalMM is the diagonal of a panel of which nothing is known, in
+// millimetres: 15.4 inches.
+const DefaultDiagonalMM = 390
+
+// MetricFor returns the metric of a panel with the given size in pixels and in
+// millimetres: one dp is 1/160 inch, as everywhere in Gio. Unknown and absurd
+// sizes (the EDID of many panels is wrong) give the metric of a panel with the
+// default diagonal.
+func MetricFor(pixels, millimetres image.Point) unit.Metric {
+	if millimetres.X < 50 || millimetres.X > 3000 {
+		return MetricForDiagonal(pixels, DefaultDiagonalMM)
 	}
+	return metric(float64(pixels.X) / float64(millimetres.X))
+}
+
+// MetricForDiagonal returns the metric of a panel with the given size in
+// pixels and the given diagonal in millimetres.
+func MetricForDiagonal(pixels image.Point, millimetres int) unit.Metric {
+	return metric(math.Hypot(float64(pixels.X), float64(pixels.Y)) / float64(millimetres))
+}
+
+// metric keeps pixels per millimetre within what panels have: from a 50-inch
+// screen of few pixels to a telephone.
+func metric(perMM float64) unit.Metric {
+	s := float32(min(max(perMM*25.4/160, 0.25), 4))
 	return unit.Metric{PxPerDp: s, PxPerSp: s}
 }
+
+// PxPerMM is the number of pixels in a millimetre of a panel with a metric.
+func PxPerMM(m unit.Metric) float64 { return float64(m.PxPerDp) * 160 / 25.4 }
 
 // Rotation is how far the picture is turned clockwise on the panel.
 type Rotation int

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"gioui.org/f32"
-	"gioui.org/unit"
 	"github.com/google/go-cmp/cmp"
 
 	"ktradv/kiosk/platform"
@@ -58,13 +57,24 @@ func TestClampPoint(t *testing.T) {
 
 func TestMetricFor(t *testing.T) {
 	t.Parallel()
+	// 390 mm are 1509 pixels of 1280x800.
+	const unknown = float32(1509.4370 / 390 * 25.4 / 160)
 	for _, tt := range []struct {
-		px, mm int
+		px, mm image.Point
 		want   float32
-	}{{1280, 0, 1}, {0, 300, 1}, {1280, 10, 1}, {1280, 254, 0.8}, {3840, 254, 2.4}, {640, 1000, 0.75}, {7680, 60, 4}} {
-		if got := platform.MetricFor(tt.px, tt.mm); got != (unit.Metric{PxPerDp: tt.want, PxPerSp: tt.want}) {
-			t.Errorf("%d px on %d mm: %v, want %v", tt.px, tt.mm, got, tt.want)
+	}{
+		{image.Pt(1280, 800), image.Point{}, unknown}, {image.Pt(1280, 800), image.Pt(10, 6), unknown}, {image.Pt(1280, 800), image.Pt(9000, 6000), unknown},
+		{image.Pt(1280, 800), image.Pt(254, 158), 0.8}, {image.Pt(3840, 2160), image.Pt(254, 143), 2.4},
+		{image.Pt(640, 480), image.Pt(1000, 750), 0.25}, {image.Pt(7680, 4320), image.Pt(60, 34), 4},
+	} {
+		got := platform.MetricFor(tt.px, tt.mm)
+		if d := got.PxPerDp - tt.want; d > 1e-5 || d < -1e-5 || got.PxPerSp != got.PxPerDp {
+			t.Errorf("%v px on %v mm: %v, want %v", tt.px, tt.mm, got, tt.want)
 		}
+	}
+	// The same panel, by its diagonal: 1280x800 on 300 mm are 5.03 pixels in a millimetre.
+	if got := platform.PxPerMM(platform.MetricForDiagonal(image.Pt(1280, 800), 300)); got < 5.03 || got > 5.04 {
+		t.Errorf("%v pixels in a millimetre", got)
 	}
 }
 

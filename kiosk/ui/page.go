@@ -84,7 +84,7 @@ func (b *builder) brand() block {
 
 // brandEm keeps the name from growing with the text size: it is a sign, not something to read.
 func (b *builder) brandEm() int {
-	return design.NewMetrics(b.u.cfg.Panel, b.m.Screen, b.m.Look, design.Normal).Small
+	return design.NewMetrics(b.u.panel, b.m.Screen, b.m.Look, design.Normal).Small
 }
 
 // ownMark is the product's own sign: a card with its chip.

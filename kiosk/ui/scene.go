@@ -23,6 +23,7 @@ type sceneKey struct {
 	seq     int
 	screen  view.Screen
 	size    image.Point
+	panel   Panel
 	pres    presentation
 	group   string
 	seconds int
@@ -157,7 +158,7 @@ func (b *button) update(gtx layout.Context, current bool) (chosen bool) {
 }
 
 func (u *UI) key(size image.Point, now time.Time) sceneKey {
-	return sceneKey{seq: u.seq, screen: u.view.Screen, size: size, pres: u.pres, group: u.group, seconds: u.secondsLeft(now)}
+	return sceneKey{seq: u.seq, screen: u.view.Screen, size: size, panel: u.panel, pres: u.pres, group: u.group, seconds: u.secondsLeft(now)}
 }
 
 // compose builds the scene for the key.
@@ -171,7 +172,7 @@ func (u *UI) compose(k sceneKey) {
 	u.stamp++
 	*s = scene{
 		key: k, ops: s.ops, palette: &u.cfg.Tokens.Palettes[k.pres.look],
-		metrics: design.NewMetrics(u.cfg.Panel, k.size, k.pres.look, k.pres.size),
+		metrics: design.NewMetrics(u.panel, k.size, k.pres.look, k.pres.size),
 		buttons: s.buttons[:0], moving: s.moving[:0], spinners: s.spinners[:0], elements: s.elements[:0],
 	}
 	s.slop = float32(s.metrics.Gap) / 2

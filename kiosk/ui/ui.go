@@ -28,6 +28,7 @@ import (
 	gtext "gioui.org/text"
 
 	"ktradv/kiosk/design"
+	"ktradv/kiosk/platform"
 	"ktradv/kiosk/text"
 	"ktradv/kiosk/view"
 )
@@ -43,7 +44,8 @@ type Config struct {
 	Catalog *text.Catalog
 	// Tokens are the colours and the logo; nil means the product's own.
 	Tokens *design.Tokens
-	// Panel is the screen's real size, for touch targets in millimetres.
+	// Panel is the screen's real size, for touch targets in millimetres; the zero value takes it from the metric of the
+	// platform.
 	Panel Panel
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
@@ -73,7 +75,8 @@ type UI struct {
 	// langs are the languages that are offered.
 	langs []text.Language
 	view  view.View
-	seq   int // counts views
+	panel Panel // in force
+	seq   int   // counts views
 	pres  presentation
 
 	group   string      // open group of the menu, "" for its first level
@@ -187,6 +190,10 @@ func (u *UI) Layout(gtx layout.Context) {
 	u.input(gtx, now)
 	u.forget(gtx, now)
 
+	u.panel = u.cfg.Panel
+	if u.panel == (Panel{}) {
+		u.panel = Panel{Pixels: size, Diagonal: math.Hypot(float64(size.X), float64(size.Y)) / platform.PxPerMM(gtx.Metric) / 25.4}
+	}
 	k := u.key(size, now)
 	if u.scene == nil || u.scene.key != k {
 		u.compose(k)

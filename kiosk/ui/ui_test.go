@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"image"
 	"image/color"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -24,6 +25,7 @@ import (
 	"ktradv/internal/req"
 	"ktradv/kiosk/design"
 	"ktradv/kiosk/fonts"
+	"ktradv/kiosk/platform"
 	"ktradv/kiosk/text"
 	"ktradv/kiosk/view"
 )
@@ -795,5 +797,34 @@ func TestWrongInsertionPlaysOnce(t *testing.T) {
 	h.show(view.View{Screen: view.Problem, Problem: retryable("CARD-NOT-EGK")})
 	if at, ok := h.router.WakeupTime(); ok {
 		t.Errorf("another problem asks for a frame at %v", at)
+	}
+}
+
+// TestTargetsFromTheMetric: without a configured panel, things to touch are as large as the display's own metric says: at
+// least 20 mm.
+func TestTargetsFromTheMetric(t *testing.T) {
+	t.Parallel()
+	catalog, err := text.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := image.Pt(1280, 800)
+	for _, diagonal := range []int{257, 390, 545} { // 10.1, 15.4 and 21.5 inches
+		m := platform.MetricForDiagonal(size, diagonal)
+		u := New(Config{Shaper: fonts.Default().Shaper(), Catalog: catalog, ReducedMotion: true})
+		u.SetView(view.View{Screen: view.Neutral})
+		var ops op.Ops
+		var router input.Router
+		u.Layout(layout.Context{Ops: &ops, Now: time.Unix(0, 0), Source: router.Source(), Metric: m, Constraints: layout.Exact(size)})
+		want := int(math.Ceil(20 * platform.PxPerMM(m)))
+		smallest := size.X
+		for _, e := range u.Elements() {
+			if e.Kind == ButtonElement {
+				smallest = min(smallest, e.Rect.Dx(), e.Rect.Dy())
+			}
+		}
+		if smallest < want-1 || diagonal == 257 && smallest > want+1 {
+			t.Errorf("diagonal of %d mm: smallest button %d px, want %d", diagonal, smallest, want)
+		}
 	}
 }

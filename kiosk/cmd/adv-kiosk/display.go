@@ -1,28 +1,28 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"image"
-	"math"
 	"os"
-
-	"gioui.org/unit"
 
 	"ktradv/internal/terminal"
 	"ktradv/kiosk/platform"
 	"ktradv/kiosk/platform/drm"
+	"ktradv/kiosk/platform/drm/evdev"
 	"ktradv/kiosk/platform/memory"
 )
 
 // openDisplay opens the display that the configuration names.
 func openDisplay(cfg terminal.Config) (platform.Platform, error) {
 	d := cfg.Display
+	size := image.Pt(d.Width, d.Height)
 	switch d.Platform {
 	case "memory":
-		return memory.New(memory.Config{Size: image.Pt(d.Width, d.Height), Metric: metric(d)})
+		return memory.New(memory.Config{Size: size, Metric: platform.MetricForDiagonal(size, cmp.Or(d.DiagonalMM, platform.DefaultDiagonalMM))})
 	case "drm":
 		return drm.Open(drm.Config{
-			Output: d.Output, Rotation: platform.Rotation(d.Rotation), Fallback: image.Pt(d.Width, d.Height),
+			Output: d.Output, Rotation: platform.Rotation(d.Rotation), Fallback: size, DiagonalMM: d.DiagonalMM, Calibration: calibration(cfg.Touch),
 			Failed: func(err error) { fmt.Fprintln(os.Stderr, "adv-kiosk: display:", err) },
 		})
 	case "window":
@@ -31,8 +31,12 @@ func openDisplay(cfg terminal.Config) (platform.Platform, error) {
 	return nil, fmt.Errorf("no display %q", d.Platform)
 }
 
-// metric gives the panel's pixels per dp from its real size.
-func metric(d terminal.Display) unit.Metric {
-	diagonal := math.Hypot(float64(d.Width), float64(d.Height))
-	return platform.MetricFor(d.Width, int(float64(d.DiagonalMM)*float64(d.Width)/diagonal))
+// calibration is the touch screen's matrix; the zero value leaves positions alone.
+func calibration(t terminal.Touch) (m evdev.Matrix) {
+	if t.Calibration != nil {
+		for i, v := range t.Calibration {
+			m[i] = float32(v)
+		}
+	}
+	return m
 }

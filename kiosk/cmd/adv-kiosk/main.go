@@ -3,8 +3,11 @@
 // Started with a configuration file it is the supervisor: it opens the display, starts the card service when it is told
 // to, and runs one session process (itself, with the hidden argument "session") for each insured person.
 //
-//	adv-kiosk -config /etc/adv-kiosk/terminal.json
-//	adv-kiosk -config terminal.json -check    only read the configuration and everything it names
+//	adv-kiosk -config /etc/adv/terminal.json
+//	adv-kiosk -config terminal.json -check   only read the configuration and everything it names
+//	adv-kiosk -fault fault.json              only show the technician why the terminal cannot serve
+//
+// A terminal whose configuration has mistakes lists them on its screen.
 package main
 
 import (
@@ -85,6 +88,8 @@ func run(ctx context.Context, path, arg, fault string, check bool) error {
 	switch {
 	case check:
 		return report(cfg, problems)
+	case arg == sessionArg:
+		return &mistakes{problems}
 	case len(problems) > 0 && cfg.Display.Platform == "drm":
 		fmt.Fprintln(os.Stderr, "adv-kiosk:", &mistakes{problems})
 		return showFault(ctx, cfg, terminal.Fault{Cause: terminal.CauseConfiguration, Problems: problems})

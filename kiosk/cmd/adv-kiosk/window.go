@@ -11,5 +11,5 @@ import (
 )
 
 func openWindow(d terminal.Display) (platform.Platform, error) {
-	return window.Open(window.Config{Title: "KTR-AdV", Size: image.Pt(d.Width, d.Height)})
+	return window.Open(window.Config{Title: "KTR-AdV", Size: image.Pt(d.Width, d.Height), DiagonalMM: d.DiagonalMM})
 }

@@ -48,8 +48,10 @@ type Config struct {
 	// Fallback is the size of the picture while there is no display
 	// (1280x800 when zero), after rotation.
 	Fallback image.Point
-	// Scale is the number of pixels of a dp; 0 computes it from the size that
-	// the display reports.
+	// DiagonalMM is the diagonal of the panel in millimetres; 0 takes the size
+	// that the display reports.
+	DiagonalMM int
+	// Scale is the number of pixels of a dp, whatever the size; 0 computes it.
 	Scale float32
 
 	// InputDir is the folder of the input devices, "/dev/input" when empty.
@@ -114,8 +116,8 @@ func Open(c Config) (*Display, error) {
 	if c.OpenCard == nil {
 		c.OpenCard = func() (kms.Card, error) { return openCard(c.Card) }
 	}
-	if !platform.ValidSize(c.Fallback) || !c.Calibration.Valid() || c.Scale < 0 || c.Scale > 16 {
-		return nil, fmt.Errorf("configure display: fallback %v, calibration %v or scale %v", c.Fallback, c.Calibration, c.Scale)
+	if !platform.ValidSize(c.Fallback) || !c.Calibration.Valid() || c.DiagonalMM < 0 || c.DiagonalMM > 10000 || c.Scale < 0 || c.Scale > 16 {
+		return nil, fmt.Errorf("configure display: fallback %v, calibration %v, diagonal %v or scale %v", c.Fallback, c.Calibration, c.DiagonalMM, c.Scale)
 	}
 	out, err := kms.NewOutput(kms.Config{Open: c.OpenCard, Output: c.Output, Mode: c.Mode, Rotation: c.Rotation})
 	if err != nil {
@@ -124,7 +126,7 @@ func Open(c Config) (*Display, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	d := &Display{
 		cfg: c, events: make(chan event.Event, 256), space: evdev.NewSpace(c.Fallback, c.Rotation, c.Calibration),
-		ctx: ctx, cancel: cancel, lost: make(chan struct{}, 1), out: out, size: c.Fallback, metric: metric(c, image.Point{}, image.Point{}),
+		ctx: ctx, cancel: cancel, lost: make(chan struct{}, 1), out: out, size: c.Fallback, metric: metric(c, c.Fallback, image.Point{}),
 	}
 	ok := d.probe(false)
 	in := evdev.New(evdev.Config{
@@ -177,7 +179,10 @@ func metric(c Config, size, mm image.Point) unit.Metric {
 	if c.Scale > 0 {
 		return unit.Metric{PxPerDp: c.Scale, PxPerSp: c.Scale}
 	}
-	return platform.MetricFor(size.X, mm.X)
+	if c.DiagonalMM > 0 {
+		return platform.MetricForDiagonal(size, c.DiagonalMM)
+	}
+	return platform.MetricFor(size, mm)
 }
 
 // failed reports an error, but not the same one again and again.

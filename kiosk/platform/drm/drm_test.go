@@ -278,12 +278,17 @@ func TestTouchOnATurnedDisplay(t *testing.T) {
 
 func TestMetric(t *testing.T) {
 	t.Parallel()
-	// 640 pixels on 254 mm are 64 per inch, less than the lower limit.
+	// 640 pixels on 254 mm, as the display reports, are 64 per inch.
 	r := open(t, &card{size: image.Pt(640, 480)}, drm.Config{})
-	if m := r.d.Metric(); m != (unit.Metric{PxPerDp: 0.75, PxPerSp: 0.75}) {
+	if m := r.d.Metric(); m != (unit.Metric{PxPerDp: 0.4, PxPerSp: 0.4}) {
 		t.Errorf("metric %v", m)
 	}
-	r = open(t, &card{size: image.Pt(640, 480)}, drm.Config{Scale: 1.5})
+	// The configuration knows better: 800 pixels of diagonal on 127 mm.
+	r = open(t, &card{size: image.Pt(640, 480)}, drm.Config{DiagonalMM: 127})
+	if m := r.d.Metric(); m != (unit.Metric{PxPerDp: 1, PxPerSp: 1}) {
+		t.Errorf("metric %v", m)
+	}
+	r = open(t, &card{size: image.Pt(640, 480)}, drm.Config{DiagonalMM: 127, Scale: 1.5})
 	if m := r.d.Metric(); m != (unit.Metric{PxPerDp: 1.5, PxPerSp: 1.5}) {
 		t.Errorf("metric %v", m)
 	}
@@ -292,7 +297,7 @@ func TestMetric(t *testing.T) {
 func TestConfig(t *testing.T) {
 	t.Parallel()
 	for _, c := range []drm.Config{
-		{Fallback: image.Pt(-1, 5)}, {Scale: -1}, {Scale: 99}, {Calibration: evdev.Matrix{1e9}}, {Rotation: 17}, {Mode: "huge"},
+		{Fallback: image.Pt(-1, 5)}, {DiagonalMM: -1}, {DiagonalMM: 99999}, {Scale: -1}, {Scale: 99}, {Calibration: evdev.Matrix{1e9}}, {Rotation: 17}, {Mode: "huge"},
 	} {
 		if d, err := drm.Open(c); err == nil {
 			d.Close()

@@ -28,6 +28,9 @@ import (
 type Config struct {
 	Title string
 	Size  image.Point // in dp; 1280x800 when zero
+	// DiagonalMM is the diagonal of the panel that the window stands for;
+	// platform.DefaultDiagonalMM when zero.
+	DiagonalMM int
 }
 
 // Window is the platform. The window's own goroutine talks to Gio.
@@ -41,7 +44,9 @@ type Window struct {
 	mu     sync.Mutex
 	img    *image.RGBA // as shown
 	metric unit.Metric
-	closed bool
+
+	diagonal int // millimetres
+	closed   bool
 }
 
 var _ platform.Platform = (*Window)(nil)
@@ -51,12 +56,15 @@ func Open(c Config) (*Window, error) {
 	if c.Size == (image.Point{}) {
 		c.Size = image.Pt(1280, 800)
 	}
+	if c.DiagonalMM == 0 {
+		c.DiagonalMM = platform.DefaultDiagonalMM
+	}
 	if !platform.ValidSize(c.Size) {
 		return nil, fmt.Errorf("open a window of %v: %w", c.Size, platform.ErrSize)
 	}
 	w := &Window{
 		win: new(app.Window), events: make(chan event.Event, 256), quit: make(chan struct{}), done: make(chan struct{}),
-		img: image.NewRGBA(image.Rectangle{Max: c.Size}), metric: unit.Metric{PxPerDp: 1, PxPerSp: 1},
+		img: image.NewRGBA(image.Rectangle{Max: c.Size}), metric: platform.MetricForDiagonal(c.Size, c.DiagonalMM), diagonal: c.DiagonalMM,
 	}
 	w.win.Option(app.Title(c.Title), app.Size(unit.Dp(c.Size.X), unit.Dp(c.Size.Y)))
 	go w.run()
@@ -73,7 +81,7 @@ func (w *Window) run() {
 			w.send(platform.Closed{Err: e.Err})
 			return
 		case app.FrameEvent:
-			w.resize(e.Size, e.Metric)
+			w.resize(e.Size)
 			ops.Reset()
 			for _, ev := range w.input(e) {
 				w.send(ev)
@@ -90,7 +98,8 @@ func (w *Window) send(e event.Event) {
 	}
 }
 
-func (w *Window) resize(size image.Point, m unit.Metric) {
+func (w *Window) resize(size image.Point) {
+	m := platform.MetricForDiagonal(size, w.diagonal)
 	w.mu.Lock()
 	changed := platform.ValidSize(size) && (size != w.img.Rect.Size() || m != w.metric)
 	if changed {
