@@ -77,8 +77,8 @@ var ErrArchive = errors.New("trust: archive of lists is damaged")
 
 const indexFile = "index.json"
 
-// OpenArchive opens or begins the archive in a folder. maxLists 0 is DefaultMaxLists; what is beyond it is dropped, the
-// oldest first. ErrArchive when the index is not as it was written; the lists are looked at when they are needed.
+// OpenArchive opens or begins the archive in a folder. maxLists of each kind are kept (0 is DefaultMaxLists); what is beyond
+// is dropped, the oldest first. ErrArchive when the index is not as it was written; the lists are looked at when they are needed.
 func OpenArchive(dir string, maxLists int) (*Archive, error) {
 	if maxLists <= 0 {
 		maxLists = DefaultMaxLists
@@ -149,10 +149,25 @@ func (a *Archive) add(l *tsl.List, anchors []storedAnchor, now time.Time) error 
 		if err := replaceFile(filepath.Join(a.dir, e.file()), packed.Bytes()); err != nil {
 			return fmt.Errorf("keep list: %w", err)
 		}
-		index.Entries = append(index.Entries, e)
-		if extra := len(index.Entries) - a.maxLists; extra > 0 {
-			dropped, index.Entries = index.Entries[:extra:extra], index.Entries[extra:]
+		if slices.ContainsFunc(index.Entries, func(old archiveEntry) bool { return old.SHA256 == e.SHA256 }) {
+			return nil
 		}
+		index.Entries = append(index.Entries, e)
+		slices.SortStableFunc(index.Entries, func(a, b archiveEntry) int { return a.Issued.Compare(b.Issued) })
+		extra := -a.maxLists
+		for _, old := range index.Entries {
+			if old.Kind == e.Kind {
+				extra++
+			}
+		}
+		index.Entries = slices.DeleteFunc(index.Entries, func(old archiveEntry) bool {
+			if old.Kind != e.Kind || extra <= 0 {
+				return false
+			}
+			extra--
+			dropped = append(dropped, old)
+			return true
+		})
 	}
 	if err := a.writeIndex(index); err != nil {
 		return fmt.Errorf("keep list: %w", err)

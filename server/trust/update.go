@@ -326,7 +326,7 @@ func (u *Updater) accept(ctx context.Context, raw []byte) (updated bool, err err
 	case l.ID == newest.ID && l.Sequence == newest.Sequence:
 		u.age(newest)
 		return false, nil
-	case l.ID == newest.ID || l.Sequence <= newest.Sequence:
+	case l.ID == newest.ID || l.Sequence <= newest.Sequence || l.Issued.Before(newest.Issued):
 		return false, IDIncorrect
 	}
 	switch {
@@ -445,7 +445,7 @@ func (u *Updater) announced(l *tsl.List, anchors []storedAnchor, now time.Time) 
 func (u *Updater) UpdateVL(ctx context.Context) (updated bool, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	signers, addresses, err := u.Space().vlSource()
+	_, addresses, err := u.Space().vlSource()
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", VLUpdateError, err)
 	}
@@ -455,7 +455,7 @@ func (u *Updater) UpdateVL(ctx context.Context) (updated bool, err error) {
 	if len(addresses) == 0 {
 		return false, fmt.Errorf("%w: no address", VLUpdateError)
 	}
-	newest, have := u.c.Archive.newest(tsl.VL)
+	newest, _ := u.c.Archive.newest(tsl.VL)
 	raw, err := u.download(ctx, addresses, newest.SHA256)
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", VLUpdateError, err)
@@ -463,6 +463,22 @@ func (u *Updater) UpdateVL(ctx context.Context) (updated bool, err error) {
 	if raw == nil {
 		return false, nil
 	}
+	return u.acceptVL(raw)
+}
+
+// AcceptVL takes a BNetzA-VL that came by another way, such as a file at installation.
+func (u *Updater) AcceptVL(raw []byte) (updated bool, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.acceptVL(raw)
+}
+
+func (u *Updater) acceptVL(raw []byte) (updated bool, err error) {
+	signers, _, err := u.Space().vlSource()
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", VLUpdateError, err)
+	}
+	newest, have := u.c.Archive.newest(tsl.VL)
 	l, err := tsl.Parse(raw)
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", VLUpdateError, err)
@@ -473,7 +489,7 @@ func (u *Updater) UpdateVL(ctx context.Context) (updated bool, err error) {
 		return false, fmt.Errorf("%w: it is a %s", VLUpdateError, l.Kind)
 	case have && hex.EncodeToString(l.Hash[:]) == newest.SHA256:
 		return false, nil
-	case have && l.Sequence <= newest.Sequence:
+	case have && (l.Sequence <= newest.Sequence || l.Issued.Before(newest.Issued)):
 		return false, fmt.Errorf("%w: sequence number %d after %d", VLUpdateError, l.Sequence, newest.Sequence)
 	case l.NextUpdate.IsZero() || !now.Before(l.NextUpdate):
 		return false, fmt.Errorf("%w: the list has run out", VLUpdateError)
@@ -487,4 +503,40 @@ func (u *Updater) UpdateVL(ctx context.Context) (updated bool, err error) {
 	u.refresh()
 	u.c.Report(Event{Kind: tsl.VL, Text: fmt.Sprintf("BNetzA-VL with sequence number %d accepted", l.Sequence)})
 	return true, nil
+}
+
+// Backfill takes a TSL of former times into the archive, for records of its time: what an installation that begins today
+// lacks. It is signed below one of the anchors given, at the time when it was issued, is older than the newest list and
+// never takes its place; the anchors given are not trusted for anything else.
+func (u *Updater) Backfill(raw []byte, anchors []*x509ti.Certificate) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	l, err := tsl.Parse(raw)
+	if err != nil {
+		return err
+	}
+	newest, have := u.c.Archive.newest(tsl.TSL)
+	if l.Kind != tsl.TSL || !have || l.Sequence >= newest.Sequence || !l.Issued.Before(newest.Issued) {
+		return fmt.Errorf("%w: not older than the newest list", IDIncorrect)
+	}
+	anchor, err := l.Verify(l.Issued, anchors, u.c.Verifier)
+	if err != nil {
+		return err
+	}
+	if u.c.Production && anchor.TestOnly() {
+		return fmt.Errorf("%w: TSL", ErrTestOnly)
+	}
+	stored := u.c.Archive.anchors()
+	known := false
+	for _, s := range stored {
+		known = known || string(s.Certificate) == string(anchor.Raw)
+	}
+	if !known { // never in force here: it ends where it begins
+		stored = append(stored, storedAnchor{Certificate: anchor.Raw, From: anchor.NotBefore, Until: anchor.NotBefore})
+	}
+	if err := u.c.Archive.add(l, stored, u.c.Clock()); err != nil {
+		return err
+	}
+	u.refresh()
+	return nil
 }

@@ -144,6 +144,11 @@ func TestAccept(t *testing.T) {
 			l.ID = "other"
 			return u.write(l, u.tslSigner)
 		}, code: 1007},
+		{name: "a new number, but issued before", raw: func(u *updating) []byte {
+			l := u.spec(10101)
+			l.Issued = at.Add(-time.Second)
+			return u.write(l, u.tslSigner)
+		}, code: 1007},
 		{name: "a new number with the old Id", raw: func(u *updating) []byte {
 			l := u.spec(10101)
 			l.ID = "first"
@@ -436,6 +441,79 @@ func TestUpdateVL(t *testing.T) {
 				t.Errorf("QES: %v by %s %d, want %d: %+v", r.Verdict, r.List.Kind, r.List.Sequence, want, r.Steps)
 			}
 		})
+	}
+}
+
+// TestBackfill: lists of former times, below an anchor that counts no more.
+func TestBackfill(t *testing.T) {
+	t.Parallel()
+	req.Covers(t, "ERP-14")
+	w := newWorld(t)
+	oldCA, oldSigner, err := w.pki.NewTSLAuthority(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	oldAnchors := []*x509ti.Certificate{parse(t, oldCA.Certificate)}
+	u := newUpdating(t, nil)
+	ctx := context.Background()
+	old := u.tslSpec()
+	old.Sequence, old.Issued, old.NextUpdate = 9000, at.AddDate(0, -6, 0), at.AddDate(0, -5, 0)
+	raw := u.write(old, oldSigner)
+	if err := u.updater.Backfill(raw, oldAnchors); codeOf(err) != 1007 {
+		t.Errorf("before there is a list: %v", err)
+	}
+	if _, err := u.updater.Accept(ctx, u.write(u.first(), u.tslSigner)); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name    string
+		raw     []byte
+		anchors []*x509ti.Certificate
+		code    int
+	}{
+		{"below an anchor that was not given", raw, []*x509ti.Certificate{u.anchor}, 1042},
+		{"changed after signing", u.write(old, oldSigner, testpki.ListWrongDigest), oldAnchors, 1013},
+		{"a VL", u.write(u.vlSpec(), u.vlSigner), oldAnchors, 1007},
+		{"newer than the newest", u.write(u.spec(10200), u.tslSigner), []*x509ti.Certificate{u.anchor}, 1007},
+		{"good", raw, oldAnchors, 0},
+		{"again", raw, oldAnchors, 0},
+	} {
+		if err := u.updater.Backfill(tc.raw, tc.anchors); codeOf(err) != tc.code || (err == nil) != (tc.code == 0) {
+			t.Errorf("%s: %v, want code %d", tc.name, err, tc.code)
+		}
+	}
+	for range 2 {
+		if refs := u.updater.Space().Lists(); len(refs) != 2 || refs[0].Sequence != 9000 || refs[1].Sequence != 10100 {
+			t.Fatalf("lists %v", refs)
+		}
+		o := trust.Options{At: at.AddDate(0, -6, 1), Now: at, Profiles: []x509ti.Profile{x509ti.HCIOSIG}, Status: good()}
+		if r := u.updater.Space().Check(ctx, u.institute, o); r.Verdict != trust.Valid || r.List.Sequence != 9000 || r.List.Selected != trust.SelectedAtTime {
+			t.Errorf("%v by list %d (%s): %+v", r.Verdict, r.List.Sequence, r.List.Selected, r.Steps)
+		}
+		u.open()
+	}
+	// The old anchor signs nothing new.
+	if _, err := u.updater.Accept(ctx, u.write(u.spec(10101), oldSigner)); codeOf(err) != 1042 {
+		t.Errorf("a new list below the old anchor: %v", err)
+	}
+}
+
+// TestAcceptVL: a trusted list from a file.
+func TestAcceptVL(t *testing.T) {
+	t.Parallel()
+	u := newUpdating(t, nil)
+	raw := u.write(u.vlSpec(), u.vlSigner)
+	if _, err := u.updater.AcceptVL(raw); codeOf(err) != 1060 {
+		t.Errorf("without a TSL: %v", err)
+	}
+	if _, err := u.updater.Accept(context.Background(), u.write(u.first(), u.tslSigner)); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := u.updater.AcceptVL(raw); err != nil || !ok {
+		t.Errorf("%v, %v", ok, err)
+	}
+	if _, err := u.updater.AcceptVL([]byte("<a/>")); codeOf(err) != 1060 {
+		t.Errorf("no list: %v", err)
 	}
 }
 
