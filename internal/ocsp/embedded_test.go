@@ -173,6 +173,28 @@ func TestDamagedAnswers(t *testing.T) {
 	}
 }
 
+// TestClaimedLengths: a length of four gigabytes costs nothing, at any depth.
+func TestClaimedLengths(t *testing.T) { // AllocsPerRun wants no company
+	w := newWorld(t)
+	raw := w.answer(t, testpki.OCSPAnswer{ProducedAt: signed}, w.signer)
+	for i := range min(len(raw)-6, 400) {
+		b := append([]byte{}, raw...)
+		copy(b[i:], []byte{0x30, 0x84, 0xff, 0xff, 0xff, 0xff})
+		if r, err := ParseResponse(b); err == nil {
+			if _, err := r.Verify(Check{Certificate: w.cert, Issuer: w.issuer, Responders: []*x509ti.Certificate{w.listed}, Now: signed}); err == nil {
+				t.Errorf("octet %d: passes", i)
+			}
+		}
+	}
+	huge := []byte{0x30, 0x84, 0xff, 0xff, 0xff, 0xff, 0x0a, 0x01, 0x00}
+	if n := testing.AllocsPerRun(10, func() { ParseResponse(huge) }); n > 20 {
+		t.Errorf("%g allocations", n)
+	}
+	if _, err := ParseResponse(make([]byte, MaxSize+1)); code(err) != 1029 {
+		t.Errorf("too long: %v", err)
+	}
+}
+
 // TestDifferentialOpenSSL holds the judgement about generated answers next to that of "openssl ocsp".
 func TestDifferentialOpenSSL(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,7 @@ package trust
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"sync"
 	"sync/atomic"
 
@@ -161,7 +162,19 @@ func (c *ChainCache) Len() int { return c.chains.len() }
 type signedResponse struct {
 	response *ocsp.Response
 	signer   ocsp.Signer
+	names    responderNames
 	err      error
+}
+
+// responderNames is what reports say about a responder: a service, not a person.
+type responderNames struct{ name, hash string }
+
+func namesOf(c *x509ti.Certificate) responderNames {
+	if c == nil {
+		return responderNames{}
+	}
+	fp := c.Fingerprint()
+	return responderNames{c.CommonName().Reveal(), hex.EncodeToString(fp[:])}
 }
 
 // profilesKey tells lists of profiles apart.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -443,7 +442,7 @@ func (s *Space) embedded(r *Result, check ocsp.Check, handle *listHandle, c *cha
 		if err == nil {
 			var result ocsp.Result
 			if result, err = next.response.Judge(check, next.signer); err == nil {
-				s.conclude(r, StatusAnswer{Result: result, Source: "embedded", Raw: next.raw}, check)
+				s.conclude(r, StatusAnswer{Result: result, Source: "embedded", Raw: next.raw}, check, next.names)
 				return nil
 			}
 		}
@@ -471,6 +470,7 @@ func (s *Space) signedResponse(raw []byte, check ocsp.Check, handle *listHandle,
 	}
 	if sr.response, sr.err = ocsp.ParseResponseWith(raw, certificate); sr.err == nil {
 		sr.signer, sr.err = sr.response.VerifySigner(check)
+		sr.names = namesOf(sr.signer.Certificate)
 	}
 	if o.Cache != nil {
 		o.Cache.responses.put(key, sr)
@@ -499,7 +499,7 @@ func (s *Space) ask(ctx context.Context, r *Result, check ocsp.Check, c *chain, 
 		r.add(step)
 		return
 	}
-	s.conclude(r, answer, check)
+	s.conclude(r, answer, check, namesOf(answer.Responder))
 }
 
 // responders are those of the list of the reference time and of the newest one: the status may be asked for years later.
@@ -533,16 +533,12 @@ func (s *Space) address(c *chain, _ *view, cert *x509ti.Certificate) string {
 }
 
 // conclude turns an answer that passed every check into the step and the facts.
-func (s *Space) conclude(r *Result, a StatusAnswer, check ocsp.Check) {
+func (s *Space) conclude(r *Result, a StatusAnswer, check ocsp.Check, responder responderNames) {
 	facts := &OCSPFacts{
 		Source: a.Source, Status: a.Status.String(), RevokedAt: a.RevokedAt, ProducedAt: a.ProducedAt, ThisUpdate: a.ThisUpdate,
 		AgeSeconds: check.Reference.Sub(a.ProducedAt).Seconds(), Authorised: string(a.Authorisation), CertHash: a.CertHash, Raw: a.Raw,
 	}
-	if a.Responder != nil {
-		fp := a.Responder.Fingerprint()
-		facts.ResponderHash = hex.EncodeToString(fp[:])
-		facts.Responder = a.Responder.CommonName().Reveal() // a service, not a person
-	}
+	facts.Responder, facts.ResponderHash = responder.name, responder.hash
 	r.OCSP = facts
 	switch a.Status {
 	case ocsp.Good:
