@@ -33,11 +33,11 @@ type Pad struct {
 	verify, modify, mct uint32 // control codes, 0 = not offered
 }
 
-// DetectPad asks a reader what it can do. The name is the reader's PC/SC name, models usually readers.Known.
+// DetectPad asks a reader what it can do. The name is the reader's PC/SC name, models usually [Models].
 //
 // The rules: verify and modify both offered make a PIN pad, one of them alone does not. A display is believed when the
 // reader reports its size or, through CT-BCS, the unit; otherwise the model table decides; otherwise there is none.
-func DetectPad(ctx context.Context, c Controller, name string, models []readers.Model) (*Pad, error) {
+func DetectPad(ctx context.Context, c Controller, name string, models []Model) (*Pad, error) {
 	p := &Pad{}
 	features := map[byte]uint32{}
 	answer, err := c.Control(ctx, ControlGetFeatures, nil)

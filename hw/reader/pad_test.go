@@ -12,7 +12,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ktradv/hw/apdu"
-	"ktradv/internal/readers"
 	"ktradv/internal/req"
 )
 
@@ -139,7 +138,7 @@ func TestClassAndDisplay(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p, err := DetectPad(t.Context(), tc.c, tc.name, readers.Known)
+			p, err := DetectPad(t.Context(), tc.c, tc.name, Models)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -180,7 +179,7 @@ func changeRequest() PINRequest {
 
 func pad(t *testing.T, c Controller, name string) *Pad {
 	t.Helper()
-	p, err := DetectPad(t.Context(), c, name, readers.Known)
+	p, err := DetectPad(t.Context(), c, name, Models)
 	if err != nil {
 		t.Fatal(err)
 	}

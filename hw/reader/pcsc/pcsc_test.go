@@ -339,7 +339,7 @@ func TestSpellings(t *testing.T) {
 		readers.PINFormatBytes: reader.PINFormatBytes, readers.PINFormatBits: reader.PINFormatBits, readers.PINFormatFPIN2: reader.PINFormatFPIN2,
 	} {
 		t.Run(spelling, func(t *testing.T) {
-			models := []readers.Model{{Name: "SIM eGK", PINFormat: spelling}}
+			models := []reader.Model{{Name: "SIM eGK", PINFormat: spelling}}
 			only := [3]byte{f.Format, f.Block, f.Length}
 			g := newRig(t, simreader.Config{}, simreader.Failures{OnlyFormat: only}, Config{Models: models})
 			k := g.connect(t, newCard())

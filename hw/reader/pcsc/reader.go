@@ -15,7 +15,6 @@ import (
 	"github.com/ebfe/scard"
 
 	"ktradv/hw/reader"
-	"ktradv/internal/readers"
 )
 
 // Config of a reader.
@@ -32,8 +31,8 @@ type Config struct {
 	// CheckInterval is how often the service is asked for a sign of life while nothing happens; 0 is 2 s. A daemon that
 	// hangs is noticed after CheckInterval and CallTimeout at the latest.
 	CheckInterval time.Duration
-	// Models is the table of models; nil is readers.Known.
-	Models []readers.Model
+	// Models is the table of models; nil is reader.Models.
+	Models []reader.Model
 }
 
 // slot is what the watcher last saw.
@@ -87,7 +86,7 @@ func Open(cfg Config) (*Reader, error) {
 		cfg.CheckInterval = 2 * time.Second
 	}
 	if cfg.Models == nil {
-		cfg.Models = readers.Known
+		cfg.Models = reader.Models
 	}
 	r := &Reader{
 		cfg: cfg, done: make(chan struct{}), changed: make(chan struct{}), broken: make(chan struct{}),

@@ -15,15 +15,14 @@ import (
 	"ktradv/hw/apdu"
 	"ktradv/hw/reader"
 	simreader "ktradv/hw/sim/reader"
-	"ktradv/internal/readers"
 )
 
 // Config of a direct reader.
 type Config struct {
 	// Name is the reader's name; "" is "Simulated reader".
 	Name string
-	// Models is the table of models; nil is readers.Known.
-	Models []readers.Model
+	// Models is the table of models; nil is reader.Models.
+	Models []reader.Model
 	// CallTimeout is the deadline of a call without PIN entry; 0 is 5 s.
 	CallTimeout time.Duration
 }
@@ -51,7 +50,7 @@ func New(sim *simreader.Reader, cfg Config) *Reader {
 		cfg.Name = "Simulated reader"
 	}
 	if cfg.Models == nil {
-		cfg.Models = readers.Known
+		cfg.Models = reader.Models
 	}
 	if cfg.CallTimeout == 0 {
 		cfg.CallTimeout = 5 * time.Second
