@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"ktradv/hw/apdu"
-	"ktradv/internal/readers"
 )
 
 // Controller is a reader's control channel, SCardControl. Errors are those of this package; ErrUnsupported where the
