@@ -1,0 +1,301 @@
+package erezept
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ktradv/internal/brainpool"
+	"ktradv/internal/req"
+	"ktradv/internal/testdata"
+	"ktradv/internal/testpki"
+	"ktradv/server/trust"
+)
+
+// stride is how far apart the damaged octets are; LONG=1 damages each.
+func stride() int {
+	if os.Getenv("LONG") != "" {
+		return 1
+	}
+	return 53
+}
+
+// TestDamaged changes octets of records and cuts them off, one place after the other. A damaged record is never accepted
+// for something else than what was signed: where it is still valid, what was damaged was not part of it.
+func TestDamaged(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	o := r.options()
+	o.Dispensing = func(c *testpki.CMSOptions) { c.BER, c.Countersigner = true, &r.signers[testpki.Service].X509Identity }
+	made, err := r.b.Case(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type record struct {
+		kind  Kind
+		data  []byte
+		check *Checker
+	}
+	records := map[string]record{
+		"prescription": {Prescription, made.Prescription, r.checker()},
+		"dispensing":   {Dispensing, made.Dispensing, r.checker()},
+		"receipt":      {Receipt, made.Receipt, r.checker()},
+		"wrapped":      {Receipt, testpki.SignedReceiptXML(made.ReceiptContent, made.Receipt), r.checker()},
+	}
+	for name, rec := range records {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			damagedAt(t, rec.check, rec.kind, rec.data)
+		})
+	}
+	t.Run("published", func(t *testing.T) {
+		t.Parallel()
+		dir := testdata.Dir(t, "pki")
+		space := stores(t, dir)["tu+qes"]
+		for _, f := range []string{"A1_verordnung_ber.p7s", "A5_abgabe_smcb_fdcountersigned_ocsp.p7s", "A4_quittung_osig_ocsp.p7s"} {
+			data, err := os.ReadFile(filepath.Join(dir, "cms", f))
+			if err != nil {
+				t.Fatal(err)
+			}
+			damagedAt(t, &Checker{Space: func() *trust.Space { return space }, Clock: func() time.Time { return day("2025-04-01") }, Status: fixedStatus{}}, Unknown, data)
+		}
+	})
+}
+
+func damagedAt(t *testing.T, c *Checker, kind Kind, data []byte) {
+	t.Helper()
+	check := func(b []byte) *Report {
+		return c.Check(context.Background(), &Case{Single: true, Records: []Given{{kind, b}}}).Records[0]
+	}
+	// What a verdict stands for.
+	essence := func(r *Report) string {
+		return fmt.Sprint(r.ContentDigest, r.Signer.SHA256, r.SigningTime, r.PrescriptionIDs)
+	}
+	good := check(data)
+	if good.Verdict != Valid {
+		t.Fatalf("undamaged: %s", good.Text())
+	}
+	refused := 0
+	for i := 0; i < len(data); i += stride() {
+		for _, flip := range []byte{0x01, 0x80} {
+			b := bytes.Clone(data)
+			b[i] ^= flip
+			if r := check(b); !r.Verdict.OK() {
+				refused++
+			} else if essence(r) != essence(good) {
+				t.Errorf("octet %d changed by %#x: accepted as\n%s", i, flip, r.Text())
+			}
+		}
+		if r := check(data[:i]); r.Verdict.OK() && essence(r) != essence(good) {
+			t.Errorf("first %d octets: accepted as\n%s", i, r.Text())
+		}
+	}
+	if refused == 0 {
+		t.Error("no damage was ever noticed")
+	}
+}
+
+// TestLengthsWithoutContent: lengths that claim gigabytes cost nothing.
+func TestLengthsWithoutContent(t *testing.T) {
+	t.Parallel()
+	c := newRig(t).checker()
+	for _, b := range [][]byte{
+		{0x30, 0x84, 0xff, 0xff, 0xff, 0xff},
+		{0x30, 0x85, 0x01, 0, 0, 0, 0},
+		{0x30, 0x88, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
+		bytes.Repeat([]byte{0x30, 0x80}, 100_000),
+		bytes.Repeat([]byte{0x24, 0x80}, 100_000),
+		[]byte(strings.Repeat("<a>", 100_000)),
+		[]byte(strings.Repeat(`{"a":`, 100_000)),
+		nil,
+		bytes.Repeat([]byte("MA"), 1<<20),
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		r := c.Check(context.Background(), &Case{Single: true, Records: []Given{{Data: b}}})
+		runtime.ReadMemStats(&after)
+		if r.Verdict.OK() {
+			t.Errorf("% .16x: %s", b, r.Verdict)
+		}
+		if grown := after.TotalAlloc - before.TotalAlloc; grown > 512<<20 {
+			t.Errorf("% .16x: %d octets allocated", b, grown)
+		}
+	}
+}
+
+// counter counts core operations.
+type counter struct {
+	brainpool.TableCache
+	signatures atomic.Int64
+}
+
+func (c *counter) VerifyECDSA(key *brainpool.PublicKey, e, rs []byte) bool {
+	c.signatures.Add(1)
+	return c.TableCache.VerifyECDSA(key, e, rs)
+}
+
+// countedStatus counts questions.
+type countedStatus struct {
+	fixedStatus
+	asked atomic.Int64
+}
+
+func (c *countedStatus) Status(ctx context.Context, q trust.StatusQuery) (trust.StatusAnswer, error) {
+	c.asked.Add(1)
+	return c.fixedStatus.Status(ctx, q)
+}
+
+// TestCosts: with chains and statuses of the signers known, a case costs its three core signatures and nothing else, so that a
+// million records of ten thousand signers cost a million core signatures and ten thousand chains.
+func TestCosts(t *testing.T) {
+	t.Parallel()
+	req.Covers(t, "ERP-30")
+	r := newRig(t)
+	const signers, rounds = 5, 4
+	var cases [rounds][]*Case
+	for range signers {
+		o := r.options()
+		o.Doctor, o.Pharmacy = r.issue(t, testpki.Doctor, testpki.BrainpoolKey, nil), r.issue(t, testpki.Pharmacy, testpki.BrainpoolKey, nil)
+		var err error
+		for _, s := range []*testpki.Signer{o.Doctor, o.Pharmacy, o.Service} {
+			answer, err := r.b.Status(s, testpki.StatusAnswer{ProducedAt: rigTime.AddDate(0, 0, -1).Add(-time.Hour)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch s {
+			case o.Doctor:
+				o.PrescriptionStatus = nil
+				s.Answer = answer
+			case o.Pharmacy:
+				o.Dispensing = func(c *testpki.CMSOptions) { c.BER, c.OCSP = true, [][]byte{answer} }
+			default:
+				clone := *s
+				clone.Answer = answer
+				o.Service = &clone
+			}
+		}
+		for round := range rounds {
+			var made *testpki.Case
+			if made, err = r.b.Case(o); err != nil {
+				t.Fatal(err)
+			}
+			cases[round] = append(cases[round], given(made))
+		}
+	}
+	count := &counter{}
+	c := r.checker()
+	status := &countedStatus{}
+	c.Chains, c.Certificates, c.Verifier, c.Status = trust.NewChainCache(1000), NewCertificateCache(1000), count, status
+	for round, list := range cases {
+		before := count.signatures.Load()
+		for _, in := range list {
+			if rep := c.Check(context.Background(), in); rep.Verdict != Valid {
+				t.Fatal(rep.Text())
+			}
+		}
+		spent := count.signatures.Load() - before
+		switch {
+		case round == 0 && spent <= 3*signers:
+			t.Errorf("first round: %d signatures; chains cost some", spent)
+		case round > 0 && spent != 3*signers:
+			t.Errorf("round %d: %d signatures for %d records", round, spent, 3*signers)
+		}
+	}
+	if n := status.asked.Load(); n != 0 {
+		t.Errorf("%d questions about statuses that were embedded", n)
+	}
+	if n := c.Certificates.Misses.Load(); n != 2*signers+1 {
+		t.Errorf("%d certificates were parsed; %d signers", n, 2*signers+1)
+	}
+}
+
+// TestConcurrent checks the same cases from many goroutines with one checker and small caches; the reports are those of a
+// checker that works alone.
+func TestConcurrent(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var cases []*Case
+	var want []string
+	for i := range 12 {
+		o := r.options()
+		if i%3 == 0 {
+			o.Receipt = func(c *testpki.CMSOptions) { c.Fault = testpki.CMSFaultSignature }
+		}
+		o.Doctor = r.issue(t, testpki.Doctor, testpki.BrainpoolKey, nil)
+		made, err := r.b.Case(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cases = append(cases, given(made))
+		line, err := r.checker().Check(context.Background(), given(made)).AppendJSON(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, string(line))
+	}
+	c := r.checker()
+	c.Chains, c.Certificates, c.Verifier = trust.NewChainCache(4), NewCertificateCache(4), &brainpool.TableCache{MaxBytes: 1 << 20}
+	var wg sync.WaitGroup
+	for worker := range 8 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for i := range 3 * len(cases) {
+				n := (i + worker) % len(cases)
+				line, err := c.Check(context.Background(), cases[n]).AppendJSON(nil)
+				if err != nil || string(line) != want[n] {
+					t.Errorf("case %d: %v\n%s", n, err, cmp.Diff(want[n], string(line)))
+				}
+			}
+		}()
+	}
+	wg.Wait()
+}
+
+// TestReportComesBack: a report survives JSON, and holds nothing of the insured person.
+func TestReportComesBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	made, err := r.b.Case(r.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := r.checker()
+	c.Archive = true
+	rep := c.Check(context.Background(), given(made))
+	line, err := rep.AppendJSON([]byte("x"))
+	if err != nil || !bytes.HasPrefix(line, []byte(`x{"`)) || !bytes.HasSuffix(line, []byte("}\n")) || bytes.Count(line, []byte("\n")) != 1 {
+		t.Fatalf("%s, %v", line, err)
+	}
+	var back CaseReport
+	if err := json.Unmarshal(line[1:], &back); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(rep, &back); diff != "" {
+		t.Error(diff)
+	}
+	if len(rep.Records[0].Status.Response) == 0 {
+		t.Error("the status answer is not in the report for the archive")
+	}
+	for _, content := range [][]byte{made.PrescriptionContent, made.DispensingContent} {
+		for _, element := range []string{"family", "birthDate", "text"} {
+			for _, part := range bytes.Split(content, []byte("<"+element+` value="`))[1:] {
+				value, _, _ := bytes.Cut(part, []byte(`"`))
+				if len(value) > 3 && bytes.Contains(line, value) && !strings.Contains(rep.Records[0].Signer.Subject, string(value)) {
+					t.Errorf("the report holds the %s %q of the content", element, value)
+				}
+			}
+		}
+	}
+}
