@@ -4,6 +4,7 @@ package boot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -121,6 +122,8 @@ func giveDisplay() bool {
 }
 
 func (m *Machine) startPCSCD(ctx context.Context) {
+	// libudev listens to messages about devices only where it finds this; otherwise readers that come later are not seen.
+	m.journal.problem(stepServices, errors.Join(os.MkdirAll("/run/udev", 0o755), os.WriteFile("/run/udev/control", nil, 0o644)))
 	_ = os.Remove(pcscdSocket)
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: pcscdSocket, Net: "unix"})
 	if err != nil {

@@ -228,13 +228,13 @@ func (r *Relay) plugged(path string) {
 	}
 }
 
-// describe builds the event "add" of a device from its file uevent.
+// describe builds the event "add" of a device from its file uevent. libudev drops events with the number 0.
 func (r *Relay) describe(path string) (Event, error) {
 	b, err := r.read(r.sys(path, "uevent"), maxUevent/2)
 	if err != nil {
 		return Event{}, err
 	}
-	msg := "add@" + path + "\x00ACTION=add\x00DEVPATH=" + path + "\x00SUBSYSTEM=usb\x00SEQNUM=0\x00"
+	msg := "add@" + path + "\x00ACTION=add\x00DEVPATH=" + path + "\x00SUBSYSTEM=usb\x00SEQNUM=1\x00"
 	for l := range strings.Lines(string(b)) {
 		if l = strings.TrimRight(l, "\n"); l != "" {
 			msg += l + "\x00"
