@@ -335,3 +335,28 @@ func TestTestOnly(t *testing.T) {
 		t.Error("a test component does not count as one")
 	}
 }
+
+// TestEveryOctet: a certificate with any octet changed does not pass.
+func TestEveryOctet(t *testing.T) {
+	t.Parallel()
+	req.Covers(t, "GS-A_4655-01")
+	ca := parse(t, pki(t).EGKCA.Certificate)
+	der := issueEGK(t).AUTN.Certificate
+	if err := parse(t, der).CheckSignatureFrom(ca); err != nil {
+		t.Fatal(err)
+	}
+	for i := range der {
+		changed := append([]byte{}, der...)
+		changed[i] ^= 1 << (i % 8)
+		c, err := x509ti.Parse(changed)
+		if err != nil {
+			if !errors.Is(err, x509ti.ErrMalformed) {
+				t.Errorf("octet %d: %v", i, err)
+			}
+			continue
+		}
+		if c.CheckSignatureFrom(ca) == nil {
+			t.Errorf("octet %d of %d changed: passes", i, len(der))
+		}
+	}
+}
