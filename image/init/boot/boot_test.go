@@ -342,6 +342,19 @@ func TestJournalOff(t *testing.T) {
 	}
 }
 
+func TestMisplaced(t *testing.T) {
+	t.Parallel()
+	for dir, bad := range map[string]bool{"/data/log/kiosk": false, "/data/log/kiosk/x": false, "/data/log": true, "/tmp/log": true, "/data/log/kiosk/../init": true} {
+		c := terminal.Config{Log: terminal.Log{Enabled: true, Dir: dir}}
+		if got := len(misplaced(c)) > 0; got != bad {
+			t.Errorf("log.dir %s is misplaced: %v; want %v", dir, got, bad)
+		}
+	}
+	if len(misplaced(terminal.Config{Log: terminal.Log{Dir: "/tmp"}})) > 0 {
+		t.Error("a log that is off is misplaced")
+	}
+}
+
 func TestHostname(t *testing.T) {
 	t.Parallel()
 	if got := hostname(terminal.Config{TerminalID: "00000000000000D0"}); got != "ktr-adv-00000000000000d0" || len(got) > 64 {

@@ -97,6 +97,7 @@ func newMachine(s Setup) *Machine {
 func (m *Machine) boot(ctx context.Context, ends chan<- command) {
 	m.journal.problem(stepInit, m.setup.folders(folders))
 	cfg, problems := terminal.Load(terminal.Path)
+	problems = append(problems, misplaced(cfg)...)
 	m.config = cfg
 	m.journal.step(stepConfig)
 	loader := m.loader()
@@ -154,6 +155,20 @@ func (m *Machine) kioskServes(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// kioskLogs is the one folder that the kiosk may write to.
+const kioskLogs = "/data/log/kiosk"
+
+// misplaced names what is right on a desk and cannot work on the terminal, where the kiosk is confined.
+func misplaced(c terminal.Config) []terminal.Problem {
+	if c.Log.Enabled && c.Log.Dir != kioskLogs && !strings.HasPrefix(filepath.Clean(c.Log.Dir), kioskLogs+"/") {
+		return []terminal.Problem{{
+			File: terminal.Path, Key: "log.dir", What: fmt.Sprintf("%q is a folder that the kiosk may not write to", c.Log.Dir),
+			Fix: "leave it out, or name " + kioskLogs,
+		}}
+	}
+	return nil
 }
 
 // seal is the end of the set-up: from here on nothing is loaded and nothing changes the root.

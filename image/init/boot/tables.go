@@ -35,7 +35,7 @@ type folder struct {
 
 var folders = []folder{
 	{"/run/adv", 0o755, users.Root, users.Root},
-	{"/run/adv/notify", 0o755, users.Root, users.Root},
+	{"/run/adv/notify", 0o711, users.Root, users.Root},
 	{"/run/pcscd", 0o755, users.PCSCD, users.PCSCD},
 	{"/run/udev", 0o755, users.Root, users.Root},
 	{"/run/udev/data", 0o755, users.Root, users.Root},

@@ -4,7 +4,8 @@
 // developer's machine and, in the place of a service, in the virtual machine. No production program links it.
 //
 // Every attempt is made in a way that does no harm where it is allowed: with arguments that the kernel refuses for another
-// reason than permission. So an attempt is "refused" when the answer is EPERM or EACCES, and "allowed" otherwise.
+// reason than permission. So an attempt is "refused" when the answer is EPERM or EACCES, "absent" for a file that is not
+// there, and "allowed" otherwise.
 package probe
 
 import (
@@ -44,11 +45,17 @@ func socket(family, kind, proto int) func() error {
 	}
 }
 
+// errAbsent is the answer for a file that is not there: it says nothing about permission.
+var errAbsent = errors.New("not there")
+
 func open(name string, flags int) func() error {
 	return func() error {
 		fd, err := unix.Open(name, flags|unix.O_CLOEXEC, 0)
-		if err == nil {
+		switch {
+		case err == nil:
 			unix.Close(fd)
+		case errors.Is(err, unix.ENOENT):
+			return errAbsent
 		}
 		return err
 	}
@@ -109,6 +116,13 @@ var Own = []struct {
 	{Attempt{"input nodes", open("/dev/input", unix.O_RDONLY|unix.O_DIRECTORY)}, []string{"kiosk", "usb"}},
 }
 
+// Outcomes of an attempt in a report.
+const (
+	Allowed     = "allowed"
+	RefusedWord = "refused"
+	Absent      = "absent" // a file that is not there
+)
+
 // Refused reports whether an error of an attempt means that it was not permitted.
 func Refused(err error) bool {
 	return errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
@@ -163,9 +177,12 @@ func Report(print func(string)) {
 		all = append(all, o.Attempt)
 	}
 	for _, a := range all {
-		outcome := "allowed"
-		if err := a.Do(); Refused(err) {
-			outcome = "refused"
+		outcome := Allowed
+		switch err := a.Do(); {
+		case Refused(err):
+			outcome = RefusedWord
+		case errors.Is(err, errAbsent):
+			outcome = Absent
 		}
 		print(fmt.Sprintf("probe: %s: %s", a.Name, outcome))
 	}

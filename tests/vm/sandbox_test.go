@@ -1,0 +1,111 @@
+//go:build vm
+
+package vm
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/u-root/u-root/pkg/cpio"
+
+	"ktradv/image/init/sandbox"
+	"ktradv/image/init/sandbox/probe"
+	"ktradv/qemu/machine"
+	"ktradv/tests/demo/appliance"
+)
+
+// What somebody could do who has taken over the card service or the kiosk: a program in their place, started by the
+// production image's own first process, tries everything that a sandbox must refuse, in the machine as it runs, with its
+// real folders and devices.
+func TestServicesAreConfined(t *testing.T) {
+	dir := t.TempDir()
+	program := filepath.Join(dir, "probe")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", program, "./tests/vm/probe")
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build the probe: %v\n%s", err, out)
+	}
+	code, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	initrd, err := os.ReadFile(world.Image.Initramfs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A further archive behind those of the image: its files come last, and win.
+	out, err := os.Create(filepath.Join(dir, "initrd"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	for len(initrd)%4 != 0 {
+		initrd = append(initrd, 0)
+	}
+	if _, err := out.Write(initrd); err != nil {
+		t.Fatal(err)
+	}
+	w := cpio.Newc.Writer(out)
+	for i, name := range []string{"usr/sbin/pcscd", "usr/bin/adv-kiosk"} {
+		if err := w.WriteRecord(cpio.StaticRecord(code, cpio.Info{Ino: uint64(1 + i), Mode: cpio.S_IFREG | 0o755, NLink: 1, Name: name})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := cpio.WriteTrailer(w); err != nil {
+		t.Fatal(err)
+	}
+	console := filepath.Join(dir, "console")
+	r := boot(t, appliance.Options{Change: func(c *machine.Config) {
+		c.Initrd, c.Console = out.Name(), console
+		c.Cmdline += " console=ttyS0 adv.console=1"
+	}})
+	text := ""
+	for end := time.Now().Add(patience); strings.Count(text, "probe: end") < 2; time.Sleep(200 * time.Millisecond) {
+		b, err := os.ReadFile(console)
+		if err != nil && time.Now().After(end) || time.Now().After(end) {
+			t.Fatalf("the probes did not come to their end: %v\n%s", err, b)
+		}
+		text = string(b)
+	}
+	r.note("both probes have tried everything")
+	for _, name := range []string{sandbox.PCSCD, sandbox.Kiosk} {
+		p, err := sandbox.Find(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var own strings.Builder
+		for l := range strings.Lines(text) {
+			if strings.HasPrefix(l, fmt.Sprintf("uid %d probe: ", p.User)) {
+				own.WriteString(l)
+			}
+		}
+		got, marks := probe.Parse(own.String())
+		for _, a := range probe.Forbidden {
+			if got[a.Name] != "refused" {
+				t.Errorf("%s: %s is %q; want refused", name, a.Name, got[a.Name])
+			}
+		}
+		for _, a := range probe.Own {
+			want := "refused"
+			if slices.Contains(a.Allowed, name) {
+				want = "allowed"
+			}
+			// The kiosk starts before there is anything on USB.
+			if got[a.Name] != want && (want != "refused" || got[a.Name] != probe.Absent) {
+				t.Errorf("%s: %s is %q; want %s", name, a.Name, got[a.Name], want)
+			}
+		}
+		for _, want := range []string{fmt.Sprintf("UID:%d GID:%d ", p.User, p.User), "NoNewPrivs:true", "Seccomp:true", "Capabilities:0 ", "CoreLimit:0 ", "SupplementGID:0"} {
+			if !strings.Contains(marks, want) {
+				t.Errorf("%s: marks %s; want %s", name, marks, want)
+			}
+		}
+	}
+}
