@@ -255,6 +255,7 @@ var generated = []fault{
 		t.Extra = append(t.Extra, testpki.Extension{OID: []int{1, 2, 3, 4}, Critical: true, Value: []byte{5, 0}})
 	}, pharmacy), Invalid, Dispensing, StepCritical, CodeCritical},
 	{"pharmacist as doctor", signer(testpki.Pharmacist, testpki.BrainpoolKey, nil, doctor), Invalid, Prescription, StepRole, CodeRole},
+	{"computing centre as pharmacy", signer(testpki.Pharmacy, testpki.BrainpoolKey, func(t *testpki.Template) { t.Admission.OID = []int{1, 2, 276, 0, 76, 4, 270} }, pharmacy), Invalid, Dispensing, StepRole, CodeRole},
 	{"doctor as pharmacist", signer(testpki.Doctor, testpki.BrainpoolKey, nil, pharmacy), Invalid, Dispensing, StepRole, CodeRole},
 	{"service as doctor", signer(testpki.Service, testpki.BrainpoolKey, nil, doctor), Invalid, Prescription, StepType, 1018},
 	{"pharmacy as service", signer(testpki.Pharmacy, testpki.BrainpoolKey, nil, receipts), Invalid, Receipt, StepType, 1018},
