@@ -216,7 +216,9 @@ func TestArchive(t *testing.T) {
 	if code, _, stderr := call(t, nil, args...); code != ExitFailed || !strings.Contains(stderr, "anchor") {
 		t.Errorf("empty archive: exit status %d, %s", code, stderr)
 	}
-	first := append([]string{"-anchor", filepath.Join(dir, "anchor.der"), "-tsl", filepath.Join(dir, "tsl.xml")}, args...)
+	write(t, dir, map[string][]byte{"v.p7s": w.good.Prescription})
+	args = append(args, filepath.Join(dir, "v.p7s"))
+	first := append([]string{"-anchor", filepath.Join(dir, "anchor.der"), "-tsl", filepath.Join(dir, "tsl.xml"), "-vl", filepath.Join(dir, "vl.xml")}, args...)
 	if code, _, stderr := call(t, nil, first...); code != ExitValid {
 		t.Fatalf("first run: exit status %d, %s", code, stderr)
 	}

@@ -68,7 +68,7 @@ func (l *list) Set(s string) error {
 }
 
 func (o *TrustOptions) flags(flags *flag.FlagSet) {
-	flags.StringVar(&o.Dir, "trust", "", "`folder` of the archive of lists; -tsl files are accepted into it")
+	flags.StringVar(&o.Dir, "trust", "", "`folder` of the archive of lists; files of -tsl and -vl are accepted into it")
 	flags.BoolVar(&o.Update, "update", false, "download TSL and trusted list into the archive before the check")
 	flags.StringVar(&o.TSLURL, "tsl-url", "", "`address` of the TSL while the archive is empty; the default is the one on the internet")
 	flags.Var((*list)(&o.TSLs), "tsl", "TSL `file`; may be given several times, older ones are good for records of their time")
@@ -204,9 +204,6 @@ func (o *TrustOptions) static(anchors []*x509ti.Certificate, now func() time.Tim
 // updater opens the archive and accepts into it what the options name.
 func (o *TrustOptions) updater(ctx context.Context, anchors []*x509ti.Certificate, now func() time.Time, v x509ti.Verifier,
 	status trust.StatusSource, report func(trust.Event)) (*trust.Updater, error) {
-	if len(o.VLs) > 0 {
-		return nil, errors.New("-vl: an archive takes its trusted list by download (-update)")
-	}
 	archive, err := trust.OpenArchive(o.Dir, 0)
 	if err != nil {
 		return nil, err
@@ -227,8 +224,23 @@ func (o *TrustOptions) updater(ctx context.Context, anchors []*x509ti.Certificat
 		if err != nil {
 			return nil, fmt.Errorf("read TSL: %w", err)
 		}
-		if _, err := u.Accept(ctx, b); err != nil {
+		if _, err := u.Accept(ctx, b); errors.Is(err, trust.IDIncorrect) {
+			// Older than the newest one: good for records of its time.
+			err = u.Backfill(b, anchors)
+			if err != nil {
+				return nil, fmt.Errorf("TSL %s of former times is not accepted: %w", path, err)
+			}
+		} else if err != nil {
 			return nil, fmt.Errorf("TSL %s is not accepted: %w", path, err)
+		}
+	}
+	for _, path := range o.VLs {
+		b, err := readBounded(path, tsl.MaxSize)
+		if err != nil {
+			return nil, fmt.Errorf("read trusted list: %w", err)
+		}
+		if _, err := u.AcceptVL(b); err != nil {
+			return nil, fmt.Errorf("trusted list %s is not accepted: %w", path, err)
 		}
 	}
 	return u, nil
