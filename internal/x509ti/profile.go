@@ -25,7 +25,6 @@ var (
 	OIDPolicyHBA       = TI(145) // hba_cp
 	OIDPolicyOR        = TI(163) // gem_or_cp
 	OIDPolicyTSLSigner = TI(176) // gem_tsl_signer
-	OIDPolicyQCP       = OID{0, 4, 0, 194112, 1, 2}
 )
 
 // Extended key usages.

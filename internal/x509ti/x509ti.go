@@ -93,15 +93,11 @@ type Certificate struct {
 	PathLen           int   // -1: no limit
 	Critical          []OID // every critical extension
 	UnhandledCritical []OID // those of them that this package knows nothing of
-	DNSNames          []string
-	OCSPNoCheck       bool // 1.3.6.1.5.5.7.48.1.5: status of this OCSP signer need not be asked for
 
 	// QCStatements are the statements of a qualified certificate (1.3.6.1.5.5.7.1.3); QCMalformed says that the extension
 	// is there and cannot be read, which is a finding of TUC_PKI_030 and not a damaged certificate.
 	QCStatements []OID
 	QCMalformed  bool
-	// ValidityModel is the value of 1.3.6.1.4.1.8301.3.5, nil without it.
-	ValidityModel OID
 
 	signatureAlgorithm []byte // AlgorithmIdentifier, DER
 	signature          []byte
@@ -124,18 +120,13 @@ var (
 	oidAuthorityInfo = OID{1, 3, 6, 1, 5, 5, 7, 1, 1}
 	oidOCSP          = OID{1, 3, 6, 1, 5, 5, 7, 48, 1}
 	oidAdmission     = OID{1, 3, 36, 8, 3, 3}
-	oidAltName       = OID{2, 5, 29, 17}
-	oidNoCheck       = OID{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}
 	oidQCStatements  = OID{1, 3, 6, 1, 5, 5, 7, 1, 3}
-	oidValidityModel = OID{1, 3, 6, 1, 4, 1, 8301, 3, 5}
 )
 
-// Statements of qualified certificates and validity models.
+// Statements of qualified certificates.
 var (
 	OIDQcCompliance = OID{0, 4, 0, 1862, 1, 1}
 	OIDQcSSCD       = OID{0, 4, 0, 1862, 1, 4}
-	OIDChainModel   = OID{1, 3, 6, 1, 4, 1, 8301, 3, 5, 1}
-	OIDShellModel   = OID{1, 3, 6, 1, 4, 1, 8301, 3, 5, 2}
 )
 
 func malformed(what string) error { return fmt.Errorf("%w: %s", ErrMalformed, what) }
@@ -314,10 +305,7 @@ func (c *Certificate) parseExtensions(wrapper cryptobyte.String) error {
 		{oidAuthorityKey, c.parseAuthorityKeyID},
 		{oidSubjectKey, c.parseSubjectKeyID},
 		{oidAuthorityInfo, c.parseAuthorityInfo},
-		{oidAltName, c.parseAltName},
-		{oidNoCheck, c.parseNoCheck},
 		{oidQCStatements, c.parseQCStatements},
-		{oidValidityModel, c.parseValidityModel},
 	}
 	var seen []OID
 	for !list.Empty() {
@@ -531,36 +519,6 @@ func (c *Certificate) parseAuthorityInfo(value cryptobyte.String) bool {
 	return true
 }
 
-// parseAltName keeps the DNS names; other kinds of names are passed over.
-func (c *Certificate) parseAltName(value cryptobyte.String) bool {
-	var seq cryptobyte.String
-	if !value.ReadASN1(&seq, tags.SEQUENCE) || !value.Empty() {
-		return false
-	}
-	for n := 0; !seq.Empty(); n++ {
-		var name cryptobyte.String
-		var tag tags.Tag
-		if n == maxAttributes || !seq.ReadAnyASN1(&name, &tag) {
-			return false
-		}
-		if tag != context(2) {
-			continue
-		}
-		for _, b := range name {
-			if b <= 0x20 || b > 0x7e {
-				return false
-			}
-		}
-		c.DNSNames = append(c.DNSNames, string(name))
-	}
-	return true
-}
-
-func (c *Certificate) parseNoCheck(value cryptobyte.String) bool {
-	c.OCSPNoCheck = value.Empty() || nullOrAbsent(value)
-	return c.OCSPNoCheck
-}
-
 // parseQCStatements reads QCStatements (RFC 3739 chapter 3.2.6). Statements are kept by their identifiers; what they say
 // beside that (limits, addresses of documents) is passed over.
 func (c *Certificate) parseQCStatements(value cryptobyte.String) bool {
@@ -579,12 +537,6 @@ func (c *Certificate) parseQCStatements(value cryptobyte.String) bool {
 		c.QCStatements = append(c.QCStatements, oid)
 	}
 	return true
-}
-
-// parseValidityModel reads ValidityModel ::= SEQUENCE { validityModelId OBJECT IDENTIFIER, info ANY OPTIONAL }.
-func (c *Certificate) parseValidityModel(value cryptobyte.String) bool {
-	var seq cryptobyte.String
-	return value.ReadASN1(&seq, tags.SEQUENCE) && value.Empty() && seq.ReadASN1ObjectIdentifier(&c.ValidityModel)
 }
 
 // CheckQC is the first step of TUC_PKI_030: the statements can be read and QcCompliance is among them.

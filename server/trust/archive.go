@@ -149,9 +149,6 @@ func (a *Archive) add(l *tsl.List, anchors []storedAnchor, now time.Time) error 
 		if err := replaceFile(filepath.Join(a.dir, e.file()), packed.Bytes()); err != nil {
 			return fmt.Errorf("keep list: %w", err)
 		}
-		if slices.ContainsFunc(index.Entries, func(old archiveEntry) bool { return old.SHA256 == e.SHA256 }) {
-			return nil
-		}
 		index.Entries = append(index.Entries, e)
 		slices.SortStableFunc(index.Entries, func(a, b archiveEntry) int { return a.Issued.Compare(b.Issued) })
 		extra := -a.maxLists
@@ -192,6 +189,13 @@ func (a *Archive) newest(kind tsl.Kind) (e archiveEntry, ok bool) {
 		}
 	}
 	return e, false
+}
+
+// holds reports whether a list with that SHA-256 is in the archive.
+func (a *Archive) holds(sum string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.ContainsFunc(a.index.Entries, func(e archiveEntry) bool { return e.SHA256 == sum })
 }
 
 func (a *Archive) anchors() []storedAnchor {

@@ -39,10 +39,6 @@ var verdictOf = map[int]Verdict{
 	1059: Invalid, 1061: Invalid, 1062: Invalid,
 }
 
-// VerdictOfCode says what a code of Tab_PKI_274 means for the certificate: NotRun for a code that no check of a certificate
-// has.
-func VerdictOfCode(code int) Verdict { return verdictOf[code] }
-
 // stepOf makes the step of a finding.
 func stepOf(id string, err error) Step {
 	var finding *x509ti.Error

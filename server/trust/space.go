@@ -48,7 +48,6 @@ type listHandle struct {
 type view struct {
 	cas        map[string][]*authority // by subject, DER
 	responders []*x509ti.Certificate
-	other      map[hash]bool // certificates of type unspecified
 	redirects  map[string]string
 	vlSigners  []*x509ti.Certificate
 	vlURLs     []string
@@ -80,7 +79,7 @@ func (p *pool) get(c *x509ti.Certificate) *x509ti.Certificate {
 
 // newView takes from a list what checks need. Entries of types that nobody here knows are passed over (A_17700).
 func newView(l *tsl.List, shared *pool) *view {
-	v := &view{cas: map[string][]*authority{}, other: map[hash]bool{}, redirects: map[string]string{}}
+	v := &view{cas: map[string][]*authority{}, redirects: map[string]string{}}
 	for i := range l.Services {
 		s := l.Services[i]
 		certs := make([]*x509ti.Certificate, len(s.Certificates))
@@ -95,10 +94,6 @@ func newView(l *tsl.List, shared *pool) *view {
 			}
 		case (s.Type == tsl.TypeOCSP || l.Kind == tsl.VL && s.Type == tsl.TypeOCSPQC) && (s.Status == tsl.StatusInAccord || s.Status == tsl.StatusGranted):
 			v.responders = append(v.responders, certs...)
-		case l.Kind == tsl.TSL && s.Type == tsl.TypeUnknown && s.Status == tsl.StatusInAccord:
-			for _, c := range certs {
-				v.other[c.Fingerprint()] = true
-			}
 		case l.Kind == tsl.TSL && s.Type == tsl.TypeVLSigner && s.Status == tsl.StatusInAccord:
 			v.vlSigners = append(v.vlSigners, certs...)
 			v.vlURLs = append(v.vlURLs, s.SupplyPoints...)
@@ -237,20 +232,6 @@ func (s *Space) freshness(h *listHandle, selected string, at, now time.Time) Ste
 		step.Text = "no list of the reference time in the archive, the current one is used"
 	}
 	return step
-}
-
-// Listed reports whether an identical certificate is an entry of type "unspecified" in the TSL of the time
-// (EECertificateContainedInTSL of gemSpec_Systemprozesse_dezTI).
-func (s *Space) Listed(cert *x509ti.Certificate, at time.Time) (bool, error) {
-	h, _ := s.choose(false, at)
-	if h == nil {
-		return false, errors.New("trust: no TSL")
-	}
-	v, err := h.load()
-	if err != nil {
-		return false, err
-	}
-	return v.other[cert.Fingerprint()], nil
 }
 
 // vlSource returns the signers of the BNetzA-VL and the addresses where it lies, by the newest TSL.

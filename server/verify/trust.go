@@ -22,8 +22,8 @@ import (
 
 // TrustOptions say where trust comes from and how much memory it may take.
 type TrustOptions struct {
-	// Dir is the folder of the archive of lists, which package trust keeps: every list that was ever accepted. TSLs are
-	// then accepted into it. Without it the lists are those of TSLs and VLs alone.
+	// Dir is the folder of the archive of lists, which package trust keeps: every list that was ever accepted. TSLs and VLs
+	// are then accepted into it. Without it the lists are those of TSLs and VLs alone.
 	Dir string
 	// Update downloads TSL and trusted list into the archive: once before a batch, and from time to time by a service.
 	Update bool
