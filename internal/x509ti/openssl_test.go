@@ -41,6 +41,7 @@ func TestOpenSSLCertificates(t *testing.T) {
 		{name: "RSA", key: []string{"-newkey", "rsa:2048"}, sign: []string{"-sha256"}},
 		{name: "RSA-PSS", key: []string{"-newkey", "rsa:2048"}, sign: []string{"-sha256", "-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:32"}},
 		{name: "RSA-PSS, short salt", key: []string{"-newkey", "rsa:2048"}, sign: []string{"-sha256", "-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:20"}},
+		{name: "RSA-PSS key", key: []string{"-newkey", "rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048"}, sign: []string{"-sha256", "-sigopt", "rsa_pss_saltlen:32"}},
 		{name: "RSA-PSS, other mask", key: []string{"-newkey", "rsa:2048"}, sign: []string{"-sha256", "-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_mgf1_md:sha512"}, bad: true},
 		{name: "RSA with SHA-1", key: []string{"-newkey", "rsa:2048"}, sign: []string{"-sha1"}, bad: true},
 		{name: "brainpoolP256r1 with SHA-1", key: ec("brainpoolP256r1"), sign: []string{"-sha1"}, bad: true},
