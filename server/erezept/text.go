@@ -36,6 +36,10 @@ func (v Verdict) German() string {
 	return "nicht abschließend prüfbar"
 }
 
+func (v Verdict) capitals() string {
+	return strings.ToUpper(strings.ReplaceAll(v.German(), "ß", "ss"))
+}
+
 // Text is the report for a clerk, German, lines ending with \n.
 func (r *CaseReport) Text() string {
 	var b strings.Builder
@@ -47,11 +51,19 @@ func (r *CaseReport) Text() string {
 		}
 		return b.String()
 	}
+	if len(r.Records) == 0 {
+		fmt.Fprintf(&b, "Eingabe: %s\n", r.Verdict.capitals())
+		if r.ID != "" {
+			fmt.Fprintf(&b, "  Vorgang: %s\n", printable(r.ID))
+		}
+		remarks(&b, "  ", "", r.Steps)
+		return b.String()
+	}
 	id := r.PrescriptionID
 	if id == "" {
 		id = "(Rezept-ID nicht eindeutig)"
 	}
-	fmt.Fprintf(&b, "E-Rezept %s: %s\n", id, strings.ToUpper(r.Verdict.German()))
+	fmt.Fprintf(&b, "E-Rezept %s: %s\n", id, r.Verdict.capitals())
 	if r.ID != "" {
 		fmt.Fprintf(&b, "  Vorgang: %s\n", printable(r.ID))
 	}
@@ -75,7 +87,7 @@ func (r *Report) text(b *strings.Builder, indent string) {
 	if rule, ok := ruleOf(r.Kind); ok {
 		name = rule.german
 	}
-	fmt.Fprintf(b, "%s%s: %s\n", indent, name, strings.ToUpper(r.Verdict.German()))
+	fmt.Fprintf(b, "%s%s: %s\n", indent, name, r.Verdict.capitals())
 	indent += "  "
 	for _, p := range r.PrescriptionIDs {
 		fmt.Fprintf(b, "%sRezept-ID %s (%s)\n", indent, printable(p.ID), p.Place)
