@@ -165,13 +165,13 @@ func (r *Response) VerifySigner(c Check) (Signer, error) {
 		if !r.namedBy(signer) {
 			continue
 		}
-		why := authorised(signer, c, r.ProducedAt)
-		if why == "" {
+		who := authorised(signer, c, r.ProducedAt)
+		if who.Certificate == nil {
 			continue
 		}
 		found = true
 		if x509ti.CheckSignatureWith(c.Verifier, signer.PublicKey, r.algorithm, r.tbs, r.signature) == nil {
-			return Signer{signer, why}, nil
+			return who, nil
 		}
 	}
 	if found {
@@ -189,27 +189,22 @@ func (r *Response) namedBy(signer *x509ti.Certificate) bool {
 	return bytes.Equal(r.responderKey, key[:])
 }
 
-// authorised says why the signer may answer, "" when it may not: in the list octet by octet, or issued by the
-// certificate's CA for signing OCSP answers and valid when it made this one.
-func authorised(signer *x509ti.Certificate, c Check, producedAt time.Time) Authorisation {
+// Compact drops what only VerifySigner needs, for answers that are kept in memory.
+func (r *Response) Compact() { r.certificates, r.tbs, r.algorithm, r.signature = nil, nil, nil, nil }
+
+// authorised says why the signer may answer, with no certificate when it may not: in the list octet by octet (then it is the
+// list's own certificate), or issued by the certificate's CA for signing OCSP answers and valid when it made this one.
+func authorised(signer *x509ti.Certificate, c Check, producedAt time.Time) Signer {
 	for _, t := range c.Responders {
 		if bytes.Equal(t.Raw, signer.Raw) {
-			return Listed
+			return Signer{t, Listed}
 		}
 	}
 	if !c.ListedOnly && signer.HasExtKeyUsage(x509ti.OIDOCSPSigning) && signer.ValidAt(producedAt) && len(signer.UnhandledCritical) == 0 &&
-		c.issued(signer) == nil {
-		return Issued
+		signer.CheckSignatureFromWith(c.Verifier, c.Issuer) == nil {
+		return Signer{signer, Issued}
 	}
-	return ""
-}
-
-// issued checks that the certificate's CA signed the responder's certificate.
-func (c *Check) issued(signer *x509ti.Certificate) error {
-	if c.Issued != nil {
-		return c.Issued(signer, c.Issuer)
-	}
-	return signer.CheckSignatureFromWith(c.Verifier, c.Issuer)
+	return Signer{}
 }
 
 // About reports whether the answer has a single response whose CertID is that of the certificate.

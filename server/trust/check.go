@@ -467,6 +467,7 @@ func (s *Space) signedResponse(raw []byte, check ocsp.Check, handle *listHandle,
 	if sr.response, sr.err = ocsp.ParseResponseWith(raw, certificate); sr.err == nil {
 		sr.signer, sr.err = sr.response.VerifySigner(check)
 		sr.names = namesOf(sr.signer.Certificate)
+		sr.response.Compact()
 	}
 	if o.Cache != nil {
 		o.Cache.responses.put(key, sr)
