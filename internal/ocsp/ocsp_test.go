@@ -3,6 +3,7 @@ package ocsp
 import (
 	"bytes"
 	"context"
+	"crypto/sha1"
 	"errors"
 	"io"
 	mathrand "math/rand/v2"
@@ -235,7 +236,7 @@ func TestParseResponseRefuses(t *testing.T) {
 
 func TestRequest(t *testing.T) {
 	t.Parallel()
-	req.Covers(t, "GS-A_4957-01")
+	req.Covers(t, "GS-A_4957-01", "GS-A_5131")
 	f := fix(t)
 	if _, err := NewRequest(f.good, f.smbCA); !errors.Is(err, x509ti.CACertMissing) {
 		t.Errorf("request with a foreign issuer: %v", err)
@@ -255,6 +256,14 @@ func TestRequest(t *testing.T) {
 	}
 	if n := bytes.Count(der, r.keyHash); n != 1 {
 		t.Errorf("request has %d CertIDs", n)
+	}
+	// The CertID as it has to be: SHA-1 of name and key of the issuer, the serial number.
+	name, key := sha1.Sum(f.ca.RawSubject), sha1.Sum(f.ca.PublicKeyBits)
+	id := append([]byte{0x30, 9, 6, 5, 0x2b, 0x0e, 3, 2, 0x1a, 5, 0, 4, 20}, name[:]...)
+	id = append(append(id, 4, 20), key[:]...)
+	id = append(id, 2, byte(len(f.good.Serial.Bytes())))
+	if !bytes.Contains(der, append(id, f.good.Serial.Bytes()...)) {
+		t.Errorf("CertID in %x", der)
 	}
 }
 
