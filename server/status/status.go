@@ -197,6 +197,7 @@ func (s *Source) Status(ctx context.Context, q trust.StatusQuery) (trust.StatusA
 		f := r.Val.(fetched)
 		a := f.record.answer(q.At)
 		a.Source, a.Raw = f.way, f.raw
+		a.NextUpdate, a.Responder, a.Authorisation, a.CertHash = f.result.NextUpdate, f.result.Responder, f.result.Authorisation, f.result.CertHash
 		return a, nil
 	}
 }
@@ -204,6 +205,7 @@ func (s *Source) Status(ctx context.Context, q trust.StatusQuery) (trust.StatusA
 // fetched is what a request brought.
 type fetched struct {
 	record Record
+	result ocsp.Result
 	way    string
 	raw    []byte
 }
@@ -236,7 +238,7 @@ func (s *Source) fetch(ctx context.Context, key [sha256.Size]byte, q trust.Statu
 		s.seconds.Observe(s.c.Clock().Sub(start).Seconds())
 		s.requests.WithLabelValues(way, outcome(result, err)).Inc()
 		if err == nil {
-			f = fetched{recordOf(result), way, raw}
+			f = fetched{recordOf(result), result, way, raw}
 			if err := s.c.Store.Save(ctx, key, f.record); err != nil {
 				return f, fmt.Errorf("%w: store: %w", ocsp.NotAvailable, err)
 			}

@@ -20,6 +20,7 @@ import (
 	"ktradv/internal/redact"
 	"ktradv/internal/req"
 	"ktradv/internal/testpki"
+	"ktradv/internal/tsl"
 	"ktradv/internal/x509ti"
 	"ktradv/server/status"
 	"ktradv/server/trust"
@@ -178,7 +179,7 @@ func TestOnlineAndCache(t *testing.T) {
 		s := source(t, status.Config{HTTP: r, Metrics: metrics})
 		now := time.Now()
 		a, err := s.Status(t.Context(), w.query(w.institute, now.AddDate(0, 0, -1), now))
-		if err != nil || a.Status != ocsp.Good || a.Source != "online" || len(a.Raw) == 0 || a.Responder != nil {
+		if err != nil || a.Status != ocsp.Good || a.Source != "online" || len(a.Raw) == 0 || a.Responder == nil || a.Authorisation != ocsp.Listed || !a.CertHash {
 			t.Fatalf("%+v, %v", a, err)
 		}
 		if got := r.last.URL.String(); got != "http://aia.invalid/ocsp" || r.last.Method != http.MethodPost {
@@ -489,4 +490,90 @@ func TestMemory(t *testing.T) {
 			t.Errorf("%+v, %v, %v", r, ok, err)
 		}
 	}
+}
+
+// TestNonce: responders for qualified certificates are sent one and have to repeat it.
+func TestNonce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, tc := range []struct {
+		nonce  bool
+		faults []testpki.OCSPFault
+		code   int
+	}{{true, nil, 0}, {false, nil, 0}, {true, []testpki.OCSPFault{testpki.FaultNonce}, 1051}} {
+		synctest.Test(t, func(t *testing.T) {
+			s := source(t, status.Config{HTTP: &responder{w: w, faults: tc.faults}})
+			q := w.query(w.institute, time.Now(), time.Now())
+			q.Nonce = tc.nonce
+			_, err := s.Status(t.Context(), q)
+			var e *x509ti.Error
+			if (err == nil) != (tc.code == 0) || err != nil && (!errors.As(err, &e) || e.Code != tc.code) {
+				t.Errorf("nonce %v, faults %v: %v, want code %d", tc.nonce, tc.faults, err, tc.code)
+			}
+		})
+	}
+}
+
+// TestThroughTheTrustSpace: a certificate is checked by a list, its status asked for at the list's responder and judged by
+// the list's signers; later the answer serves every earlier signing time.
+func TestThroughTheTrustSpace(t *testing.T) {
+	t.Parallel()
+	req.Covers(t, "ERP-15", "ERP-20", "ERP-27", "GS-A_4657-03")
+	w := newWorld(t)
+	id, err := w.pki.IssueX509(&w.pki.SMBCA, testpki.Template{
+		Subject: []testpki.Attribute{{OID: []int{2, 5, 4, 3}, Value: "Apotheke TEST-ONLY"}}, NotBefore: start.AddDate(-1, 0, 0), NotAfter: start.AddDate(4, 0, 0),
+		KeyUsage: testpki.UsageNonRepudiation, Policies: [][]int{x509ti.OIDPolicyOR, x509ti.OIDSMBOSig}, Admission: &testpki.Admission{Item: "Apotheke", OID: x509ti.OIDApotheke},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509ti.Parse(id.Certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := func(responders ...*x509ti.Certificate) *trust.Space {
+		service := func(kind string, certs ...*x509ti.Certificate) tsl.Service {
+			return tsl.Service{State: tsl.State{Type: kind, Status: tsl.StatusInAccord, Start: start.AddDate(-1, 0, 0)}, Certificates: certs}
+		}
+		ca := service(tsl.TypeCAPKC, w.issuer)
+		ca.SupplyPoints, ca.Extensions = []string{"http://ti.invalid/ocsp"}, []x509ti.OID{x509ti.OIDSMBOSig}
+		space, err := trust.NewSpace(trust.Config{TSLs: []*tsl.List{{Kind: tsl.TSL, Issued: start.AddDate(0, -1, 0), NextUpdate: start.AddDate(3, 0, 0),
+			Services: []tsl.Service{ca, service(tsl.TypeOCSP, responders...)}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return space
+	}
+	synctest.Test(t, func(t *testing.T) {
+		r := &responder{w: w}
+		s := source(t, status.Config{HTTP: r, Network: status.TI})
+		check := func(space *trust.Space, at time.Time) trust.Result {
+			return space.Check(t.Context(), cert, trust.Options{At: at, Profiles: []x509ti.Profile{x509ti.HCIOSIG}, Status: s})
+		}
+		now := time.Now()
+		if got := check(list(), now); got.Verdict != trust.Indeterminate || got.Step(trust.StepStatus).Code != 1030 {
+			t.Errorf("responder not in the list: %v, %+v", got.Verdict, got.Steps)
+		}
+		space := list(w.listed...)
+		for i, want := range []string{"online", "cache"} {
+			got := check(space, now.AddDate(0, 0, -i))
+			if got.Verdict != trust.Valid || got.OCSP == nil || got.OCSP.Source != want || r.last.URL.String() != "http://ti.invalid/ocsp" {
+				t.Errorf("%v, %+v, facts %+v", got.Verdict, got.Steps, got.OCSP)
+			}
+		}
+		if got := check(space, now); got.OCSP == nil || got.OCSP.Responder != "" || !got.OCSP.ProducedAt.Equal(now) {
+			t.Errorf("facts from the cache %+v", got.OCSP)
+		}
+		r.what = testpki.Revoked // a day before the answer
+		time.Sleep(72 * time.Hour)
+		if got := check(space, time.Now()); got.Verdict != trust.Invalid || got.Step(trust.StepStatus).Code != 1047 || got.OCSP == nil || got.OCSP.RevokedAt.IsZero() {
+			t.Errorf("revoked: %v, %+v", got.Verdict, got.Steps)
+		}
+		if got := check(space, now.AddDate(0, 0, 1)); got.Verdict != trust.Valid || got.Step(trust.StepStatus).Text == "" {
+			t.Errorf("signed before the revocation: %v, %+v", got.Verdict, got.Steps)
+		}
+		if r.count() != 3 {
+			t.Errorf("%d requests, want 3", r.count())
+		}
+	})
 }
