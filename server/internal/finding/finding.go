@@ -8,7 +8,34 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
+
+// maxText bounds one finding as a text, in characters.
+const maxText = 1000
+
+// Safe makes a text that may come from files or the network fit for a terminal and a log: one line, no control sequences, no
+// characters that change the direction of writing, of bounded length. What is not visible is written as its code point.
+func Safe(s string) string {
+	var b strings.Builder
+	n := 0
+	for i, r := range s {
+		if n++; n > maxText {
+			return b.String() + "..."
+		}
+		_, size := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			fmt.Fprintf(&b, "\\x%02x", s[i])
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		default:
+			fmt.Fprintf(&b, "\\u%04x", r)
+		}
+	}
+	return b.String()
+}
 
 // Severity says how grave a finding is.
 type Severity int
@@ -41,7 +68,7 @@ type Finding struct {
 	Fix  string `json:"fix"`
 }
 
-// String is the finding on one line, without the fix.
+// String is the finding on one line, without the fix, safe for a terminal.
 func (f Finding) String() string {
 	var b strings.Builder
 	if f.Source != "" {
@@ -55,7 +82,7 @@ func (f Finding) String() string {
 	if f.Field != "" {
 		fmt.Fprintf(&b, " %s", f.Field)
 	}
-	return b.String() + ": " + f.What
+	return Safe(b.String() + ": " + f.What)
 }
 
 // List is the result of a check.
@@ -91,7 +118,7 @@ func (fs List) WriteText(w io.Writer) error {
 	sorted := slices.Clone(fs)
 	slices.SortStableFunc(sorted, func(a, b Finding) int { return int(b.Severity) - int(a.Severity) })
 	for _, f := range sorted {
-		if _, err := fmt.Fprintf(w, "%s\n    to do: %s\n", f, f.Fix); err != nil {
+		if _, err := fmt.Fprintf(w, "%s\n    to do: %s\n", f, Safe(f.Fix)); err != nil {
 			return err
 		}
 	}

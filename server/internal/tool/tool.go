@@ -110,8 +110,18 @@ func (c *Call) Many(name, help string) *[]string {
 
 // Fail reports an error of the command itself.
 func (c *Call) Fail(err error) int {
-	fmt.Fprintf(c.Stderr, "%s: %v\n", c.Flags.Name(), err)
+	fmt.Fprintf(c.Stderr, "%s: %s\n", c.Flags.Name(), finding.Safe(err.Error()))
 	return Unknown
+}
+
+// Say tells people what was done and what comes next. With -json the standard output belongs to the report alone, so this goes
+// to the standard error.
+func (c *Call) Say(format string, a ...any) {
+	w := c.Stdout
+	if *c.JSON {
+		w = c.Stderr
+	}
+	fmt.Fprintf(w, format, a...)
 }
 
 // Keys opens the key store of a folder, or the HSM of the options. With force a key in a file is replaced, and the former one
