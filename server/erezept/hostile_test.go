@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strings"
 	"sync"
@@ -261,6 +262,67 @@ func TestConcurrent(t *testing.T) {
 		}()
 	}
 	wg.Wait()
+}
+
+// fill sets every field of a value to something, so that none is forgotten in a comparison.
+func fill(v reflect.Value, n *int) {
+	*n++
+	switch v.Kind() {
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem(), n)
+	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[time.Time]() {
+			v.Set(reflect.ValueOf(rigTime.Add(time.Duration(*n) * time.Millisecond)))
+			return
+		}
+		for i := range v.NumField() {
+			fill(v.Field(i), n)
+		}
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		fill(v.Index(0), n)
+		fill(v.Index(1), n)
+	case reflect.String:
+		v.SetString(fmt.Sprintf("text %d <\"ä\\\x01>", *n))
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Uint8:
+		v.SetUint(uint64(*n % 5))
+	default:
+		v.SetInt(int64(*n))
+	}
+}
+
+// TestAppendJSON holds the writer next to encoding/json: with every field set, with none, and for real reports.
+func TestAppendJSON(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	made, err := r.b.Case(r.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	full, n := &CaseReport{}, 0
+	fill(reflect.ValueOf(full).Elem(), &n)
+	if n < 150 {
+		t.Fatalf("only %d values are set", n)
+	}
+	for name, rep := range map[string]*CaseReport{"full": full, "empty": {}, "empty record": {Records: []*Report{{}}}, "real": r.checker().Check(context.Background(), given(made)),
+		"unreadable": Unreadable("x", CodeInput, "y"), "damaged": r.checker().Check(context.Background(), &Case{Single: true, Records: []Given{{Data: made.Receipt[:100]}}})} {
+		var want bytes.Buffer
+		enc := json.NewEncoder(&want)
+		enc.SetEscapeHTML(false)
+		if err := enc.Encode(rep); err != nil {
+			t.Fatal(err)
+		}
+		got, err := rep.AppendJSON(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want.String(), string(got)); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
 }
 
 // TestReportComesBack: a report survives JSON, and holds nothing of the insured person.
