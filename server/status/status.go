@@ -186,7 +186,7 @@ func (s *Source) Status(ctx context.Context, q trust.StatusQuery) (trust.StatusA
 	s.cached.WithLabelValues("miss").Inc()
 
 	// One request answers everybody who asks about the certificate meanwhile, so it does not end with the first of them.
-	ch := s.flight.DoChan(string(key[:]), func() (any, error) { return s.fetch(context.WithoutCancel(ctx), key, q) })
+	ch := s.flight.DoChan(fmt.Sprintf("%s%t%t%t", key[:], q.ListedOnly, q.IgnoreCertHash, q.Nonce), func() (any, error) { return s.fetch(context.WithoutCancel(ctx), key, q) })
 	select {
 	case <-ctx.Done():
 		return trust.StatusAnswer{}, fmt.Errorf("%w: %w", ocsp.NotAvailable, ctx.Err())
@@ -197,7 +197,7 @@ func (s *Source) Status(ctx context.Context, q trust.StatusQuery) (trust.StatusA
 		f := r.Val.(fetched)
 		a := f.record.answer(q.At)
 		a.Source, a.Raw = f.way, f.raw
-		a.NextUpdate, a.Responder, a.Authorisation, a.CertHash = f.result.NextUpdate, f.result.Responder, f.result.Authorisation, f.result.CertHash
+		a.NextUpdate, a.Responder = f.result.NextUpdate, f.result.Responder
 		return a, nil
 	}
 }

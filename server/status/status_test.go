@@ -161,9 +161,23 @@ func TestReuse(t *testing.T) {
 		{"health card, revoked and older", status.Record{Status: ocsp.Revoked, RevokedAt: day(-3), ProducedAt: now.Add(-grace - time.Second)}, now, true, false, 0},
 		{"nothing known", status.Record{}, day(-1), false, false, 0},
 	} {
-		got, ok := tc.record.At(trust.StatusQuery{At: tc.at, Now: now, NoReuse: tc.noReuse}, grace)
+		tc.record.Authorisation, tc.record.CertHash = ocsp.Listed, true
+		q := trust.StatusQuery{At: tc.at, Now: now, NoReuse: tc.noReuse, ListedOnly: true}
+		got, ok := tc.record.At(q, grace)
 		if ok != tc.ok || got.Status != tc.want || ok && got.Source != "cache" {
 			t.Errorf("%s: %v, %v; want %v, %v", tc.name, got.Status, ok, tc.want, tc.ok)
+		}
+		// Accepted by looser rules, it serves none of the questions with stricter ones.
+		issued, bare := tc.record, tc.record
+		issued.Authorisation, bare.CertHash = ocsp.Issued, false
+		for _, loose := range []status.Record{issued, bare} {
+			if _, ok := loose.At(q, grace); ok {
+				t.Errorf("%s: %+v serves a stricter question", tc.name, loose)
+			}
+		}
+		q.ListedOnly, q.IgnoreCertHash = false, true
+		if _, ok := bare.At(q, grace); ok != tc.ok {
+			t.Errorf("%s: a looser question: %v", tc.name, ok)
 		}
 	}
 }

@@ -18,6 +18,10 @@ type Record struct {
 	RevokedAt  time.Time   // with Revoked
 	ProducedAt time.Time
 	ThisUpdate time.Time
+	// By which rules the answer was accepted: one that was accepted by looser rules does not serve a question with stricter
+	// ones.
+	Authorisation ocsp.Authorisation
+	CertHash      bool // it carried the hash of the certificate
 }
 
 // Store keeps records by the SHA-256 of the certificate: serial numbers are unique below one CA only. It must be safe for
@@ -28,7 +32,10 @@ type Store interface {
 }
 
 func recordOf(r ocsp.Result) Record {
-	record := Record{Status: r.Status, RevokedAt: r.RevokedAt, ProducedAt: r.ProducedAt, ThisUpdate: r.ThisUpdate}
+	record := Record{
+		Status: r.Status, RevokedAt: r.RevokedAt, ProducedAt: r.ProducedAt, ThisUpdate: r.ThisUpdate,
+		Authorisation: r.Authorisation, CertHash: r.CertHash,
+	}
 	if !r.RevokedAt.IsZero() {
 		record.Status = ocsp.Revoked // with a time that lies ahead
 	}
@@ -40,7 +47,8 @@ func recordOf(r ocsp.Result) Record {
 //   - "good" answers every reference time before the answer was made, and those up to grace after it;
 //   - "revoked" answers every reference time: good before the revocation, revoked from then on;
 //   - "unknown" answers those that "good" would, while the answer is not older than grace;
-//   - about certificates that may be suspended (NoReuse) nothing older than grace is used.
+//   - about certificates that may be suspended (NoReuse) nothing older than grace is used;
+//   - the rules by which the answer was accepted were not looser than those of the question.
 //
 // ok is false when the responder has to be asked.
 func (r Record) At(q trust.StatusQuery, grace time.Duration) (a trust.StatusAnswer, ok bool) {
@@ -52,6 +60,8 @@ func (r Record) At(q trust.StatusQuery, grace time.Duration) (a trust.StatusAnsw
 		return a, false
 	case r.Status == ocsp.Indeterminate:
 		return a, false
+	case q.ListedOnly && r.Authorisation != ocsp.Listed, !q.IgnoreCertHash && !r.CertHash:
+		return a, false
 	}
 	a = r.answer(q.At)
 	a.Source = "cache"
@@ -61,7 +71,7 @@ func (r Record) At(q trust.StatusQuery, grace time.Duration) (a trust.StatusAnsw
 // answer is the record as it stands at a reference time.
 func (r Record) answer(at time.Time) (a trust.StatusAnswer) {
 	a.Status, a.RevokedAt, a.ProducedAt, a.ThisUpdate = r.Status, r.RevokedAt, r.ProducedAt, r.ThisUpdate
-	a.Age = at.Sub(r.ProducedAt)
+	a.Age, a.Authorisation, a.CertHash = at.Sub(r.ProducedAt), r.Authorisation, r.CertHash
 	if r.Status == ocsp.Revoked && at.Before(r.RevokedAt) {
 		a.Status = ocsp.Good
 	}

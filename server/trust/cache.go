@@ -177,14 +177,32 @@ func namesOf(c *x509ti.Certificate) responderNames {
 	return responderNames{c.CommonName().Reveal(), hex.EncodeToString(fp[:])}
 }
 
-// profilesKey tells lists of profiles apart.
+// profilesKey tells lists of profiles apart, by everything of a profile that a check looks at.
 func profilesKey(profiles []x509ti.Profile) uint64 {
 	h := uint64(14695981039346656037) // FNV-1a
-	for i := range profiles {
-		for _, b := range []byte(profiles[i].Name) {
-			h = (h ^ uint64(b)) * 1099511628211
+	add := func(v uint64) { h = (h ^ v) * 1099511628211 }
+	oid := func(o x509ti.OID) {
+		for _, n := range o {
+			add(uint64(n))
 		}
-		h = (h ^ 0xff) * 1099511628211
+		add(1 << 63)
+	}
+	for i := range profiles {
+		p := &profiles[i]
+		for j := range len(p.Name) {
+			add(uint64(p.Name[j]))
+		}
+		for _, o := range [...]x509ti.OID{p.Type, p.AltType, p.Policy, p.Role, p.ExtKeyUsage} {
+			oid(o)
+		}
+		add(uint64(p.KeyUsage)<<16 | uint64(p.RSAKeyUsage))
+		for _, flag := range [...]bool{p.ExtKeyUsageOptional, p.QES, p.NoCertHash, p.Suspendable} {
+			if flag {
+				add(1)
+			} else {
+				add(2)
+			}
+		}
 	}
 	return h
 }

@@ -771,3 +771,28 @@ func (a *answers) fixed() trust.StatusSource { return fixed(a.answer) }
 func (f fixed) Status(context.Context, trust.StatusQuery) (trust.StatusAnswer, error) {
 	return trust.StatusAnswer(f), nil
 }
+
+// TestCacheTellsQuestionsApart: the same certificate with another profile, also one of the same name, is another question.
+func TestCacheTellsQuestionsApart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	space := w.space(t, trust.Config{}, w.tslSpec())
+	cache := trust.NewChainCache(100)
+	strict := x509ti.HCIOSIG
+	strict.Role = x509ti.OIDKrankenhaus
+	for _, tc := range []struct {
+		profile x509ti.Profile
+		want    trust.Verdict
+	}{{x509ti.HCIOSIG, trust.Valid}, {strict, trust.Invalid}, {x509ti.HCIAUT, trust.Invalid}, {x509ti.HCIOSIG, trust.Valid}} {
+		r := space.Check(context.Background(), w.institute, trust.Options{At: at, Profiles: []x509ti.Profile{tc.profile}, Status: good(), Cache: cache})
+		if r.Verdict != tc.want {
+			t.Errorf("%s with role %v: %v", tc.profile.Name, tc.profile.Role, r.Verdict)
+		}
+	}
+	// And by another list.
+	spec := w.tslSpec()
+	spec.Services[0].ListState = state(tsl.TypeCAPKC, tsl.StatusRevoked, at.AddDate(-2, 0, 0))
+	if r := w.space(t, trust.Config{}, spec).Check(context.Background(), w.institute, trust.Options{At: at, Profiles: []x509ti.Profile{x509ti.HCIOSIG}, Status: good(), Cache: cache}); r.Verdict != trust.Invalid {
+		t.Errorf("by a list that revokes the CA: %v", r.Verdict)
+	}
+}
