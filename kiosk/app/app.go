@@ -6,6 +6,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -87,22 +88,9 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 		return fmt.Errorf("open log: %w", err)
 	}
 	defer log.Close()
-	roots, err := cvc.ReadRoots(os.DirFS(k.CardRoots), ".")
-	if err != nil {
-		return fmt.Errorf("card roots: %w", err)
-	}
-	store, err := tlspolicy.LoadTrustStore(k.Server.TrustStore, k.Server.TrustDigest)
-	if err != nil {
-		return fmt.Errorf("trust store: %w", err)
-	}
-	host, _, err := net.SplitHostPort(k.Server.Address)
-	if err != nil {
-		return fmt.Errorf("server address: %w", err)
-	}
-	tls, err := tlspolicy.ClientConfig(store, host, nil)
-	if err != nil {
-		return fmt.Errorf("tls policy: %w", err)
-	}
+	// Beside the first picture, which needs none of it.
+	trusted := make(chan trust, 1)
+	go func() { trusted <- loadTrust(k) }()
 
 	screens, err := newUI(k)
 	if err != nil {
@@ -139,6 +127,10 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 		}
 	}()
 
+	trust := <-trusted
+	if trust.err != nil {
+		return trust.err
+	}
 	if err := cfg.Control.Send(control.Message{Kind: control.Ready}); err != nil {
 		return err
 	}
@@ -176,10 +168,10 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 
 	end, warn, blank := k.Idle.Durations()
 	visit, err := session.New(session.Config{
-		Slot: rd, Roots: roots, TerminalID: k.Terminal(), Publish: s.publish, Log: log, Version: Version,
+		Slot: rd, Roots: trust.roots, TerminalID: k.Terminal(), Publish: s.publish, Log: log, Version: Version,
 		NewCard: turn.Slot == control.SlotEmpty || turn.Slot == control.SlotNew, First: turn.Slot == control.SlotFirst,
 		Dial: func(ctx context.Context) (session.Server, error) {
-			return serverlink.Dial(ctx, serverlink.Config{Address: k.Server.Address, TLS: tls})
+			return serverlink.Dial(ctx, serverlink.Config{Address: k.Server.Address, TLS: trust.tls})
 		},
 		CardServiceHung: func() {
 			if err := cfg.Control.Send(control.Message{Kind: control.Hung}); err != nil {
@@ -209,6 +201,35 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 // OpenLog opens the log of one of the kiosk's processes as the configuration says.
 func OpenLog(c terminal.Log, component advlog.Component) (*advlog.Log, error) {
 	return advlog.Open(advlog.Config{Dir: c.Dir, Component: component, Enabled: c.Enabled, TestMode: c.Test, Level: c.Severity()})
+}
+
+// trust is what a session believes in.
+type trust struct {
+	roots cvc.Roots
+	tls   *tls.Config
+	err   error
+}
+
+// loadTrust reads the pinned roots of the cards and the server's certificates.
+func loadTrust(k terminal.Config) (t trust) {
+	if t.roots, t.err = cvc.ReadRoots(os.DirFS(k.CardRoots), "."); t.err != nil {
+		t.err = fmt.Errorf("card roots: %w", t.err)
+		return t
+	}
+	store, err := tlspolicy.LoadTrustStore(k.Server.TrustStore, k.Server.TrustDigest)
+	if err != nil {
+		t.err = fmt.Errorf("trust store: %w", err)
+		return t
+	}
+	host, _, err := net.SplitHostPort(k.Server.Address)
+	if err != nil {
+		t.err = fmt.Errorf("server address: %w", err)
+		return t
+	}
+	if t.tls, t.err = tlspolicy.ClientConfig(store, host, nil); t.err != nil {
+		t.err = fmt.Errorf("tls policy: %w", t.err)
+	}
+	return t
 }
 
 // slots gives a session's last words about the slot to the next one.
@@ -359,8 +380,10 @@ type screen struct {
 	visible func() // called when the next view has been drawn
 	give    func(view.Event)
 
-	drawn *view.View // laid out in this frame; the loop's goroutine only
-	after func()     // to be called when it is on the display; the loop's goroutine only
+	// The loop's goroutine only:
+	current *view.View // what the UI shows
+	drawn   *view.View // laid out in this frame
+	after   func()     // to be called when it is on the display
 }
 
 func (s *screen) publish(v view.View) {
@@ -383,6 +406,11 @@ func (s *screen) service(codes []string) {
 	if again {
 		s.loop.Invalidate()
 	}
+}
+
+// sameNeutral tells that two views are the same neutral screen.
+func sameNeutral(a, b *view.View) bool {
+	return a != nil && a.Screen == view.Neutral && b.Screen == view.Neutral && slices.Equal(a.Service, b.Service)
 }
 
 // forStaff tells whether a view shows how the terminal is: nobody is served then.
@@ -413,8 +441,10 @@ func (s *screen) handle(give func(view.Event)) { s.mu.Lock(); s.give = give; s.m
 func (s *screen) layout(gtx layout.Context) {
 	s.mu.Lock()
 	if s.pending != nil {
-		s.ui.SetView(*s.pending)
-		s.drawn, s.pending = s.pending, nil
+		if !sameNeutral(s.current, s.pending) { // composed before its turn, and not once more
+			s.ui.SetView(*s.pending)
+		}
+		s.drawn, s.current, s.pending = s.pending, s.pending, nil
 		s.after, s.visible = s.visible, nil
 	}
 	give := s.give

@@ -34,11 +34,12 @@ func init() {
 		toLinear[i] = uint32(float32(l*65535) + 0.5)
 		factor[i] = uint32(i*257 + i>>7)
 	}
-	v := 0
+	v, border := 0, srgbBorder(0)
 	for i := range toSRGB {
 		l := float64(i*4+2) / 65535
-		for v < 255 && l > srgbBorder(v) {
+		for v < 255 && l > border {
 			v++
+			border = srgbBorder(v)
 		}
 		toSRGB[i] = uint8(v)
 	}

@@ -52,21 +52,25 @@ var ErrFont = errors.New("not a usable font")
 type Set struct{ faces []font.FontFace }
 
 var builtin = sync.OnceValue(func() *Set {
-	var s Set
-	for _, ttf := range [][]byte{
+	files := [][]byte{
 		robotoregular.TTF, robotomedium.TTF, robotobold.TTF,
 		arabic.TTF, arabicbold.TTF,
-	} {
-		// The files are part of the program; a test parses every one.
-		faces, err := opentype.ParseCollection(ttf)
-		if err == nil {
-			s.faces = append(s.faces, faces...)
-		}
 	}
-	return &s
+	// Side by side: it is the slowest part of the start of a terminal.
+	parsed := make([][]font.FontFace, len(files))
+	var wg sync.WaitGroup
+	for i, ttf := range files {
+		wg.Go(func() {
+			// The files are part of the program; a test parses every one.
+			parsed[i], _ = opentype.ParseCollection(ttf)
+		})
+	}
+	wg.Wait()
+	return &Set{faces: slices.Concat(parsed...)}
 })
 
-// Default returns the embedded faces.
+// Default returns the embedded faces. They are parsed at the first call; a program that needs them soon calls it early, in
+// a goroutine.
 func Default() *Set { return builtin() }
 
 // Missing returns the characters of s that no embedded face can show, sorted

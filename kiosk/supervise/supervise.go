@@ -221,6 +221,10 @@ func (s *Supervisor) tell(p *process) (<-chan struct{}, error) {
 	return changed, p.control.Send(control.Message{Kind: control.Service, Codes: codes})
 }
 
+// cardsEvery is after how many turns of the watch the card service is asked for a sign of life. The session that uses it
+// notices a service that hangs before; this is for the time in which none does.
+const cardsEvery = 4
+
 // watch returns when the active process has ended: how, and whether it said so itself. replaced is closed when the card
 // service, which the process waits for, runs anew.
 func (s *Supervisor) watch(ctx context.Context, p *process, replaced <-chan struct{}) (control.Message, bool) {
@@ -278,7 +282,7 @@ func (s *Supervisor) watch(ctx context.Context, p *process, replaced <-chan stru
 				return control.Message{Reason: control.Broken}, false
 			}
 			p.display.Ping()
-			if turn++; turn%2 == 0 && s.cfg.Cards != nil && !pinging && replaced == nil {
+			if turn++; turn%cardsEvery == 0 && s.cfg.Cards != nil && !pinging && replaced == nil {
 				pinging = true
 				go func() { pinged <- s.cfg.Cards.Ping(ctx) == nil || ctx.Err() != nil }()
 			}

@@ -417,7 +417,7 @@ func TestHealthyCardServiceIsLeftAlone(t *testing.T) {
 	r := start(t, "stay", svc)
 	r.shows(0)
 	r.heard(0, "activate first false ")
-	for range 4 { // two of them ask the service
+	for range 2 * cardsEvery { // two of them ask the service
 		<-r.living
 	}
 	svc.mu.Lock()

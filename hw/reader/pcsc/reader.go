@@ -28,7 +28,7 @@ type Config struct {
 	// CallTimeout is the deadline of a call that does not wait for a person; 0 is 5 s. The longest command of an eGK takes
 	// less than 2 s.
 	CallTimeout time.Duration
-	// CheckInterval is how often the service is asked for a sign of life while nothing happens; 0 is 2 s. A daemon that
+	// CheckInterval is how often the service is asked for a sign of life while nothing happens; 0 is 3 s. A daemon that
 	// hangs is noticed after CheckInterval and CallTimeout at the latest.
 	CheckInterval time.Duration
 	// Models is the table of models; nil is reader.Models.
@@ -83,7 +83,7 @@ func Open(cfg Config) (*Reader, error) {
 		cfg.CallTimeout = 5 * time.Second
 	}
 	if cfg.CheckInterval == 0 {
-		cfg.CheckInterval = 2 * time.Second
+		cfg.CheckInterval = 3 * time.Second
 	}
 	if cfg.Models == nil {
 		cfg.Models = reader.Models
@@ -249,11 +249,14 @@ func (r *Reader) watch() {
 		}
 		go func() { <-r.stuck; watching.Unlock() }()
 	}()
-	const pause = 100 * time.Millisecond
+	// A service that was replaced is found soon, one that is missing for good costs little.
+	const soon, seldom = 50 * time.Millisecond, time.Second
+	pause := soon
 	for r.ctx.Err() == nil {
 		r.turn()
 		sc, err := r.establish(r.ctx)
 		if err == nil {
+			pause = soon
 			err = r.follow(sc)
 			go func(stuck <-chan struct{}) {
 				if stuck != nil { // the cancel must reach a context that still exists
@@ -274,6 +277,7 @@ func (r *Reader) watch() {
 		case <-time.After(pause):
 		case <-r.ctx.Done():
 		}
+		pause = min(2*pause, seldom)
 		if r.stuck != nil { // one status call at a time, see ErrOpen; it ends when the daemon is replaced
 			r.parked.Store(true)
 			select {

@@ -33,6 +33,7 @@ import (
 	"ktradv/internal/tlspolicy"
 	"ktradv/kiosk/app"
 	"ktradv/kiosk/control"
+	"ktradv/kiosk/fonts"
 	"ktradv/kiosk/platform"
 	"ktradv/kiosk/platform/remote"
 	"ktradv/kiosk/supervise"
@@ -78,27 +79,27 @@ func run(ctx context.Context, path, arg, fault string, check bool) error {
 	if arg == sessionArg && len(problems) == 0 {
 		return session(ctx, cfg) // its supervisor has checked the rest
 	}
-	now := time.Time{} // the clock may not be set yet
-	if check {
-		now = time.Now()
-	}
-	if len(problems) == 0 {
-		problems = app.Check(cfg, now)
+	if check && len(problems) == 0 {
+		problems = app.Check(cfg, time.Now())
 	}
 	switch {
 	case check:
 		return report(cfg, problems)
 	case arg == sessionArg:
 		return &mistakes{problems}
-	case len(problems) > 0 && cfg.Display.Platform == "drm":
-		fmt.Fprintln(os.Stderr, "adv-kiosk:", &mistakes{problems})
-		return showFault(ctx, cfg, terminal.Fault{Cause: terminal.CauseConfiguration, Problems: problems})
-	case len(problems) > 0:
-		return &mistakes{problems}
 	case arg != "":
 		return fmt.Errorf("unknown argument %q", arg)
 	}
-	return supervisor(ctx, cfg, path)
+	err = &mistakes{problems}
+	if len(problems) == 0 {
+		err = supervisor(ctx, cfg, path)
+	}
+	var wrong *mistakes
+	if errors.As(err, &wrong) && cfg.Display.Platform == "drm" {
+		fmt.Fprintln(os.Stderr, "adv-kiosk:", err)
+		return showFault(ctx, cfg, terminal.Fault{Cause: terminal.CauseConfiguration, Problems: wrong.problems})
+	}
+	return err
 }
 
 // mistakes are the problems of a configuration as an error of several lines.
@@ -167,6 +168,13 @@ func supervisor(ctx context.Context, cfg terminal.Config, path string) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	// What the configuration names is checked beside the first session, so that the first picture does not wait for it. The
+	// clock may not be set yet: dates are left to the sessions.
+	go func() {
+		if problems := app.Check(cfg, time.Time{}); len(problems) > 0 {
+			cancel(&mistakes{problems})
+		}
+	}()
 	go func() {
 		if err := host.Run(ctx); err != nil {
 			err = fmt.Errorf("display: %w", err)
@@ -184,8 +192,10 @@ func supervisor(ctx context.Context, cfg terminal.Config, path string) error {
 var errClosed = errors.New("display closed")
 
 func session(ctx context.Context, cfg terminal.Config) error {
-	// A session process lives for one visit and holds personal data: the less garbage lies around, the better.
-	debug.SetGCPercent(50)
+	go fonts.Default() // takes longest; meanwhile the rest is set up
+	// The start makes garbage and must be quick; the visit holds personal data, and the less garbage lies around the better.
+	debug.SetGCPercent(400)
+	time.AfterFunc(2*time.Second, func() { debug.SetGCPercent(50); debug.FreeOSMemory() })
 	if err := undumpable(); err != nil {
 		return err
 	}
