@@ -17,7 +17,7 @@ import (
 )
 
 // MaxSize is the largest list that is read, in octets. Those of the telematics infrastructure have below a million.
-const MaxSize = 16 << 20
+const MaxSize = xmlsig.MaxSize
 
 // Kind tells the two lists apart.
 type Kind string

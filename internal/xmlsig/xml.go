@@ -18,11 +18,11 @@ import (
 
 // Bounds of a document.
 const (
-	MaxSize       = 16 << 20  // octets
-	maxDepth      = 64        // elements in elements
-	maxNodes      = 1_000_000 // elements and texts
-	maxAttributes = 64        // of one element, namespace declarations among them
-	maxName       = 1024      // octets
+	MaxSize       = 8 << 20 // octets
+	maxDepth      = 64      // elements in elements
+	maxNodes      = 250_000 // elements and texts
+	maxAttributes = 64      // of one element, namespace declarations among them
+	maxName       = 1024    // octets
 )
 
 // ErrMalformed is wrapped by every error about a document that is not well-formed, or not the kind of XML read here.

@@ -102,6 +102,14 @@ func TestTooLong(t *testing.T) {
 	if _, err := Parse(make([]byte, MaxSize+1)); !errors.Is(err, ErrMalformed) {
 		t.Errorf("%v", err)
 	}
+	many := "<a>" + strings.Repeat("<b/>", maxNodes) + "</a>"
+	if _, err := Parse([]byte(many)); !errors.Is(err, ErrMalformed) {
+		t.Errorf("%d elements: %v", maxNodes, err)
+	}
+	pieces := "<a>" + strings.Repeat("x<!---->", maxNodes) + "</a>"
+	if _, err := Parse([]byte(pieces)); !errors.Is(err, ErrMalformed) {
+		t.Errorf("%d texts: %v", maxNodes, err)
+	}
 }
 
 func TestCanonical(t *testing.T) {
