@@ -62,10 +62,18 @@ func Compare(r *Registration, s *Statement) (found Findings) {
 	add := func(sev Severity, code Code, field string, line int, what, fix string) {
 		found = append(found, Finding{Code: code, Severity: sev, Source: r.source, Line: line, Field: field, What: what, Fix: fix})
 	}
+	environment := func(sev Severity) {
+		if m := r.Environment.Master(); m != "" && len(s.Hints) > 0 && !slices.Contains(s.Hints, m) {
+			add(sev, "ES-ENV", "betriebsumgebung", r.lines["betriebsumgebung"],
+				fmt.Sprintf("the environment is %s, the statement's authority_hints name %s", r.Environment, strings.Join(s.Hints, ", ")),
+				fmt.Sprintf("a service of %s names %s", r.Environment, m))
+		}
+	}
 	if r.Deregister {
 		if r.ServiceURI != s.Issuer {
 			add(Warning, "ES-ISS-UNGLEICH", "fachdiensturi", r.lines["fachdiensturi"], fmt.Sprintf("the statement's iss is %q", s.Issuer), "check that the right service is taken out")
 		}
+		environment(Warning)
 		return found
 	}
 	for _, a := range agreements {
@@ -88,7 +96,7 @@ func Compare(r *Registration, s *Statement) (found Findings) {
 		x, e := a.XML(r), a.ES(s)
 		for _, v := range x {
 			if !slices.Contains(e, v) {
-				add(Error, a.Lack, a.Field, r.lines[a.Field], fmt.Sprintf("%q is not in the statement's %s", v, a.Place), "add it to the statement, or remove it here")
+				add(Error, a.Lack, a.Field, r.lines[a.Field+"/"+v], fmt.Sprintf("%q is not in the statement's %s", v, a.Place), "add it to the statement, or remove it here")
 			}
 		}
 		for _, v := range e {
@@ -97,11 +105,7 @@ func Compare(r *Registration, s *Statement) (found Findings) {
 			}
 		}
 	}
-	if m := r.Environment.Master(); m != "" && len(s.Hints) > 0 && !slices.Contains(s.Hints, m) {
-		add(Error, "ES-ENV", "betriebsumgebung", r.lines["betriebsumgebung"],
-			fmt.Sprintf("the environment is %s, the statement's authority_hints name %s", r.Environment, strings.Join(s.Hints, ", ")),
-			fmt.Sprintf("a service of %s names %s", r.Environment, m))
-	}
+	environment(Error)
 	return append(found, compareKeys(r, s)...)
 }
 

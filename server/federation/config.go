@@ -131,8 +131,11 @@ func parseConfig(b []byte) (Config, error) {
 			return c, err
 		}
 	}
-	for name, found := range map[string][]Finding{"scopes": checkScopes(r.Scopes), "claims": checkClaims(r.Claims, r.Scopes), "redirect_uris": checkRedirects(r.RedirectURIs)} {
-		if err := firstError(name, found); err != nil {
+	for _, l := range []struct {
+		name  string
+		found []Finding
+	}{{"scopes", checkScopes(r.Scopes, nil)}, {"claims", checkClaims(r.Claims, nil, r.Scopes)}, {"redirect_uris", checkRedirects(r.RedirectURIs, nil)}} {
+		if err := firstError(l.name, l.found); err != nil {
 			return c, err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"maps"
@@ -96,6 +97,26 @@ func TestFormFaults(t *testing.T) {
 		"text in list":        {"<claims/>", "<claims>birthdate</claims>", XMLOptions{}, "REG-ELEMENT"},
 		"other root":          {"registrierungtifoederation>", "anmeldung>", XMLOptions{}, "REG-ELEMENT"},
 		"white space":         {"AdV Kasse", " AdV Kasse", XMLOptions{}, "REG-LEERRAUM"},
+		"white space in list": {"<scope>openid</scope>", "<scope>openid </scope>", XMLOptions{}, "REG-LEERRAUM"},
+		"white space in kid":  {"<kid>k1</kid>", "<kid>\nk1</kid>", XMLOptions{}, "REG-LEERRAUM"},
+		"elements in scope":   {"<scope>openid</scope>", "<scope>openid<b/></scope>", XMLOptions{}, "REG-ELEMENT"},
+		"elements in kid":     {"<kid>k1</kid>", "<kid>k1<b/></kid>", XMLOptions{}, "REG-ELEMENT"},
+		"elements in key":     {"<key>", "<key><b/>", XMLOptions{}, "REG-ELEMENT"},
+		"text in publickey":   {"<kid>k1</kid>", "k1<kid>k1</kid>", XMLOptions{}, "REG-ELEMENT"},
+		"redirect, port":      {"kasse.example/cb", "kasse.example:99999/cb", XMLOptions{}, "REG-REDIRECT-FORM"},
+		"redirect, fragment":  {"/cb<", "/cb#<", XMLOptions{}, "REG-REDIRECT-FORM"},
+		"redirect, user":      {"https://adv.kasse.example/cb", "https://me@adv.kasse.example/cb", XMLOptions{}, "REG-REDIRECT-FORM"},
+		"well-known inside":   {"https://adv.kasse.example<", "https://adv.kasse.example" + WellKnown + "/x<", XMLOptions{}, "REG-URI-WELLKNOWN"},
+		"DiGA, old group":     {"ORG-1234:BT-5678", oldGroup, XMLOptions{Kind: DiGA}, "REG-ZWG-DIGA"},
+		"private JWK":         {"-----BEGIN PUBLIC KEY-----", `{"kty":"EC", "d" : "AAAA"}`, XMLOptions{}, "REG-KEY-PRIVAT"},
+		"private as public":   {publicBody(good), privatePEM(t), XMLOptions{}, "REG-KEY-PRIVAT"},
+		"private as entity":   {"-----BEGIN PUBLIC KEY-----", "-----BEGIN PRIVATE&#32;KEY-----", XMLOptions{}, "REG-KEY-PRIVAT"},
+		"private elsewhere":   {"<kid>k1</kid>", "<kid>-----BEGIN EC PRIVATE KEY-----secret</kid>", XMLOptions{}, "REG-KEY-PRIVAT"},
+		"no declaration":      {`<?xml version="1.0" encoding="UTF-8"?>` + "\n", "", XMLOptions{}, "REG-XML"},
+		"late declaration":    {"<?xml ", "\n<?xml ", XMLOptions{}, "REG-XML"},
+		"instruction":         {"<claims/>", "<?php x?><claims/>", XMLOptions{}, "REG-XML"},
+		"text before":         {"<registrierungtifoederation>", "x<registrierungtifoederation>", XMLOptions{}, "REG-XML"},
+		"text after":          {"</registrierungtifoederation>", "</registrierungtifoederation>x", XMLOptions{}, "REG-XML"},
 		"DOCTYPE":             {"<registrierungtifoederation>", "<!DOCTYPE registrierungtifoederation><registrierungtifoederation>", XMLOptions{}, "REG-XML"},
 		"external entity":     {"<registrierungtifoederation>", `<!DOCTYPE r [<!ENTITY x SYSTEM "file:///etc/passwd">]><registrierungtifoederation>`, XMLOptions{}, "REG-XML"},
 		"entity":              {"AdV Kasse", "AdV &x; Kasse", XMLOptions{}, "REG-XML"},
@@ -115,10 +136,54 @@ func TestFormFaults(t *testing.T) {
 			t.Errorf("%s: no %s in %v", name, c.code, found)
 		}
 		for _, f := range found {
-			if f.Fix == "" || strings.Contains(f.What, "MFkw") && c.code == "REG-KEY-PRIVAT" {
+			if f.Fix == "" || f.Line == 0 && name != "long" || c.code == "REG-KEY-PRIVAT" && (len(found) != 1 && name == "private elsewhere" || strings.Contains(f.What, "MFkw") || strings.Contains(f.What, "secret")) {
 				t.Errorf("%s: %#v", name, f)
 			}
 		}
+	}
+}
+
+// publicBody is the base64 of the key in a form.
+func publicBody(form string) string {
+	_, form, _ = strings.Cut(form, pemBegin)
+	body, _, _ := strings.Cut(form, pemEnd)
+	return body
+}
+
+// privatePEM is the base64 of a private key, which somebody could have put between the marks of a public one.
+func privatePEM(t testing.TB) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return base64.StdEncoding.EncodeToString(der)
+}
+
+// TestFormLines: a finding about one value of a list stands at the line of the value.
+func TestFormLines(t *testing.T) {
+	t.Parallel()
+	good := goodForm(t)
+	old := "<redirect_uri>https://adv.kasse.example/cb</redirect_uri>"
+	form := strings.Replace(good, old, old+"\n    <redirect_uri>http://b</redirect_uri>", 1)
+	want := 1 + strings.Count(form[:strings.Index(form, "http://b<")], "\n")
+	r, found := ParseXML([]byte(form), XMLOptions{})
+	if len(found) != 1 || found[0].Line != want {
+		t.Errorf("line %d is wanted: %v", want, found)
+	}
+	s := &Statement{claims: map[string]any{"metadata": map[string]any{"openid_relying_party": map[string]any{"redirect_uris": []any{"https://adv.kasse.example/cb"}}}}}
+	for _, f := range Compare(r, s) {
+		if f.Code == "ES-REDIRECT-FEHLT" && f.Line != want {
+			t.Errorf("line %d is wanted: %v", want, f)
+		}
+	}
+	// A byte order mark is no text.
+	if r, found := ParseXML([]byte("\ufeff"+good), XMLOptions{}); r == nil || len(found) != 0 {
+		t.Errorf("with a byte order mark: %v", found)
 	}
 }
 

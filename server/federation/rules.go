@@ -170,10 +170,10 @@ func checkGroup(c ruleContext, v string) []Finding {
 	switch {
 	case !groupPattern.MatchString(v):
 		return bad("REG-ZWG-FORM", fmt.Sprintf("%q is not of the form ORG-nnnn:BT-nnnn", v), "a DiGA writes "+DiGAGroup+", others their own group in the TI-ITSM")
-	case v == oldGroup:
-		return odd("REG-ZWG-ALT", "this group stood in a former form", "a DiGA writes "+DiGAGroup+", others their own group in the TI-ITSM")
 	case c.opts.Kind == DiGA && v != DiGAGroup:
 		return bad("REG-ZWG-DIGA", "a DiGA must not change the preset group", "write "+DiGAGroup)
+	case v == oldGroup:
+		return odd("REG-ZWG-ALT", "this group stood in a former form", "a DiGA writes "+DiGAGroup+", others their own group in the TI-ITSM")
 	case c.opts.Kind == Other && v == DiGAGroup:
 		return odd("REG-ZWG-DIGA", "this is the preset group of DiGA", "write your own group in the TI-ITSM, incidents go there")
 	}
@@ -245,15 +245,23 @@ func checkReason(_ ruleContext, v string) []Finding {
 	return nil
 }
 
-// checkScopes judges the scopes (FED-17) and, with claims, the style (FED-20).
-func checkScopes(values []string) []Finding {
+// atItem puts findings at the line of the value they are about. lines is nil where the values stand in no form.
+func atItem(lines []int, i int, found []Finding) []Finding {
+	if lines == nil {
+		return found
+	}
+	return Findings(found).At("", lines[i], "")
+}
+
+// checkScopes judges the scopes (FED-17).
+func checkScopes(values []string, lines []int) []Finding {
 	var found []Finding
 	for i, v := range values {
 		if _, ok := Scopes[v]; !ok {
-			found = append(found, bad("REG-SCOPE-UNBEKANNT", fmt.Sprintf("%q is not in the list of A_22989-01", v), "use one of: "+strings.Join(scopeNames(), ", "))...)
+			found = append(found, atItem(lines, i, bad("REG-SCOPE-UNBEKANNT", fmt.Sprintf("%q is not in the list of A_22989-01", v), "use one of: "+strings.Join(scopeNames(), ", ")))...)
 		}
 		if slices.Contains(values[:i], v) {
-			found = append(found, odd("REG-DOPPELT", fmt.Sprintf("%q stands there twice", v), "name it once")...)
+			found = append(found, atItem(lines, i, odd("REG-DOPPELT", fmt.Sprintf("%q stands there twice", v), "name it once"))...)
 		}
 	}
 	if !slices.Contains(values, "openid") {
@@ -271,18 +279,18 @@ func scopeNames() []string {
 	return s
 }
 
-// checkClaims judges the claims (FED-19, FED-20).
-func checkClaims(claims, scopes []string) []Finding {
+// checkClaims judges the claims (FED-19) and, with scopes, the style (FED-20).
+func checkClaims(claims []string, lines []int, scopes []string) []Finding {
 	var found []Finding
 	for i, v := range claims {
 		switch {
 		case v == "":
-			found = append(found, bad("REG-CLAIM-LEER", "an empty claim", "remove the element; no claims at all is <claims/>")...)
+			found = append(found, atItem(lines, i, bad("REG-CLAIM-LEER", "an empty claim", "remove the element; no claims at all is <claims/>"))...)
 		case !knownClaim(v):
-			found = append(found, odd("REG-CLAIM-UNBEKANNT", fmt.Sprintf("%q is not in the list of A_22989-01", v), "check the spelling; any other claim is allowed")...)
+			found = append(found, atItem(lines, i, odd("REG-CLAIM-UNBEKANNT", fmt.Sprintf("%q is not in the list of A_22989-01", v), "check the spelling; any other claim is allowed"))...)
 		}
 		if slices.Contains(claims[:i], v) {
-			found = append(found, odd("REG-DOPPELT", fmt.Sprintf("%q stands there twice", v), "name it once")...)
+			found = append(found, atItem(lines, i, odd("REG-DOPPELT", fmt.Sprintf("%q stands there twice", v), "name it once"))...)
 		}
 	}
 	if len(claims) > 0 && slices.ContainsFunc(scopes, func(s string) bool { return s != "openid" }) {
@@ -293,7 +301,7 @@ func checkClaims(claims, scopes []string) []Finding {
 
 // checkRedirects judges the redirect addresses (FED-21, A_27585). App links of sectoral IdPs on foreign hosts are usual, so
 // one origin is not demanded.
-func checkRedirects(values []string) []Finding {
+func checkRedirects(values []string, lines []int) []Finding {
 	if len(values) == 0 {
 		return bad("REG-REDIRECT-LEER", "no redirect address is given", "name every address to which an IdP may send a person back, the ones towards the federation, not those of your own OIDC clients")
 	}
@@ -302,12 +310,12 @@ func checkRedirects(values []string) []Finding {
 		u, err := parseJavaURI(v)
 		switch {
 		case err != nil:
-			found = append(found, bad("REG-REDIRECT-FORM", fmt.Sprintf("%q: %v", v, err), "write https://host/path")...)
-		case u.scheme != "https", u.host == "", u.hasQuery, u.hasFragment, u.user:
-			found = append(found, bad("REG-REDIRECT-FORM", fmt.Sprintf("%q is not an absolute https address without user, query and fragment", v), "write https://host/path (A_27585)")...)
+			found = append(found, atItem(lines, i, bad("REG-REDIRECT-FORM", fmt.Sprintf("%q: %v", v, err), "write https://host/path"))...)
+		case u.scheme != "https", u.host == "", u.hasQuery, u.hasFragment, u.user, badPort(u):
+			found = append(found, atItem(lines, i, bad("REG-REDIRECT-FORM", fmt.Sprintf("%q is not an absolute https address without user, query and fragment, its port within 1 to 65535", v), "write https://host/path (A_27585)"))...)
 		}
 		if slices.Contains(values[:i], v) {
-			found = append(found, odd("REG-DOPPELT", fmt.Sprintf("%q stands there twice", v), "name it once")...)
+			found = append(found, atItem(lines, i, odd("REG-DOPPELT", fmt.Sprintf("%q stands there twice", v), "name it once"))...)
 		}
 	}
 	return found

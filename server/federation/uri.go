@@ -267,6 +267,9 @@ type uriRule struct {
 	What, Fix string
 }
 
+// badPort says whether a port is named that does not exist.
+func badPort(u javaURI) bool { return u.port == 0 || u.port > 65535 }
+
 // uriRules are the criteria of the registration page for fachdiensturi (FED-14, FED-15).
 var uriRules = []uriRule{
 	{"scheme", "REG-URI-SCHEMA", func(u javaURI) bool { return u.scheme != "https" },
@@ -277,9 +280,9 @@ var uriRules = []uriRule{
 		"a query is given, if only an empty one", "cut the address before the question mark"},
 	{"fragment", "REG-URI-FRAGMENT", func(u javaURI) bool { return u.hasFragment },
 		"a fragment is given, if only an empty one", "cut the address before the #"},
-	{"port", "REG-URI-PORT", func(u javaURI) bool { return u.port == 0 || u.port > 65535 },
+	{"port", "REG-URI-PORT", badPort,
 		"the port is not within 1 to 65535", "leave the port out or name the right one"},
-	{"wellknown", "REG-URI-WELLKNOWN", func(u javaURI) bool { return strings.HasSuffix(strings.TrimSuffix(u.path, "/"), WellKnown) },
+	{"wellknown", "REG-URI-WELLKNOWN", func(u javaURI) bool { return strings.Contains(u.path, WellKnown) },
 		"the address contains " + WellKnown, "leave the path " + WellKnown + " out: the office appends it"},
 }
 

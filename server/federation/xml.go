@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -150,11 +151,13 @@ func readTree(b []byte) (*node, error) {
 	if len(b) > MaxXML {
 		return nil, fail(0, fmt.Sprintf("longer than %d octets", MaxXML), "send the form only")
 	}
+	b = bytes.TrimPrefix(b, []byte("\ufeff"))
 	d := xml.NewDecoder(bytes.NewReader(b))
 	var root *node
 	var stack []*node
 	count := 0
 	for {
+		start := d.InputOffset()
 		token, err := d.Token()
 		line, _ := d.InputPos()
 		var syntax *xml.SyntaxError
@@ -169,6 +172,13 @@ func readTree(b []byte) (*node, error) {
 			return nil, fail(line, "cannot be read: "+err.Error(), "save the file as UTF-8")
 		}
 		switch t := token.(type) {
+		case xml.ProcInst:
+			switch {
+			case t.Target != "xml":
+				return nil, fail(line, fmt.Sprintf("a processing instruction <?%s", t.Target), "remove it: the form has none")
+			case start != 0:
+				return nil, fail(line, "the XML declaration does not stand at the very beginning", "remove what stands before it, also blank lines")
+			}
 		case xml.Directive:
 			return nil, fail(line, "a DOCTYPE or another declaration", "remove it: the form has none, and it could draw in other files")
 		case xml.StartElement:
@@ -194,6 +204,8 @@ func readTree(b []byte) (*node, error) {
 		case xml.CharData:
 			if len(stack) > 0 {
 				stack[len(stack)-1].text += string(t)
+			} else if len(bytes.TrimSpace(t)) > 0 {
+				return nil, fail(line, "text outside of the root element", "remove it: the file holds the form only")
 			}
 		}
 	}
@@ -202,6 +214,9 @@ func readTree(b []byte) (*node, error) {
 // ParseXML reads a registration or deregistration form, also one written by hand, and returns every violation of the rules
 // that can be seen in the form alone. The registration is nil where the document is none.
 func ParseXML(b []byte, opts XMLOptions) (*Registration, Findings) {
+	if i := bytes.Index(b, []byte(privateMark)); i >= 0 {
+		return nil, Findings{privateKey()}.At(opts.Source, 1+bytes.Count(b[:i], []byte("\n")), "key") // and nothing else of it is repeated
+	}
 	root, err := readTree(b)
 	var bad *xmlError
 	if errors.As(err, &bad) {
@@ -219,6 +234,9 @@ func ParseXML(b []byte, opts XMLOptions) (*Registration, Findings) {
 	r := &Registration{Deregister: root.name == rootDeregister, source: opts.Source, lines: map[string]int{}}
 	opts.deregister = r.Deregister
 	found := checkOrder(root, elements(r.Deregister), at)
+	if !bytes.HasPrefix(bytes.TrimPrefix(b, []byte("\ufeff")), []byte("<?xml")) {
+		found = append(found, at(root, "", Finding{Code: "REG-XML", Severity: Warning, What: "the XML declaration is missing", Fix: `begin the file with <?xml version="1.0" encoding="UTF-8"?>`})...)
+	}
 	for _, c := range root.children {
 		r.lines[c.name] = c.line
 	}
@@ -260,6 +278,7 @@ func ParseXML(b []byte, opts XMLOptions) (*Registration, Findings) {
 			found = append(found, at(c, l.Name, Finding{Code: "REG-ELEMENT", Severity: Error, What: fmt.Sprintf("<%s> contains text", l.Name), Fix: "write each value in a <" + l.Item + "> of its own"})...)
 		}
 		var values []string
+		var lines []int
 		for _, item := range c.children {
 			if item.name != l.Item {
 				found = append(found, at(item, l.Name, Finding{Code: "REG-ELEMENT", Severity: Error, What: fmt.Sprintf("<%s> does not belong into <%s>", item.name, l.Name), Fix: "use <" + l.Item + ">"})...)
@@ -271,18 +290,21 @@ func ParseXML(b []byte, opts XMLOptions) (*Registration, Findings) {
 				found = append(found, f...)
 				continue
 			}
-			values = append(values, strings.TrimSpace(item.text))
+			v, f := leafText(item, at)
+			found = append(found, f...)
+			values, lines = append(values, v), append(lines, item.line)
+			r.lines[l.Name+"/"+v] = item.line
 		}
 		switch l.Name {
 		case "scopes":
 			r.Scopes = values
-			found = append(found, at(c, l.Name, checkScopes(values)...)...)
+			found = append(found, at(c, l.Name, checkScopes(values, lines)...)...)
 		case "claims":
 			r.Claims = values
-			found = append(found, at(c, l.Name, checkClaims(values, r.Scopes)...)...)
+			found = append(found, at(c, l.Name, checkClaims(values, lines, r.Scopes)...)...)
 		case "redirect_uris":
 			r.RedirectURIs = values
-			found = append(found, at(c, l.Name, checkRedirects(values)...)...)
+			found = append(found, at(c, l.Name, checkRedirects(values, lines)...)...)
 		case "publickeysjwt":
 			if len(r.Keys) == 0 {
 				found = append(found, at(c, l.Name, Finding{Code: "REG-KEY-LEER", Severity: Error, What: "no key is given", Fix: "name the keys of jwks.keys in the Entity Statement"})...)
@@ -295,6 +317,19 @@ func ParseXML(b []byte, opts XMLOptions) (*Registration, Findings) {
 		}
 	}
 	return r, found
+}
+
+// leafText returns the text of an element that holds nothing else, without white space around it: values are compared exactly.
+func leafText(n *node, at func(*node, string, ...Finding) Findings) (string, Findings) {
+	var found Findings
+	if len(n.children) > 0 {
+		found = at(n, n.name, Finding{Code: "REG-ELEMENT", Severity: Error, What: fmt.Sprintf("<%s> contains elements", n.name), Fix: "it holds text only"})
+	}
+	v := strings.TrimSpace(n.text)
+	if v != n.text && v != "" {
+		found = append(found, at(n, n.name, Finding{Code: "REG-LEERRAUM", Severity: Error, What: "white space at the beginning or the end", Fix: "remove it: values are compared exactly"})...)
+	}
+	return v, found
 }
 
 // checkOrder finds unknown, repeated, missing and misplaced elements. The form is an xs:sequence: the order matters.
@@ -330,13 +365,21 @@ func checkOrder(root *node, names []string, at func(*node, string, ...Finding) F
 func parseKey(n *node, at func(*node, string, ...Finding) Findings) (key PublicKey, found Findings) {
 	key.line = n.line
 	found = checkOrder(n, []string{"kid", "key"}, at)
+	if strings.TrimSpace(n.text) != "" {
+		found = append(found, at(n, n.name, Finding{Code: "REG-ELEMENT", Severity: Error, What: fmt.Sprintf("<%s> contains text", n.name), Fix: "write kid and key into elements of their own"})...)
+	}
 	if k := n.child("kid"); k != nil {
-		key.KID = strings.TrimSpace(k.text)
+		var f Findings
+		key.KID, f = leafText(k, at)
+		found = append(found, f...)
 		if key.KID == "" {
 			found = append(found, at(k, "kid", Finding{Code: "REG-KID-LEER", Severity: Error, What: "the kid is missing", Fix: "copy it from the header of the Entity Statement"})...)
 		}
 	}
 	if k := n.child("key"); k != nil {
+		if len(k.children) > 0 {
+			found = append(found, at(k, "key", Finding{Code: "REG-ELEMENT", Severity: Error, What: "<key> contains elements", Fix: "it holds text only"})...)
+		}
 		var f *Finding
 		if key.Key, f = parsePEM(k.text); f != nil {
 			found = append(found, at(k, "key", *f)...)
@@ -345,14 +388,32 @@ func parseKey(n *node, at func(*node, string, ...Finding) Findings) (key PublicK
 	return key, found
 }
 
+// privateMark stands in every PEM of a private key, privateJWK is the private part of a JSON Web Key.
+const privateMark = "PRIVATE KEY-----"
+
+var privateJWK = regexp.MustCompile(`"d"\s*:`)
+
+// privateKey is the finding that stops everything. It repeats nothing of the key.
+func privateKey() Finding {
+	return Finding{Code: "REG-KEY-PRIVAT", Severity: Error, What: "this is a PRIVATE key",
+		Fix: "do not send or store this file; make a new key at once, for this one is disclosed, and put the PUBLIC key here"}
+}
+
+// isPrivate says whether der is a private key.
+func isPrivate(der []byte) bool {
+	_, err1 := x509.ParsePKCS8PrivateKey(der)
+	_, err2 := x509.ParseECPrivateKey(der)
+	return err1 == nil || err2 == nil
+}
+
 const pemBegin, pemEnd = "-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----"
 
 // parsePEM reads a public key whose PEM may have lost its lines: the office's template prints it on one line with runs of
 // blanks, which encoding/pem refuses. It never repeats any of a private key.
 func parsePEM(text string) (*ecdsa.PublicKey, *Finding) {
-	if strings.Contains(text, "PRIVATE KEY") {
-		return nil, &Finding{Code: "REG-KEY-PRIVAT", Severity: Error, What: "this is a PRIVATE key",
-			Fix: "do not send or store this file; make a new key at once, for this one is disclosed, and put the PUBLIC key here"}
+	private := func() (*ecdsa.PublicKey, *Finding) { f := privateKey(); return nil, &f }
+	if strings.Contains(text, privateMark) || privateJWK.MatchString(text) {
+		return private()
 	}
 	form := func(what string) (*ecdsa.PublicKey, *Finding) {
 		return nil, &Finding{Code: "REG-KEY-PEM", Severity: Error, What: what, Fix: "put the whole PEM here, from " + pemBegin + " to " + pemEnd + "; `adv-server federation register` writes it from the Entity Statement"}
@@ -366,6 +427,9 @@ func parsePEM(text string) (*ecdsa.PublicKey, *Finding) {
 	der, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(body), ""))
 	if err != nil {
 		return form("the PEM's base64 is damaged: " + err.Error())
+	}
+	if isPrivate(der) { // under the name of a public one
+		return private()
 	}
 	pub, err := x509.ParsePKIXPublicKey(der)
 	if err != nil {
