@@ -108,6 +108,26 @@ func TestLogFolders(t *testing.T) {
 	req.Covers(t, "AdV-A_2443")
 }
 
+func TestNameServers(t *testing.T) {
+	t.Parallel()
+	k := newKernel(t)
+	s := Setup{k, k.root}
+	if err := s.links(); err == nil {
+		t.Error("linked where there is no /etc")
+	}
+	if err := os.Mkdir(filepath.Join(k.root, "etc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // what is there stays
+		if err := s.links(); err != nil {
+			t.Error(err)
+		}
+	}
+	if got, err := os.Readlink(filepath.Join(k.root, "etc/resolv.conf")); got != "/run/net/resolv.conf" {
+		t.Errorf("resolv.conf leads to %q, %v", got, err)
+	}
+}
+
 func TestSettings(t *testing.T) {
 	t.Parallel()
 	k := newKernel(t)

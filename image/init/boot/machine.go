@@ -96,6 +96,7 @@ func newMachine(s Setup) *Machine {
 // boot starts everything; it does not wait for what may take long.
 func (m *Machine) boot(ctx context.Context, ends chan<- command) {
 	m.journal.problem(stepInit, m.setup.folders(folders))
+	m.journal.problem(stepInit, m.setup.links())
 	cfg, problems := terminal.Load(terminal.Path)
 	problems = append(problems, misplaced(cfg)...)
 	m.config = cfg

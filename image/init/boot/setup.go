@@ -11,6 +11,7 @@ package boot
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -65,6 +66,15 @@ func (s Setup) folders(list []folder) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// links points the C library and Go to the name servers that the network found. A file that the overlay brings stays.
+func (s Setup) links() error {
+	name := s.path("/etc/resolv.conf")
+	if err := os.Symlink("/run/net/resolv.conf", name); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("link %s: %w", name, err)
+	}
+	return nil
 }
 
 // set writes settings below /proc/sys.
