@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -342,6 +343,39 @@ func TestFrozenPCSCD(t *testing.T) {
 	}))
 	d.must(d.Screen(d.ctx, "neutral"))
 	d.upTo("healthy-g21", "menu")
+}
+
+// The card service dies before, at the beginning and at the end of a visit: the person is told, a new service runs, the same kiosk serves the next
+// visit. On the neutral screen nobody notices.
+func TestCardServiceDies(t *testing.T) {
+	t.Parallel()
+	d := start(t, demo.Config{Profile: simreader.MCT})
+	supervisor := d.KioskPID
+	for _, phase := range []string{"neutral", "pin", "data"} {
+		if phase != "neutral" {
+			d.upTo("healthy-g21", phase)
+		}
+		before := d.program("pcscd")
+		if len(before) != 1 {
+			t.Fatalf("%s: card services of the kiosk: %v; want one", phase, before)
+		}
+		d.must(syscall.Kill(before[0], syscall.SIGKILL))
+		if phase != "neutral" {
+			d.must(d.Wait(d.ctx, "the person being told", func(s panel.State) bool { return s.Screen == "problem" }))
+		}
+		d.must(d.waitFor(func() bool {
+			now := d.program("pcscd")
+			return len(now) == 1 && now[0] != before[0]
+		}))
+		if phase != "neutral" {
+			d.must(d.Remove(d.ctx))
+		}
+		d.must(d.Screen(d.ctx, "neutral"))
+	}
+	d.upTo("healthy-g21", "menu")
+	if pids := d.program("adv-kiosk"); !slices.Contains(pids, supervisor) {
+		t.Errorf("the kiosk was started anew: %v without %d", pids, supervisor)
+	}
 }
 
 func TestReaderUnpluggedAndBack(t *testing.T) {
