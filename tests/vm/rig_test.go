@@ -32,7 +32,7 @@ const (
 	root = "../.."
 	// patience is how long a test waits for a screen: an emulated machine on a busy host is slow. How fast the terminal has
 	// to be is measured by the tests of times and by make bench-vm.
-	patience = 90 * time.Second
+	patience = 60 * time.Second
 )
 
 // world is what all tests share: the services and the image.
@@ -115,17 +115,19 @@ func (r *run) on(o appliance.Options) {
 		r.t.Fatal(err)
 	}
 	r.Terminal = t
-	r.t.Cleanup(t.Close)
+	r.t.Cleanup(func() {
+		if r.t.Failed() {
+			if img, err := t.Screen(context.Background()); err == nil {
+				r.shot("the screen at the failure", img)
+			}
+		}
+		t.Close()
+	})
 	r.note("power on")
 }
 
 // record writes the time line.
 func (r *run) record() {
-	if r.t.Failed() && r.Terminal != nil {
-		if img, err := r.Screen(context.Background()); err == nil {
-			r.shot("the screen at the failure", img)
-		}
-	}
 	b, err := json.MarshalIndent(r.steps, "", "  ")
 	if err == nil {
 		err = os.WriteFile(filepath.Join(r.dir, "timeline.json"), append(b, '\n'), 0o644)
@@ -177,7 +179,7 @@ func (r *run) see(what string, within time.Duration, ok func(*image.RGBA) bool) 
 	ctx, cancel := context.WithTimeout(r.ctx, within)
 	defer cancel()
 	for {
-		img, err := r.Screen(ctx)
+		img, err := r.Screen(r.ctx)
 		if err == nil && ok(img) {
 			r.shot(what, img)
 			return img

@@ -1,0 +1,293 @@
+//go:build vm
+
+package vm
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/hex"
+	"fmt"
+	"image"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unicode/utf16"
+
+	"golang.org/x/text/encoding/charmap"
+
+	"ktradv/hw/sim/card"
+	"ktradv/hw/sim/persona"
+	simreader "ktradv/hw/sim/reader"
+	"ktradv/internal/memscan"
+	"ktradv/internal/req"
+	"ktradv/qemu/machine"
+	"ktradv/tests/demo/appliance"
+)
+
+// canary is a person whose data occur nowhere else, and the person's card.
+func canary(t *testing.T) (*persona.Persona, *card.Card) {
+	t.Helper()
+	p, err := persona.Find(healthy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.ICCSN = "80276003110000073519"
+	p.Person = persona.Person{
+		KVNR: "X765432107", Birth: "19311107", Given: "Zäzilie Quendolin", Surname: "Žwirnfähnchen-Ÿpsilon", Sex: "D",
+		Address: &persona.Address{Zip: "90217", City: "Kanariengrün", Country: "D", Street: "Vogelflüsterweg", Number: "4711q"},
+	}
+	c, err := p.Card(world.PKI, time.Now(), card.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, c
+}
+
+// secret is something that must not be found, and the octets by which it is found.
+type secret struct {
+	what    string
+	pattern []byte
+}
+
+// forms are the spellings in which a text may lie in memory.
+func forms(what, text string) []secret {
+	wide := func(big bool) (b []byte) {
+		for _, u := range utf16.Encode([]rune(text)) {
+			if big {
+				b = append(b, byte(u>>8), byte(u))
+			} else {
+				b = append(b, byte(u), byte(u>>8))
+			}
+		}
+		return b
+	}
+	out := []secret{{what + ", UTF-8", []byte(text)}, {what + ", UTF-16LE", wide(false)}, {what + ", UTF-16BE", wide(true)}}
+	if latin, err := charmap.ISO8859_15.NewEncoder().Bytes([]byte(text)); err == nil && string(latin) != text {
+		out = append(out, secret{what + ", ISO 8859-15", latin})
+	}
+	return out
+}
+
+// class is what a secret is about.
+func (s secret) class() string { c, _, _ := strings.Cut(s.what, ","); return c }
+
+// secrets of a person and a card.
+func secrets(t *testing.T, p *persona.Persona, c *card.Card) (out []secret) {
+	t.Helper()
+	out = append(out, forms("name", p.Person.Surname)...)
+	out = append(out, forms("name", p.Person.Given)...)
+	out = append(out, forms("street", p.Person.Address.Street)...)
+	out = append(out, forms("KVNR", p.Person.KVNR)...)
+	out = append(out, forms("ICCSN", p.ICCSN)...)
+	bcd, err := hex.DecodeString(p.ICCSN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out = append(out, secret{"ICCSN, BCD", bcd})
+	// The insured data as they lie on the card, and unpacked: pieces of 24 octets of each, since they travel in pieces.
+	c.View(func(s *card.System) {
+		for _, path := range []string{"MF/DF.HCA/EF.PD", "MF/DF.HCA/EF.VD", "MF/DF.HCA/EF.GVD"} {
+			f, ok := s.Root.Lookup(path).(*card.File)
+			if !ok {
+				t.Errorf("the card has no %s", path)
+				continue
+			}
+			packed := f.Body
+			for {
+				i := bytes.Index(packed, []byte{0x1F, 0x8B, 0x08})
+				if i < 0 {
+					break
+				}
+				packed = packed[i:]
+				z, err := gzip.NewReader(bytes.NewReader(packed))
+				if err != nil {
+					t.Errorf("%s: %v", path, err)
+					return
+				}
+				z.Multistream(false)
+				plain, err := io.ReadAll(z)
+				if err != nil {
+					t.Errorf("%s: %v", path, err)
+					return
+				}
+				for at := 32; at+24 < len(packed) && at < 2000 && !zero(packed[at:at+24]); at += 96 {
+					out = append(out, secret{fmt.Sprintf("compressed VSD, %s at %d", path, at), bytes.Clone(packed[at : at+24])})
+				}
+				if path == "MF/DF.HCA/EF.PD" {
+					if i := bytes.Index(plain, []byte(p.Person.KVNR)); i > 12 {
+						out = append(out, secret{"plain VSD, " + path, bytes.Clone(plain[i-12 : i+len(p.Person.KVNR)+8])})
+					} else {
+						t.Errorf("%s: the KVNR is not in it", path)
+					}
+				}
+				packed = packed[16:]
+			}
+		}
+	})
+	return out
+}
+
+func zero(b []byte) bool { return strings.Trim(string(b), "\x00") == "" }
+
+// pinBlock is the format-2 block of the PIN.
+var pinBlock = secret{"PIN block", []byte{0x26, 0x12, 0x34, 0x56, 0xFF, 0xFF, 0xFF, 0xFF}}
+
+// dump copies the guest's memory and searches it. It returns which secrets are in it, with the place of each.
+func (r *run) dump(name string, want []secret) map[string]string {
+	r.t.Helper()
+	file := filepath.Join(r.t.TempDir(), "memory")
+	r.must(r.Dump(r.ctx, file))
+	f, err := os.Open(file)
+	r.must(err)
+	defer f.Close()
+	fi, err := f.Stat()
+	r.must(err)
+	if fi.Size() < 128<<20 {
+		r.t.Fatalf("the dump has %d octets only", fi.Size())
+	}
+	m, err := syscall.Mmap(int(f.Fd()), 0, int(fi.Size()), syscall.PROT_READ, syscall.MAP_SHARED)
+	r.must(err)
+	defer syscall.Munmap(m)
+	found := map[string]string{}
+	for _, s := range want {
+		for at := 0; ; {
+			i := bytes.Index(m[at:], s.pattern)
+			if i < 0 {
+				break
+			}
+			at += i
+			found[s.what] += fmt.Sprintf(" %#x", at)
+			if os.Getenv("VM_CONTEXT") != "" {
+				r.t.Logf("%s at %#x: %q", s.what, at, m[max(0, at-96):min(len(m), at+96)])
+			}
+			at += len(s.pattern)
+		}
+	}
+	r.note("memory searched %s: %d octets, %d of %d patterns found", name, len(m), len(found), len(want))
+	os.Remove(file)
+	return found
+}
+
+// pixels are pieces of lines of the data on a page that are on none of the other pictures: as they lie in a frame buffer,
+// and as they lie in the renderer's memory.
+func pixels(t *testing.T, page *image.RGBA, others ...*image.RGBA) (out []secret) {
+	t.Helper()
+	const width = 32
+	for y := 150; y < 640 && len(out) < 80; y += 3 {
+		for x := 40; x+width < 1200; x += width {
+			colours := map[uint32]bool{}
+			var rgba, bgrx, bgra []byte
+			for i := range width {
+				p := page.RGBAAt(x+i, y)
+				colours[uint32(p.R)<<16|uint32(p.G)<<8|uint32(p.B)] = true
+				rgba = append(rgba, p.R, p.G, p.B, 0xFF)
+				bgrx = append(bgrx, p.B, p.G, p.R, 0x00)
+				bgra = append(bgra, p.B, p.G, p.R, 0xFF)
+			}
+			row := image.Rect(x, y, x+width, y+1)
+			if len(colours) < 14 || slices.ContainsFunc(others, func(o *image.RGBA) bool { return same(page, o, row) }) {
+				continue
+			}
+			for _, b := range [][]byte{rgba, bgrx, bgra} {
+				out = append(out, secret{fmt.Sprintf("pixels, line %d", y), b})
+			}
+			break // one piece of a line
+		}
+	}
+	if len(out) < 15 {
+		t.Fatalf("only %d pieces of the page of data are distinctive", len(out))
+	}
+	return out
+}
+
+// video searches the machine itself, which holds the memory of the display adapter.
+func (r *run) video(want []secret) (hits int) {
+	r.t.Helper()
+	var patterns [][]byte
+	for _, s := range want {
+		patterns = append(patterns, s.pattern)
+	}
+	res, err := memscan.Process(r.PID(), patterns...)
+	r.must(err)
+	if res.Octets < 128<<20 {
+		r.t.Fatalf("only %d octets of the machine were read", res.Octets)
+	}
+	return len(res.Hits)
+}
+
+// TestMemory searches the whole memory of the guest for the insured person: during the session the search finds name,
+// numbers, insured data and pixels, after it nothing.
+func TestMemory(t *testing.T) {
+	req.Covers(t, "AdV-A_2407", "AdV-A_2409", "AdV-A_2499")
+	r := boot(t, appliance.Options{Change: func(c *machine.Config) { c.MemoryMB = 256 }})
+	neutral := r.shows("neutral")
+	r.touchable()
+	p, c := canary(t)
+	what := append(secrets(t, p, c), pinBlock)
+	r.Reader().Insert(c)
+	r.note("card in: the canary")
+	r.pin(pin)
+	menu := r.shows("menu")
+	r.tap("menu", showData)
+	data := r.shows("data")
+	pix := pixels(t, data, neutral, menu)
+
+	// The negative twin.
+	during := r.dump("during the session", append(what, pix...))
+	for _, class := range []string{"name", "street", "KVNR", "ICCSN", "compressed VSD", "plain VSD", "pixels"} {
+		if !slices.ContainsFunc(append(what, pix...), func(s secret) bool { return s.class() == class && during[s.what] != "" }) {
+			t.Errorf("%s: not found during the session, so that not finding it afterwards would prove nothing", class)
+		}
+	}
+	if at := during[pinBlock.what]; at != "" {
+		t.Errorf("the PIN block is in the memory:%s", at)
+	}
+	if r.video(pix) == 0 {
+		t.Error("pixels of the page of data are not found in the machine while it shows them")
+	}
+
+	r.tap("data", end)
+	r.shows("take_card")
+	r.remove()
+	r.shows("neutral")
+	for what, at := range r.dump("after the session", append(what, pix...)) {
+		t.Errorf("after the session the memory holds: %s at%s", what, at)
+	}
+	if n := r.video(pix); n != 0 {
+		t.Errorf("after the session pixels of the page of data are %d times in the machine", n)
+	}
+	n := r.off()
+	for _, s := range what {
+		if bytes.Contains(n.raw, s.pattern) {
+			t.Errorf("the data partition holds: %s", s.what)
+		}
+	}
+}
+
+// TestEcho is a reader that gives away the PIN: the terminal refuses to go on, says so, and keeps nothing of it.
+func TestEcho(t *testing.T) {
+	req.Covers(t, "AdV-A_2504", "AdV-A_2499")
+	r := boot(t, appliance.Options{Change: func(c *machine.Config) { c.MemoryMB = 256 }})
+	r.shows("neutral")
+	r.Reader().SetFailures(simreader.Failures{EchoPIN: true})
+	r.insert(healthy)
+	r.pin(pin)
+	r.shows("problem_mute") // title of every problem
+	if during := r.dump("while the problem is explained", []secret{pinBlock}); len(during) == 0 {
+		t.Log("the block was wiped at once") // it may be: the search for it is proven by the insured data above
+	}
+	r.remove()
+	r.shows("neutral")
+	for what, at := range r.dump("after the session", []secret{pinBlock}) {
+		t.Errorf("after the session the memory holds: %s at%s", what, at)
+	}
+	n := r.off()
+	if bytes.Contains(n.raw, pinBlock.pattern) || bytes.Contains(n.raw, []byte("26123456")) {
+		t.Error("the PIN is in the logs")
+	}
+}
