@@ -32,6 +32,8 @@ type Config struct {
 	RedirectURIs []string `json:"redirect_uris"`
 	// ACR are the trust levels asked for. Default gematik-ehealth-loa-high.
 	ACR []string `json:"default_acr_values,omitempty"`
+	// IDTokenVersions are the versions of the ID token that the service can read. Default 1.0.0 and 2.0.0.
+	IDTokenVersions []string `json:"id_token_versions,omitempty"`
 	// Lifetime of a statement, at most and by default 24 h.
 	Lifetime Duration `json:"lifetime,omitzero"`
 
@@ -114,6 +116,9 @@ func parseConfig(b []byte) (Config, error) {
 	}
 	if len(c.ACR) == 0 {
 		c.ACR = []string{"gematik-ehealth-loa-high"}
+	}
+	if len(c.IDTokenVersions) == 0 {
+		c.IDTokenVersions = []string{"1.0.0", "2.0.0"}
 	}
 	switch {
 	case time.Duration(c.Lifetime) < 10*time.Minute || time.Duration(c.Lifetime) > MaxLifetime:

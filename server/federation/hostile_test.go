@@ -8,13 +8,17 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"maps"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"ktradv/internal/req"
 )
@@ -219,8 +223,26 @@ func TestStatementFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	enc, tls := pub, pub
-	enc.Use, tls.X5C = "enc", []string{"AAAA"}
+	enc.Use = "enc"
+	certificate := func(by *ecdsa.PrivateKey, end time.Time) []string {
+		c := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: now.Add(-time.Hour), NotAfter: end}
+		der, err := x509.CreateCertificate(rand.Reader, c, c, &by.PublicKey, by)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []string{base64.StdEncoding.EncodeToString(der)}
+	}
+	tls.X5C = certificate(key, now.Add(MaxKeyAge))
 	type m = map[string]any
+	x5c := func(v ...string) m { k := tls; k.X5C = v; return m{"keys": []jwk{enc, k}} }
+	private := func() m {
+		b, err := json.Marshal(jose.JSONWebKey{Key: key, KeyID: "k1", Use: "sig", Algorithm: "ES256"})
+		var v m
+		if err := errors.Join(err, json.Unmarshal(b, &v)); err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
 	base := func() m {
 		return m{"iss": "https://adv.kasse.example", "sub": "https://adv.kasse.example", "iat": now.Unix(), "exp": now.Add(MaxLifetime).Unix(),
 			"jwks": m{"keys": []jwk{pub}}, "authority_hints": []string{TU.Master()},
@@ -229,8 +251,11 @@ func TestStatementFaults(t *testing.T) {
 				"client_registration_types": []string{"automatic"}, "grant_types": []string{"authorization_code"}, "require_pushed_authorization_requests": true,
 				"token_endpoint_auth_method": "self_signed_tls_client_auth", "default_acr_values": []string{"gematik-ehealth-loa-high"},
 				"id_token_signed_response_alg": "ES256", "id_token_encrypted_response_alg": "ECDH-ES", "id_token_encrypted_response_enc": "A256GCM",
-				"scope": "openid", "jwks": m{"keys": []jwk{enc, tls}}}}}
+				"scope": "openid", "jwks": m{"keys": []jwk{enc, tls}},
+				"ti_features_supported": m{"id_token_version_supported": []string{"1.0.0"}}}}}
 	}
+	// All others are errors.
+	odd := map[string]Severity{"certificate ends": Warning, "no versions": Info, "keys elsewhere": Info}
 	rp := func(c m) m { return c["metadata"].(m)["openid_relying_party"].(m) }
 	judge := func(token string, o StatementOptions) Findings {
 		s, found := ParseStatement([]byte(token), "")
@@ -276,17 +301,50 @@ func TestStatementFaults(t *testing.T) {
 		"no encryption key":    {func(c m) { rp(c)["jwks"] = m{"keys": []jwk{tls}} }, "ES-RP-WERT"},
 		"no TLS key":           {func(c m) { rp(c)["jwks"] = m{"keys": []jwk{enc}} }, "ES-RP-WERT"},
 		"two certificates":     {func(c m) { k := tls; k.X5C = []string{"AA", "AA"}; rp(c)["jwks"] = m{"keys": []jwk{enc, k}} }, "ES-RP-WERT"},
+		"certificate, text":    {func(c m) { rp(c)["jwks"] = x5c("AAAA") }, "ES-RP-WERT"},
+		"certificate, base64":  {func(c m) { rp(c)["jwks"] = x5c("!") }, "ES-RP-WERT"},
+		"certificate, key":     {func(c m) { rp(c)["jwks"] = x5c(certificate(other, now.Add(MaxKeyAge))...) }, "ES-RP-WERT"},
+		"certificate over":     {func(c m) { rp(c)["jwks"] = x5c(certificate(key, now)...) }, "ES-RP-WERT"},
+		"certificate ends":     {func(c m) { rp(c)["jwks"] = x5c(certificate(key, now.Add(RotateBefore-time.Hour))...) }, "ES-RP-WERT"},
+		"iss with http":        {func(c m) { c["iss"], c["sub"] = "http://adv.kasse.example", "http://adv.kasse.example" }, "ES-ISS-URI"},
+		"iss with query":       {func(c m) { c["iss"], c["sub"] = "https://adv.kasse.example?", "https://adv.kasse.example?" }, "ES-ISS-URI"},
+		"crit":                 {func(c m) { c["crit"] = []string{"x"} }, "ES-CRIT"},
+		"hint a text":          {func(c m) { c["authority_hints"] = TU.Master() }, "ES-HINTS"},
+		"hint a number":        {func(c m) { c["authority_hints"] = []any{TU.Master(), 7} }, "ES-HINTS"},
+		"key for ES384":        {func(c m) { k := pub; k.Alg = "ES384"; c["jwks"] = m{"keys": []jwk{k}} }, "ES-JWKS"},
+		"many keys":            {func(c m) { c["jwks"] = m{"keys": slices.Repeat([]jwk{pub}, maxKeys+1)} }, "ES-JWKS"},
+		"private key":          {func(c m) { c["jwks"] = m{"keys": []m{private()}} }, "ES-KEY-PRIVAT"},
+		"private client key":   {func(c m) { rp(c)["jwks"] = m{"keys": []any{enc, tls, private()}} }, "ES-KEY-PRIVAT"},
+		"redirects a text":     {func(c m) { rp(c)["redirect_uris"] = "https://adv.kasse.example/cb" }, "ES-RP-WERT"},
+		"redirects mixed":      {func(c m) { rp(c)["redirect_uris"] = []any{"https://adv.kasse.example/cb", 7} }, "ES-RP-WERT"},
+		"redirect with query":  {func(c m) { rp(c)["redirect_uris"] = []string{"https://adv.kasse.example/cb?a"} }, "ES-RP-WERT"},
+		"no openid":            {func(c m) { rp(c)["scope"] = "urn:telematik:email" }, "ES-RP-WERT"},
+		"name with comma":      {func(c m) { rp(c)["client_name"] = "AdV, Kasse" }, "ES-RP-WERT"},
+		"claims a text":        {func(c m) { rp(c)["claims"] = "birthdate" }, "ES-RP-WERT"},
+		"no versions":          {func(c m) { delete(rp(c), "ti_features_supported") }, "ES-RP-WERT"},
+		"keys elsewhere":       {func(c m) { delete(rp(c), "jwks"); rp(c)["signed_jwks_uri"] = "https://adv.kasse.example/jws" }, "ES-RP-WERT"},
 		"metadata a text":      {func(c m) { c["metadata"] = "x" }, "ES-CLAIM-FEHLT"},
 	} {
 		claims := base()
 		c.change(claims)
-		if found := judge(signStatement(t, key, "k1", claims), StatementOptions{}); !found.Has(c.code) {
+		found := judge(signStatement(t, key, "k1", claims), StatementOptions{})
+		if !found.Has(c.code) {
 			t.Errorf("%s: no %s in %v", name, c.code, found)
+		}
+		want := Error
+		if w, ok := odd[name]; ok {
+			want = w
+		}
+		if found.Worst() != want {
+			t.Errorf("%s: %s, not %s: %v", name, found.Worst(), want, found)
 		}
 	}
 	// Every member that the rules name is missed when it is missing, and refused when it is another.
 	for _, r := range relyingPartyRules {
 		for _, v := range []any{nil, 7} {
+			if v == nil && r.Optional {
+				continue
+			}
 			claims := base()
 			delete(rp(claims), r.Name)
 			if v != nil {

@@ -46,6 +46,7 @@ func Build(c Config, keys *Keys, store keystore.Store, clientKeys []jwk, now tim
 		"default_acr_values": c.ACR, "id_token_signed_response_alg": algorithm,
 		"id_token_encrypted_response_alg": "ECDH-ES", "id_token_encrypted_response_enc": "A256GCM",
 		"scope": strings.Join(c.Scopes, " "), "jwks": set{clientKeys},
+		"ti_features_supported": map[string]any{"id_token_version_supported": c.IDTokenVersions},
 	}
 	fe := map[string]any{"name": c.ServiceName, "organization_name": c.OrganisationName}
 	if c.Homepage != "" {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -35,6 +36,8 @@ type jwk struct {
 	X   string   `json:"x,omitempty"`
 	Y   string   `json:"y,omitempty"`
 	X5C []string `json:"x5c,omitempty"`
+
+	private bool // the key set that was read holds the private part, too
 }
 
 // public returns the key, an error unless it is one on P-256.
@@ -56,7 +59,7 @@ func (k jwk) public() (*ecdsa.PublicKey, error) {
 // Statement is an Entity Statement that was read, not necessarily a good one.
 type Statement struct {
 	Typ, Alg, KID string // of the header
-	Crit          bool   // the header has critical members
+	Crit          bool   // header or payload name critical members
 
 	Issuer, Subject string
 	IssuedAt        time.Time
@@ -132,7 +135,9 @@ func ParseStatement(b []byte, source string) (*Statement, Findings) {
 		}
 	}
 	s := &Statement{raw: raw, claims: payload, Typ: text(header, "typ"), Alg: text(header, "alg"), KID: text(header, "kid")}
-	_, s.Crit = header["crit"]
+	_, inHeader := header["crit"]
+	_, inPayload := payload["crit"]
+	s.Crit = inHeader || inPayload
 	s.Issuer, s.Subject = text(payload, "iss"), text(payload, "sub")
 	for name, to := range map[string]*time.Time{"iat": &s.IssuedAt, "exp": &s.Expires} {
 		if n, ok := payload[name].(json.Number); ok {
@@ -227,6 +232,9 @@ func parseValue(d *json.Decoder, depth int) (any, error) {
 	return m, err
 }
 
+// maxKeys bounds a key set.
+const maxKeys = 100
+
 // parseKeys reads a JSON Web Key Set from a parsed value.
 func parseKeys(v any) ([]jwk, error) {
 	b, err := json.Marshal(v)
@@ -234,18 +242,30 @@ func parseKeys(v any) ([]jwk, error) {
 		return nil, err
 	}
 	var set struct {
-		Keys []jwk `json:"keys"`
+		Keys []struct {
+			jwk
+			// Private parts of elliptic-curve, RSA and symmetric keys: only that they are there is looked at.
+			D, K json.RawMessage
+		} `json:"keys"`
 	}
 	if err := json.Unmarshal(b, &set); err != nil {
 		return nil, err
 	}
-	if len(set.Keys) == 0 {
+	switch n := len(set.Keys); {
+	case n == 0:
 		return nil, errors.New("no keys")
+	case n > maxKeys:
+		return nil, fmt.Errorf("more than %d keys", maxKeys)
 	}
-	return set.Keys, nil
+	keys := make([]jwk, len(set.Keys))
+	for i, k := range set.Keys {
+		keys[i] = k.jwk
+		keys[i].private = k.D != nil || k.K != nil
+	}
+	return keys, nil
 }
 
-// Key returns the key of the set with this kid.
+// keyByID returns the key of the set with this kid.
 func keyByID(keys []jwk, kid string) (jwk, bool) {
 	i := slices.IndexFunc(keys, func(k jwk) bool { return k.KID == kid })
 	if i < 0 {
@@ -280,6 +300,7 @@ type value struct {
 	Name     string
 	Want     any // string: exactly; []string: contains; true: exactly; nil: anything of the kind
 	Array    bool
+	Lenient  bool // a text instead of a list of one is odd, not wrong: published statements have that
 	Optional bool
 	Why      string
 }
@@ -294,17 +315,18 @@ var relyingPartyRules = []value{
 	{Name: "grant_types", Want: []string{"authorization_code"}, Array: true, Why: "the authorization code flow is the only one"},
 	{Name: "require_pushed_authorization_requests", Want: true, Why: "pushed authorization requests are mandatory"},
 	{Name: "token_endpoint_auth_method", Want: "self_signed_tls_client_auth", Why: "IdPs refuse a statement without it; private_key_jwt is outdated"},
-	{Name: "default_acr_values", Array: true, Why: "IdPs refuse a statement without it; gematik-ehealth-loa-high or gematik-ehealth-loa-substantial"},
+	{Name: "default_acr_values", Array: true, Lenient: true, Why: "IdPs refuse a statement without it; gematik-ehealth-loa-high or gematik-ehealth-loa-substantial"},
 	{Name: "id_token_signed_response_alg", Want: "ES256", Why: "the ID token is signed with it"},
 	{Name: "id_token_encrypted_response_alg", Want: "ECDH-ES", Why: "the ID token is encrypted with it"},
 	{Name: "id_token_encrypted_response_enc", Want: "A256GCM", Why: "the ID token is encrypted with it"},
 	{Name: "scope", Why: "it is compared with scopes of the registration"},
+	{Name: "claims", Array: true, Optional: true},
 }
 
 // entityRules are the members of metadata.federation_entity.
 var entityRules = []value{
 	{Name: "name", Why: "it is compared with fachdienstname of the registration"},
-	{Name: "contacts", Array: true, Optional: true},
+	{Name: "contacts", Array: true, Lenient: true, Optional: true},
 }
 
 // check judges a member.
@@ -324,20 +346,20 @@ func (v value) check(m map[string]any, part string) (found []Finding) {
 	switch want := v.Want.(type) {
 	case string:
 		if got != want {
-			add(Error, fmt.Sprintf("the value is %v", got), fmt.Sprintf("set it to %q: %s", want, v.Why))
+			add(Error, "the value is "+bounded(fmt.Sprint(got)), fmt.Sprintf("set it to %q: %s", want, v.Why))
 		}
 	case bool:
 		if got != want {
-			add(Error, fmt.Sprintf("the value is %v", got), fmt.Sprintf("set it to %v: %s", want, v.Why))
+			add(Error, "the value is "+bounded(fmt.Sprint(got)), fmt.Sprintf("set it to %v: %s", want, v.Why))
 		}
 	default:
-		_, isList := got.([]any)
+		isList := isTexts(got)
 		_, isText := got.(string)
 		switch {
-		case v.Array && isText:
+		case v.Array && v.Lenient && isText:
 			add(Warning, "the value is a text, not a list", "write it as a list of one: some IdPs refuse the text")
 		case v.Array && !isList, !v.Array && !isText:
-			add(Error, fmt.Sprintf("the value is of the wrong kind: %T", got), "write a "+map[bool]string{true: "list of texts", false: "text"}[v.Array])
+			add(Error, fmt.Sprintf("the value is of the wrong kind: %s", kindOf(got)), "write a "+map[bool]string{true: "list of texts", false: "text"}[v.Array])
 			return found
 		}
 		for _, w := range append([]string{}, asStrings(want)...) {
@@ -350,6 +372,27 @@ func (v value) check(m map[string]any, part string) (found []Finding) {
 		}
 	}
 	return found
+}
+
+// isTexts says whether a value is a list of texts.
+func isTexts(v any) bool {
+	l, ok := v.([]any)
+	return ok && !slices.ContainsFunc(l, func(e any) bool { _, ok := e.(string); return !ok })
+}
+
+// kindOf is the word of JSON for a value.
+func kindOf(v any) string {
+	switch v.(type) {
+	case string:
+		return "a text"
+	case []any:
+		return "a list that holds other than texts"
+	case map[string]any:
+		return "an object"
+	case nil:
+		return "null"
+	}
+	return fmt.Sprintf("%v", v)
 }
 
 func asStrings(v any) []string {
@@ -383,6 +426,12 @@ func CheckStatement(s *Statement, o StatementOptions) (found Findings) {
 	case !self && same:
 		add(Error, "ES-ISS-SUB", "sub", "iss and sub are equal", "a statement about a subordinate names another subject: ask the fetch endpoint, not the well-known address")
 	}
+	if self && s.Issuer != "" {
+		_, wrong := checkServiceURI(s.Issuer)
+		for _, f := range wrong {
+			add(f.Severity, "ES-ISS-URI", "iss", fmt.Sprintf("%q: %s", s.Issuer, f.What), f.Fix)
+		}
+	}
 	if o.URL != "" && self && o.URL != strings.TrimSuffix(s.Issuer, "/")+WellKnown {
 		add(Error, "ES-ISS-URL", "iss", fmt.Sprintf("iss is %q, the statement was found at %s", s.Issuer, o.URL), "publish it at iss + "+WellKnown)
 	}
@@ -402,7 +451,7 @@ func CheckStatement(s *Statement, o StatementOptions) (found Findings) {
 	}
 	found = append(found, s.checkKeys(o, self)...)
 	if s.Crit {
-		add(Error, "ES-CRIT", "header.crit", "the header names critical members", "leave crit out: nobody understands what is named there")
+		add(Error, "ES-CRIT", "crit", "critical members are named", "leave crit out: nobody understands what is named there")
 	}
 	if self {
 		found = append(found, s.checkHints(o)...)
@@ -437,6 +486,12 @@ func (s *Statement) checkKeys(o StatementOptions, self bool) (found Findings) {
 		} else if o, _ := keyByID(s.Keys, k.KID); o.X != k.X {
 			add(Error, "ES-JWKS", field, fmt.Sprintf("kid %q names two keys", k.KID), "give each key a kid of its own")
 		}
+		if k.private {
+			add(Error, "ES-KEY-PRIVAT", field, "this is a PRIVATE key, and it is published", "take the statement off the net at once; make a new key, for this one is disclosed")
+		}
+		if k.Alg != "" && k.Alg != algorithm {
+			add(Error, "ES-JWKS", field, fmt.Sprintf("alg is %q", k.Alg), "leave it out, or set it to "+algorithm)
+		}
 		if k.Use != "sig" {
 			add(Warning, "ES-JWKS", field, fmt.Sprintf("use is %q", k.Use), "set it to sig: the set holds the keys for statements")
 		}
@@ -470,7 +525,10 @@ func (s *Statement) checkHints(o StatementOptions) (found Findings) {
 	add := func(what, fix string) {
 		found = append(found, Finding{Code: "ES-HINTS", Severity: Error, Source: o.Source, Field: "authority_hints", What: what, Fix: fix})
 	}
+	hints, given := s.claims["authority_hints"]
 	switch {
+	case given && !isTexts(hints):
+		add("the value is "+kindOf(hints), "write it as a list of one text")
 	case len(s.Hints) == 0:
 		add("the list is missing or empty", "name the Federation Master of the environment")
 	case len(s.Hints) > 1:
@@ -496,14 +554,15 @@ func (s *Statement) checkMetadata(o StatementOptions) (found Findings) {
 	meta, _ := s.claims["metadata"].(map[string]any)
 	for name := range meta {
 		if name != "openid_relying_party" && name != "federation_entity" {
-			add(Warning, "ES-META", "metadata."+name, "a part that does not belong to a Fachdienst", "publish openid_relying_party and federation_entity only")
+			add(Error, "ES-META", "metadata."+name, "a part that does not belong to a Fachdienst", "publish openid_relying_party and federation_entity only")
 		}
 	}
 	if rp != nil {
 		for _, r := range relyingPartyRules {
 			found = append(found, r.check(rp, "openid_relying_party")...)
 		}
-		found = append(found, checkClientKeys(rp)...)
+		found = append(found, checkValues(rp)...)
+		found = append(found, checkClientKeys(rp, o.Now)...)
 	}
 	if fe != nil {
 		for _, r := range entityRules {
@@ -514,14 +573,51 @@ func (s *Statement) checkMetadata(o StatementOptions) (found Findings) {
 	return found.At(o.Source, 0, "")
 }
 
+// checkValues judges what will stand in the registration, before the office does: it would refuse the form.
+func checkValues(rp map[string]any) (found []Finding) {
+	take := func(name string, wrong []Finding) {
+		for _, f := range wrong {
+			if f.Code != "REG-STIL" && f.Code != "REG-CLAIM-UNBEKANNT" { // a choice, said of the form
+				f.Code, f.Field = "ES-RP-WERT", "metadata.openid_relying_party."+name
+				found = append(found, f)
+			}
+		}
+	}
+	for _, n := range []string{"organization_name", "client_name"} {
+		if v := text(rp, n); v != "" {
+			take(n, checkName("NAME")(ruleContext{}, v))
+		}
+	}
+	if v := text(rp, "scope"); v != "" {
+		take("scope", checkScopes(strings.Fields(v), nil))
+	}
+	if v, ok := rp["redirect_uris"]; ok && isTexts(v) {
+		take("redirect_uris", checkRedirects(list(rp, "redirect_uris"), nil))
+	}
+	if v, ok := rp["claims"]; ok && isTexts(v) {
+		take("claims", checkClaims(list(rp, "claims"), nil, nil))
+	}
+	features, _ := rp["ti_features_supported"].(map[string]any)
+	if len(list(features, "id_token_version_supported")) == 0 {
+		found = append(found, Finding{Code: "ES-RP-WERT", Severity: Info, Field: "metadata.openid_relying_party.ti_features_supported",
+			What: "id_token_version_supported is not given", Fix: `newer IdPs look at it: add {"id_token_version_supported": ["1.0.0", "2.0.0"]}, as far as the service can read them`})
+	}
+	return found
+}
+
+// clientCertificate is how long before its end the TLS client certificate is warned of.
+const clientCertificate = RotateBefore
+
 // checkClientKeys judges where the keys for encryption and TLS stand: in jwks, or behind signed_jwks_uri.
-func checkClientKeys(rp map[string]any) (found Findings) {
+func checkClientKeys(rp map[string]any, now time.Time) (found []Finding) {
 	add := func(sev Severity, field, what, fix string) {
 		found = append(found, Finding{Code: "ES-RP-WERT", Severity: sev, Field: "metadata.openid_relying_party." + field, What: what, Fix: fix})
 	}
 	if _, ok := rp["jwks"]; !ok {
 		if text(rp, "signed_jwks_uri") == "" {
 			add(Error, "jwks", "neither jwks nor signed_jwks_uri is given", "publish the keys for ID token encryption and TLS")
+		} else {
+			add(Info, "signed_jwks_uri", "the keys for ID token encryption and TLS stand behind this address; they were not looked at", "see that there is one with use enc, and one with use sig and the TLS client certificate in x5c")
 		}
 		return found
 	}
@@ -536,6 +632,10 @@ func checkClientKeys(rp map[string]any) (found Findings) {
 		if _, err := k.public(); err != nil {
 			add(Error, field, err.Error(), "use EC keys on P-256 (A_23196)")
 		}
+		if k.private {
+			found = append(found, Finding{Code: "ES-KEY-PRIVAT", Severity: Error, Field: "metadata.openid_relying_party." + field,
+				What: "this is a PRIVATE key, and it is published", Fix: "take the statement off the net at once; make a new key, for this one is disclosed"})
+		}
 		switch {
 		case k.Use == "enc":
 			enc++
@@ -543,6 +643,17 @@ func checkClientKeys(rp map[string]any) (found Findings) {
 			add(Error, field, fmt.Sprintf("x5c has %d certificates", len(k.X5C)), "exactly one: the TLS client certificate (A_23183)")
 		case k.Use == "sig" && len(k.X5C) == 1:
 			tls++
+			cert, err := k.certificate()
+			switch {
+			case err != nil:
+				add(Error, field, err.Error(), "put the TLS client certificate of this key there, DER in base64 (A_23183)")
+			case !now.Before(cert.NotAfter):
+				add(Error, field, "the TLS client certificate expired on "+stamp(cert.NotAfter), clientFix)
+			case now.Before(cert.NotBefore):
+				add(Error, field, "the TLS client certificate is valid only from "+stamp(cert.NotBefore), "set the clocks, or wait")
+			case cert.NotAfter.Sub(now) < clientCertificate:
+				add(Warning, field, "the TLS client certificate ends on "+stamp(cert.NotAfter), clientFix)
+			}
 		}
 	}
 	if enc == 0 {
@@ -552,6 +663,39 @@ func checkClientKeys(rp map[string]any) (found Findings) {
 		add(Error, "jwks", "no key with use sig and the TLS client certificate in x5c", "publish one (A_23183)")
 	}
 	return found
+}
+
+const clientFix = "make a new one with `adv-server federation keys new-client`; IdPs see it when they fetch the statement anew"
+
+// certificate reads the one in x5c, which must be of the key.
+func (k jwk) certificate() (*x509.Certificate, error) {
+	der, err := base64.StdEncoding.DecodeString(k.X5C[0])
+	if err != nil {
+		return nil, errors.New("x5c is not base64")
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, errors.New("x5c holds no certificate")
+	}
+	pub, err := k.public()
+	if err == nil && !pub.Equal(cert.PublicKey) {
+		err = errors.New("the certificate in x5c is of another key")
+	}
+	return cert, err
+}
+
+// clientEnd is when the first TLS client certificate of the statement ends, zero where it has none.
+func (s *Statement) clientEnd() (end time.Time) {
+	keys, _ := parseKeys(s.relyingParty()["jwks"]) // what cannot be read has no end
+	for _, k := range keys {
+		if len(k.X5C) != 1 {
+			continue
+		}
+		if c, err := k.certificate(); err == nil && (end.IsZero() || c.NotAfter.Before(end)) {
+			end = c.NotAfter
+		}
+	}
+	return end
 }
 
 // findNull returns the path of a null in v, "" where there is none.
