@@ -45,6 +45,10 @@ func newVerifier(cfg config.Config, pair tls.Certificate, log *advlog.Log, regis
 	}
 	o := verify.TrustOptions{Dir: c.PKI.Dir, Update: c.PKI.Update, TSLURL: c.PKI.TSLURL, Anchors: c.PKI.Anchors, TSLs: c.PKI.TSL, VLs: c.PKI.VL,
 		Grace: time.Duration(c.PKI.Grace), Test: cfg.Mode == config.Test, Certificates: c.PKI.Cache, TableBytes: c.PKI.TableBytes}
+	st := c.PKI.Status
+	o.Offline = st.Network == "off"
+	o.Status = verify.StatusOptions{Network: st.Network, Rate: st.Rate, Forwarder: st.Forwarder, KeyFile: st.ForwarderKey, Header: st.ForwarderHeader,
+		Target: st.ForwarderTarget, Metrics: registry}
 	opened, err := o.Open(context.Background(), time.Now, func(e trust.Event) {
 		if e.Code != 0 {
 			log.Error(context.Background(), advlog.ErrorEvent{Code: codeLists, Severity: advlog.Warning, Name: advlog.L("trust.update"),

@@ -63,7 +63,7 @@ func newBillingSite(t *testing.T) *billingSite {
 		}
 	}
 	s.config["verify"] = map[string]any{"listen": "127.0.0.1:0", "clients": "clients",
-		"pki": map[string]any{"anchors": []string{"anchor.der"}, "tsl": []string{"tsl.xml"}, "vl": []string{"vl.xml"}}}
+		"pki": map[string]any{"anchors": []string{"anchor.der"}, "tsl": []string{"tsl.xml"}, "vl": []string{"vl.xml"}, "status": map[string]any{"network": "off"}}}
 	o := testpki.CaseOptions{}
 	for profile, to := range map[testpki.SignerProfile]**testpki.Signer{testpki.Doctor: &o.Doctor, testpki.Pharmacy: &o.Pharmacy, testpki.Service: &o.Service} {
 		if *to, err = b.Issue(profile, 1, testpki.BrainpoolKey, nil); err != nil {

@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"ktradv/internal/advlog"
@@ -51,7 +52,8 @@ const (
 //	  "log": {"dir": "log", "level": "info", "max_bytes": 268435456},
 //	  "verify": {"listen": "off", "clients": "", "checks": 64,
 //	    "pki": {"dir": "", "update": false, "anchors": [], "tsl": [], "vl": [], "tsl_grace": "0s", "cache": 50000,
-//	      "table_bytes": 268435456}}
+//	      "table_bytes": 268435456, "status": {"network": "internet", "rate": 0, "forwarder": "", "forwarder_key": "",
+//	        "forwarder_header": "X-Api-Key", "forwarder_target": ""}}}
 //	}
 type Config struct {
 	// Mode is "production" (default) or "test".
@@ -98,7 +100,23 @@ type PKI struct {
 	// Cache is how many certificates and verdicts about them are kept. Default 50000.
 	Cache int `json:"cache"`
 	// TableBytes bounds the precomputed tables of signers' keys. Default 256 MiB.
-	TableBytes int `json:"table_bytes"`
+	TableBytes int          `json:"table_bytes"`
+	Status     VerifyStatus `json:"status"`
+}
+
+// VerifyStatus says how the revocation status is found out when no embedded answer counts.
+type VerifyStatus struct {
+	// Network is "internet" (default), "ti" (central network), or "off": ask nobody.
+	Network string `json:"network"`
+	// Rate is requests per second to each responder; 0 (default) is that of the network.
+	Rate float64 `json:"rate"`
+	// Forwarder is the address of the OCSP forwarder for certificates of the Fachdienst; empty is none. The key lies in
+	// ForwarderKey (a file), goes into the header ForwarderHeader, and ForwarderTarget says how the responder's address is
+	// passed: "path", "query:NAME", "header:NAME" or not at all.
+	Forwarder       string `json:"forwarder"`
+	ForwarderKey    string `json:"forwarder_key"`
+	ForwarderHeader string `json:"forwarder_header"`
+	ForwarderTarget string `json:"forwarder_target"`
 }
 
 // Grace is a [Duration] that may be zero.
@@ -195,7 +213,7 @@ func Default() Config {
 		Limits: Limits{Sessions: 500, StepTimeout: Duration(30 * time.Second), SessionTimeout: Duration(time.Hour),
 			DrainTimeout: Duration(20 * time.Second)},
 		Log:    Log{Level: "info", MaxBytes: 256 << 20},
-		Verify: Verify{Listen: "off", Checks: 64, PKI: PKI{Cache: 50_000, TableBytes: 256 << 20}},
+		Verify: Verify{Listen: "off", Checks: 64, PKI: PKI{Cache: 50_000, TableBytes: 256 << 20, Status: VerifyStatus{Network: "internet", ForwarderHeader: "X-Api-Key"}}},
 	}
 }
 
@@ -232,7 +250,7 @@ func Parse(b []byte, dir string) (Config, error) {
 		return Config{}, errors.New("text after the JSON object")
 	}
 	paths := []*string{&c.TLS.Certificate, &c.TLS.Key, &c.Identities.Dir, &c.Trust.CVCRoots, &c.Trust.EGKCAs,
-		&c.Trust.OCSPSigners, &c.Log.Dir, &c.Verify.Clients, &c.Verify.PKI.Dir}
+		&c.Trust.OCSPSigners, &c.Log.Dir, &c.Verify.Clients, &c.Verify.PKI.Dir, &c.Verify.PKI.Status.ForwarderKey}
 	for _, list := range [][]string{c.Verify.PKI.Anchors, c.Verify.PKI.TSL, c.Verify.PKI.VL} {
 		for i := range list {
 			paths = append(paths, &list[i])
@@ -289,6 +307,8 @@ func (c Config) check() error {
 		want(v.PKI.Dir != "" || len(v.PKI.TSL) > 0, "verify.pki: name an archive of lists (dir), or TSL files (tsl)")
 		want(v.PKI.Dir != "" || len(v.PKI.Anchors) > 0, "verify.pki.anchors: name the certificate of the TSL signer CA")
 		want(v.PKI.Dir != "" || !v.PKI.Update, "verify.pki.update: needs an archive (dir)")
+		want(slices.Contains([]string{"internet", "ti", "off"}, v.PKI.Status.Network), "verify.pki.status.network: %q; want internet, ti or off", v.PKI.Status.Network)
+		want(v.PKI.Status.Rate >= 0, "verify.pki.status.rate: %g; want 0 or more", v.PKI.Status.Rate)
 		want(v.PKI.Cache >= 1, "verify.pki.cache: %d; want at least 1", v.PKI.Cache)
 		want(v.PKI.TableBytes >= 1, "verify.pki.table_bytes: %d; want at least 1", v.PKI.TableBytes)
 	}

@@ -13,10 +13,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"ktradv/internal/brainpool"
+	"ktradv/internal/redact"
 	"ktradv/internal/tsl"
 	"ktradv/internal/x509ti"
 	"ktradv/server/erezept"
+	"ktradv/server/status"
 	"ktradv/server/trust"
 )
 
@@ -46,8 +50,52 @@ type TrustOptions struct {
 	MaxAge time.Duration
 	// Offline asks no responder: only embedded status answers count.
 	Offline bool
+	// Status says how responders are asked.
+	Status StatusOptions
 	// Archive puts status answers into the reports.
 	Archive bool
+}
+
+// StatusOptions say how the status of certificates is found out when no embedded answer counts.
+type StatusOptions struct {
+	// Network is "internet" (the address in the certificate) or "ti" (that of the TSL).
+	Network string
+	// Rate is requests per second to each responder; 0 is that of the network: 30 on the internet, 1100 in the TI.
+	Rate float64
+	// Timeout of one request; 0 is 10 s.
+	Timeout time.Duration
+	// Forwarder is the address of an OCSP forwarder for the Fachdienst's certificates; "" is none. KeyFile holds its API key,
+	// Header names the header with the key, and Target says how the responder's address is passed (see status.Forwarder).
+	Forwarder, KeyFile, Header, Target string
+	// Metrics counts requests; nil leaves this out.
+	Metrics prometheus.Registerer
+}
+
+// maxKeyFile is the largest file with an API key.
+const maxKeyFile = 4096
+
+// source makes the source of statuses. Responders' answers are held next to the real time, whatever the clock of the check.
+func (o *StatusOptions) source() (trust.StatusSource, error) {
+	c := status.Config{Network: status.Network(o.Network), RatePerSecond: o.Rate, Timeout: o.Timeout, Metrics: o.Metrics}
+	if o.Forwarder != "" {
+		f := &status.Forwarder{URL: o.Forwarder, Header: o.Header, Target: o.Target}
+		if o.KeyFile != "" {
+			st, err := os.Stat(o.KeyFile)
+			if err != nil {
+				return nil, fmt.Errorf("key of the forwarder: %w", err)
+			}
+			if st.Mode().Perm()&0o077 != 0 {
+				return nil, fmt.Errorf("key of the forwarder: %s is readable for others (mode %04o); use chmod 600", o.KeyFile, st.Mode().Perm())
+			}
+			b, err := readBounded(o.KeyFile, maxKeyFile)
+			if err != nil {
+				return nil, fmt.Errorf("key of the forwarder: %w", err)
+			}
+			f.Key = redact.NewString(strings.TrimSpace(string(b)))
+		}
+		c.Forwarder = f
+	}
+	return status.New(c)
 }
 
 // Defaults of TrustOptions. The addresses are those on the internet.
@@ -80,6 +128,13 @@ func (o *TrustOptions) flags(flags *flag.FlagSet) {
 	flags.IntVar(&o.TableBytes, "tables", DefaultTableBytes, "`octets` of memory for precomputed tables of signers' keys")
 	flags.DurationVar(&o.MaxAge, "ocsp-max-age", 0, "longest age of an embedded status answer at the signing time; 0: 24h for the Fachdienst, 12h for doctors and pharmacies")
 	flags.BoolVar(&o.Offline, "offline", false, "ask no responder; only embedded status answers count")
+	flags.StringVar(&o.Status.Network, "network", string(status.Internet), "from where responders are asked: internet, or ti (central network)")
+	flags.Float64Var(&o.Status.Rate, "ocsp-rate", 0, "`requests` per second to each responder; 0: 30 on the internet, 1100 in the TI")
+	flags.DurationVar(&o.Status.Timeout, "ocsp-timeout", 0, "for one request; 0: 10s")
+	flags.StringVar(&o.Status.Forwarder, "ocsp-forwarder", "", "`address` of the OCSP forwarder for certificates of the Fachdienst, such as https://erp.app.ti-dienste.de/ocspf")
+	flags.StringVar(&o.Status.KeyFile, "ocsp-forwarder-key", "", "`file` with the forwarder's API key, readable for its owner alone")
+	flags.StringVar(&o.Status.Header, "ocsp-forwarder-header", "X-Api-Key", "name of the `header` with the key")
+	flags.StringVar(&o.Status.Target, "ocsp-forwarder-target", "", "how the responder's address is passed: path, query:NAME, header:NAME, or nothing")
 	flags.BoolVar(&o.Archive, "archive", false, "put the status answers themselves into the reports, for an archive")
 }
 
@@ -270,6 +325,11 @@ func (o *TrustOptions) Open(ctx context.Context, now func() time.Time, report fu
 	}
 	out := &Opened{Tables: tables, Checker: &erezept.Checker{Clock: now, Chains: trust.NewChainCache(o.Certificates),
 		Certificates: erezept.NewCertificateCache(o.Certificates), Verifier: tables, MaxAge: o.MaxAge, Archive: o.Archive}}
+	if !o.Offline {
+		if out.Checker.Status, err = o.Status.source(); err != nil {
+			return nil, err
+		}
+	}
 	if o.Dir == "" {
 		space, err := o.static(anchors, now, tables)
 		if err != nil {
