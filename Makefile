@@ -10,7 +10,7 @@ export GOFLAGS := -buildvcs=false
 export GOAMD64 := v1
 BIN := out/bin
 
-.PHONY: help run image demo test trace bench bench-pki bench-render gallery fuzz lint build test-oracle test-display test-image vm test-vm bench-vm deps deps-image deps-vm deps-display deps-oracle clean
+.PHONY: help run image demo test trace bench bench-pki bench-render gallery fuzz lint build test-oracle test-display test-image vm test-vm bench-vm bench-vm-peer deps deps-image deps-vm deps-display deps-oracle clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -80,6 +80,11 @@ test-oracle: deps-oracle ## the renderer against Gio's own on llvmpipe
 test-image: deps-vm ## the image: what is in it and what is not, built twice, both slots under UEFI
 	$(GO) test -count=1 -timeout 40m -v -tags image ./image/build
 	$(GO) test -count=1 -timeout 20m -v -tags vm ./tests/slots
+
+bench-vm-peer: deps-vm ## a kiosk of Debian, cage and Chromium for comparison, in the same machine (adds to out/bench-vm.json; as root, 3 GB of disk, not part of CI)
+	@tests/setup.sh vm-peer
+	tests/peer/build.sh out/peer
+	$(GO) run ./tests/peer -dir out/peer -o out/bench-vm.json
 
 vm: deps-vm ## the production image in a virtual machine, with the control panel (READER=host:VID:PID: a real reader; UKI=1: by UEFI)
 	@tests/setup.sh base $(if $(DISPLAY)$(WAYLAND_DISPLAY),vm-window)

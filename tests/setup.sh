@@ -7,6 +7,7 @@ declare -A packages=(
   [base]="gcc libc6-dev pkg-config pcscd libpcsclite-dev openssl qemu-user-static poppler-utils libxml2-utils xmlsec1 softhsm2"
   [image]="zstd mtools dosfstools e2fsprogs fdisk"
   [vm]="qemu-system-x86 ovmf e2fsprogs"
+  [vm-peer]="mmdebstrap e2fsprogs zstd"
   [vm-window]="qemu-system-gui"
   [display]="qemu-system-x86 zstd"
   [window]="libegl-dev libgles-dev libegl-mesa0 libgl1-mesa-dri libgles2 libwayland-dev libx11-dev libx11-xcb-dev libxkbcommon-x11-dev libxkbcommon-dev libxcursor-dev libxfixes-dev libvulkan-dev"
