@@ -46,7 +46,7 @@ func Run(name string) error {
 	case sandbox.Time:
 		ready()
 		clock.New(clock.Config{
-			Servers: func() []string { return servers(cfg) }, Query: clock.Query, Clock: clock.System{}, Built: built(),
+			Servers: func() []string { return servers(cfg, netDir) }, Query: clock.Query, Clock: clock.System{}, Built: built("/etc/os-release"),
 			MaxOffset: time.Duration(cfg.Time.MaxOffsetS) * time.Second,
 			State:     func(c initctl.Clock) { say("CLOCK", string(c)) },
 			Stepped:   func(ms int64) { say("STEPPED", fmt.Sprint(ms)) },
@@ -75,11 +75,11 @@ func relay(ctx context.Context, cfg terminal.Config) error {
 }
 
 // servers are the time servers of the configuration, else those of DHCP.
-func servers(cfg terminal.Config) []string {
+func servers(cfg terminal.Config, dir string) []string {
 	if len(cfg.Time.Servers) > 0 {
 		return cfg.Time.Servers
 	}
-	b, err := os.ReadFile(filepath.Join(netDir, "ntp"))
+	b, err := os.ReadFile(filepath.Join(dir, "ntp"))
 	if err != nil || len(b) > 1024 {
 		return nil
 	}
@@ -87,8 +87,8 @@ func servers(cfg terminal.Config) []string {
 }
 
 // built is how old the youngest part of the image is, as os-release has it; the zero time if it does not.
-func built() time.Time {
-	b, err := os.ReadFile("/etc/os-release")
+func built(release string) time.Time {
+	b, err := os.ReadFile(release)
 	if err != nil || len(b) > 4096 {
 		return time.Time{}
 	}
