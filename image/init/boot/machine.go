@@ -23,6 +23,7 @@ import (
 
 	"ktradv/image/init/data"
 	"ktradv/image/init/modules"
+	"ktradv/image/init/release"
 	"ktradv/image/init/sandbox"
 	"ktradv/image/init/service"
 	"ktradv/image/init/state"
@@ -452,7 +453,7 @@ func (m *Machine) writeFault(cause terminal.Cause, problems []terminal.Problem) 
 // facts are what a technician asks first.
 func (m *Machine) facts() []terminal.Fact {
 	s, _ := m.store.State()
-	facts := []terminal.Fact{{Name: "image", Value: buildID()}}
+	facts := []terminal.Fact{{Name: "image", Value: release.BuildID(m.setup.path(release.File))}}
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
 		facts = append(facts, terminal.Fact{Name: "kernel", Value: unix.ByteSliceToString(u.Release[:])})
@@ -465,20 +466,6 @@ func (m *Machine) facts() []terminal.Fact {
 	}
 	return append(facts, terminal.Fact{Name: "data", Value: string(s.Data)}, terminal.Fact{Name: "network", Value: string(s.Network)},
 		terminal.Fact{Name: "reader", Value: string(s.Reader)}, terminal.Fact{Name: "modules not loaded", Value: strings.Join(s.Modules, " ")})
-}
-
-// buildID is what os-release says about the image.
-func buildID() string {
-	b, err := os.ReadFile("/etc/os-release")
-	if err != nil {
-		return ""
-	}
-	for l := range strings.Lines(string(b)) {
-		if id, ok := strings.CutPrefix(l, "BUILD_ID="); ok {
-			return strings.TrimSpace(id)
-		}
-	}
-	return ""
 }
 
 // readReboots is how often in a row the machine started itself anew.

@@ -20,7 +20,6 @@ import (
 // Answer is what a server said.
 type Answer struct {
 	Offset time.Duration // to be added to the clock
-	Error  time.Duration // at most this far from the truth
 }
 
 // Clock is the machine's clock.

@@ -31,7 +31,7 @@ func Query(ctx context.Context, server string) (Answer, error) {
 	if err != nil {
 		return Answer{}, fmt.Errorf("ask time server: %w", err)
 	}
-	return Answer{r.ClockOffset, r.RootDistance}, nil
+	return Answer{r.ClockOffset}, nil
 }
 
 // System is the machine's own clock.

@@ -19,6 +19,7 @@ import (
 
 	"ktradv/image/init/clock"
 	"ktradv/image/init/network"
+	"ktradv/image/init/release"
 	"ktradv/image/init/sandbox"
 	"ktradv/image/init/usb"
 	"ktradv/internal/initctl"
@@ -46,7 +47,7 @@ func Run(name string) error {
 	case sandbox.Time:
 		ready()
 		clock.New(clock.Config{
-			Servers: func() []string { return servers(cfg, netDir) }, Query: clock.Query, Clock: clock.System{}, Built: built("/etc/os-release"),
+			Servers: func() []string { return servers(cfg, netDir) }, Query: clock.Query, Clock: clock.System{}, Built: release.Built(release.File),
 			MaxOffset: time.Duration(cfg.Time.MaxOffsetS) * time.Second,
 			State:     func(c initctl.Clock) { say("CLOCK", string(c)) },
 			Stepped:   func(ms int64) { say("STEPPED", fmt.Sprint(ms)) },
@@ -84,22 +85,4 @@ func servers(cfg terminal.Config, dir string) []string {
 		return nil
 	}
 	return strings.Fields(string(b))
-}
-
-// built is how old the youngest part of the image is, as os-release has it; the zero time if it does not.
-func built(release string) time.Time {
-	b, err := os.ReadFile(release)
-	if err != nil || len(b) > 4096 {
-		return time.Time{}
-	}
-	for line := range strings.Lines(string(b)) {
-		if id, ok := strings.CutPrefix(line, "BUILD_ID="); ok {
-			t, err := time.Parse("20060102150405", strings.TrimSpace(id))
-			if err != nil {
-				return time.Time{}
-			}
-			return t
-		}
-	}
-	return time.Time{}
 }

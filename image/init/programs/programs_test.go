@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -35,26 +34,6 @@ func TestServers(t *testing.T) {
 	}
 	if got := servers(terminal.Config{}, dir); got != nil {
 		t.Errorf("servers of a file that is too long = %d", len(got))
-	}
-}
-
-func TestBuilt(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]time.Time{
-		"ID=ktr-adv\nBUILD_ID=20260102030405\n": time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
-		"BUILD_ID=yesterday\n":                   {},
-		"ID=ktr-adv\n":                           {},
-	} {
-		name := filepath.Join(t.TempDir(), "os-release")
-		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if got := built(name); !got.Equal(want) {
-			t.Errorf("built(%q) = %v; want %v", text, got, want)
-		}
-	}
-	if got := built(filepath.Join(t.TempDir(), "none")); !got.IsZero() {
-		t.Errorf("built without a file = %v", got)
 	}
 }
 

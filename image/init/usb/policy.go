@@ -30,7 +30,6 @@ const (
 	ReasonInterfaces        // of a listed model, but with interfaces that such a device has not (keyboard, storage, ...)
 	ReasonFirmware          // a listed reader with firmware that does not work
 	ReasonKeys              // an allowed input device that turned out to type
-	reasons
 )
 
 // Policy decides which devices are let in.
