@@ -71,22 +71,22 @@ func (c *Checker) Check(ctx context.Context, in *Case) *CaseReport {
 	if in.Single && len(in.Records) != 1 {
 		return Unreadable(in.ID, CodeInput, "%d records where one was expected", len(in.Records))
 	}
-	var opened []opened
+	var messages []opened
 	for _, g := range in.Records {
-		opened = append(opened, open(g)...)
+		messages = append(messages, open(g)...)
 	}
-	if len(opened) > maxMessages {
-		return Unreadable(in.ID, CodeSeveral, "%d signed messages in one input; a case has three", len(opened))
+	if len(messages) > maxMessages {
+		return Unreadable(in.ID, CodeSeveral, "%d signed messages in one input; a case has three", len(messages))
 	}
-	if in.Single && len(opened) == 1 {
-		r := c.check(ctx, opened[0], now)
+	if in.Single && len(messages) == 1 {
+		r := c.check(ctx, messages[0], now)
 		out.Records, out.Verdict = []*Report{r.report()}, r.ledger.verdict()
 		out.PrescriptionID = r.prescriptionID()
 		return out
 	}
 	l := caseLedger()
 	var found []*checked
-	for _, o := range opened {
+	for _, o := range messages {
 		found = append(found, c.check(ctx, o, now))
 	}
 	records := assign(l, found)

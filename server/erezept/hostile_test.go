@@ -3,6 +3,7 @@ package erezept
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -105,6 +106,33 @@ func damagedAt(t *testing.T, c *Checker, kind Kind, data []byte) {
 	if refused == 0 {
 		t.Error("no damage was ever noticed")
 	}
+}
+
+// FuzzCheck: nothing that comes in makes the check panic, and nothing that was not signed is accepted.
+func FuzzCheck(f *testing.F) {
+	r := newRig(f)
+	signed := map[string]bool{}
+	for range 2 {
+		made, err := r.b.Case(r.options())
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, data := range [][]byte{made.Prescription, made.Dispensing, made.Receipt, testpki.BinaryXML("v", made.Prescription), testpki.BinaryJSON("a", made.Dispensing),
+			testpki.SignedReceiptXML(made.ReceiptContent, made.Receipt)} {
+			f.Add(data)
+		}
+		for _, content := range [][]byte{made.PrescriptionContent, made.DispensingContent, made.ReceiptContent} {
+			signed[fmt.Sprintf("%x", sha256.Sum256(content))] = true
+		}
+	}
+	c := r.checker()
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, rec := range c.Check(context.Background(), &Case{Single: true, Records: []Given{{Data: data}}}).Records {
+			if rec.Verdict.OK() && !signed[rec.ContentDigest] {
+				t.Errorf("accepted: %s", rec.Text())
+			}
+		}
+	})
 }
 
 // TestLengthsWithoutContent: lengths that claim gigabytes cost nothing.
