@@ -15,7 +15,7 @@ type ledger struct {
 	required uint64 // bit per step
 }
 
-// recordLedger is for a record for which the steps in optional need not run.
+// recordLedger is for a record.
 func recordLedger() *ledger { return newLedger(0, numRecordSteps) }
 
 // caseLedger is for a case.
