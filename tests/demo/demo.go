@@ -30,6 +30,9 @@ import (
 	"ktradv/tests/demo/panel"
 )
 
+// GuestHost is this machine as a virtual machine's guest sees it.
+var GuestHost = net.IPv4(10, 0, 2, 2)
+
 // InsurerIK is the insurer for which the demo's server has an identity.
 const InsurerIK = "109500969"
 
@@ -68,7 +71,9 @@ type Env struct {
 	KioskPID, ServerPID int
 
 	mu         sync.Mutex
+	cfg        Config
 	serverAddr string
+	stopServer func()
 	cards      map[string]simreader.Card
 	closer     []func()
 	died       chan error
@@ -80,24 +85,43 @@ func Build(ctx context.Context, root, dir string, window bool) error {
 	if window {
 		tags += " window"
 	}
-	for _, b := range []struct {
-		out, pkg, tags, cgo string
-	}{
-		{"adv-kiosk", "./kiosk/cmd/adv-kiosk", tags, "1"},
-		{"adv-server", "./server/cmd/adv-server", "", "0"},
-	} {
-		cmd := exec.CommandContext(ctx, "go", "build", "-tags", b.tags, "-o", filepath.Join(dir, b.out), b.pkg)
-		cmd.Dir = root
-		cmd.Env = append(os.Environ(), "CGO_ENABLED="+b.cgo, "GOFLAGS=-buildvcs=false")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("build %s: %w\n%s", b.out, err, out)
-		}
+	if err := compile(ctx, root, filepath.Join(dir, "adv-kiosk"), "./kiosk/cmd/adv-kiosk", tags, "1"); err != nil {
+		return err
+	}
+	return BuildServer(ctx, root, dir)
+}
+
+// BuildServer compiles the server alone into dir.
+func BuildServer(ctx context.Context, root, dir string) error {
+	return compile(ctx, root, filepath.Join(dir, "adv-server"), "./server/cmd/adv-server", "", "0")
+}
+
+func compile(ctx context.Context, root, out, pkg, tags, cgo string) error {
+	out, err := filepath.Abs(out)
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, "go", "build", "-tags", tags, "-o", out, pkg)
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo, "GOFLAGS=-buildvcs=false")
+	if b, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", filepath.Base(out), err, b)
 	}
 	return nil
 }
 
 // Start brings the system up. It returns when the kiosk shows its neutral screen, or with everything taken down again.
-func Start(ctx context.Context, cfg Config) (_ *Env, err error) {
+func Start(ctx context.Context, cfg Config) (*Env, error) {
+	return start(ctx, cfg, (*Env).startPKI, (*Env).StartServer, (*Env).startReader, (*Env).startPanel, (*Env).startKiosk)
+}
+
+// StartServices brings up what a terminal needs and is not part of it: test PKI, central services and AdV-Server, at
+// an address of this machine that the guest of a virtual machine reaches as [GuestHost].
+func StartServices(ctx context.Context, cfg Config) (*Env, error) {
+	return start(ctx, cfg, (*Env).startPKI, (*Env).StartServer)
+}
+
+func start(ctx context.Context, cfg Config, steps ...func(*Env, context.Context) error) (_ *Env, err error) {
 	if cfg.Output == nil {
 		cfg.Output = os.Stderr
 	}
@@ -113,15 +137,14 @@ func Start(ctx context.Context, cfg Config) (_ *Env, err error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("demo folder: %w", err)
 	}
-	e := &Env{Dir: cfg.Dir, cards: map[string]simreader.Card{}, died: make(chan error, 4)}
+	e := &Env{Dir: cfg.Dir, cfg: cfg, cards: map[string]simreader.Card{}, died: make(chan error, 4)}
 	defer func() {
 		if err != nil {
 			e.Close()
 		}
 	}()
-	steps := []func(context.Context, Config) error{e.startPKI, e.startServer, e.startReader, e.startPanel, e.startKiosk}
 	for _, step := range steps {
-		if err := step(ctx, cfg); err != nil {
+		if err := step(e, ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -159,7 +182,7 @@ func (e *Env) Card(id string) (simreader.Card, error) {
 	return c, nil
 }
 
-func (e *Env) startPKI(ctx context.Context, cfg Config) error {
+func (e *Env) startPKI(ctx context.Context) error {
 	ocsp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return fmt.Errorf("ocsp responder: %w", err)
@@ -182,7 +205,7 @@ func (e *Env) startPKI(ctx context.Context, cfg Config) error {
 			return err
 		}
 	}
-	certPEM, keyPEM, err := e.PKI.IssueTLSServer([]string{"localhost"}, []net.IP{net.IPv4(127, 0, 0, 1)})
+	certPEM, keyPEM, err := e.PKI.IssueTLSServer([]string{"localhost"}, []net.IP{net.IPv4(127, 0, 0, 1), GuestHost})
 	if err != nil {
 		return fmt.Errorf("tls certificate: %w", err)
 	}
@@ -220,10 +243,10 @@ func freeAddr() (string, error) {
 	return l.Addr().String(), nil
 }
 
-// run starts one of the product's programs and has it ended with the demo.
-func (e *Env) run(cfg Config, name string, args ...string) (int, error) {
-	cmd := exec.Command(filepath.Join(cfg.Bin, name), args...)
-	cmd.Stdout, cmd.Stderr = cfg.Output, cfg.Output
+// run starts one of the product's programs and has it ended with the demo, or before by stop.
+func (e *Env) run(name string, args ...string) (pid int, stop func(), err error) {
+	cmd := exec.Command(filepath.Join(e.cfg.Bin, name), args...)
+	cmd.Stdout, cmd.Stderr = e.cfg.Output, e.cfg.Output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM} // nothing outlives a demo that is killed
 	done := make(chan struct{})
 	closing := make(chan struct{})
@@ -248,9 +271,9 @@ func (e *Env) run(cfg Config, name string, args ...string) (int, error) {
 		}
 	}()
 	if err := <-started; err != nil {
-		return 0, fmt.Errorf("start %s: %w", name, err)
+		return 0, nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	e.onClose(func() {
+	stop = sync.OnceFunc(func() {
 		close(closing)
 		cmd.Process.Signal(syscall.SIGTERM)
 		select {
@@ -260,13 +283,14 @@ func (e *Env) run(cfg Config, name string, args ...string) (int, error) {
 			<-done
 		}
 	})
-	return cmd.Process.Pid, nil
+	e.onClose(stop)
+	return cmd.Process.Pid, stop, nil
 }
 
 var errEnded = errors.New("see its messages above")
 
-func (e *Env) startReader(ctx context.Context, cfg Config) error {
-	e.Reader = simreader.New(simreader.Config{Profile: cfg.Profile})
+func (e *Env) startReader(ctx context.Context) error {
+	e.Reader = simreader.New(simreader.Config{Profile: e.cfg.Profile})
 	if _, err := ifd.Install(ctx, e.Dir); err != nil {
 		return fmt.Errorf("reader driver: %w", err)
 	}
@@ -278,23 +302,28 @@ func (e *Env) startReader(ctx context.Context, cfg Config) error {
 	return nil
 }
 
-func (e *Env) startPanel(_ context.Context, cfg Config) error {
-	host, _, err := net.SplitHostPort(cfg.Panel)
+func (e *Env) startPanel(context.Context) error {
+	return e.ServePanel(panel.Config{Reader: e.Reader, Door: filepath.Join(e.Dir, "door.sock")})
+}
+
+// ServePanel serves the control panel for a terminal; the wallet is filled in here.
+func (e *Env) ServePanel(cfg panel.Config) error {
+	host, _, err := net.SplitHostPort(e.cfg.Panel)
 	if err != nil {
 		return fmt.Errorf("panel address: %w", err)
 	}
 	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-		return fmt.Errorf("panel address %s: only the loopback interface is allowed", cfg.Panel)
+		return fmt.Errorf("panel address %s: only the loopback interface is allowed", e.cfg.Panel)
 	}
-	l, err := net.Listen("tcp", cfg.Panel)
+	l, err := net.Listen("tcp", e.cfg.Panel)
 	if err != nil {
 		return fmt.Errorf("control panel: %w (is another demo running?)", err)
 	}
-	var wallet []panel.Persona
+	cfg.Card = e.Card
 	for _, p := range persona.List() {
-		wallet = append(wallet, panel.Persona{ID: p.ID, Title: p.Title, Description: p.Description, PIN: p.PIN, PUK: persona.PUK})
+		cfg.Personas = append(cfg.Personas, panel.Persona{ID: p.ID, Title: p.Title, Description: p.Description, PIN: p.PIN, PUK: persona.PUK})
 	}
-	e.Panel = panel.New(panel.Config{Reader: e.Reader, Personas: wallet, Card: e.Card, Door: filepath.Join(e.Dir, "door.sock")})
+	e.Panel = panel.New(cfg)
 	srv := &http.Server{Handler: e.Panel.Handler(), ReadHeaderTimeout: 5 * time.Second}
 	go srv.Serve(l)
 	e.onClose(func() { srv.Close() })
@@ -302,8 +331,8 @@ func (e *Env) startPanel(_ context.Context, cfg Config) error {
 	return nil
 }
 
-func (e *Env) startKiosk(ctx context.Context, cfg Config) error {
-	server := e.serverAddr
+func (e *Env) startKiosk(ctx context.Context) error {
+	cfg, server := e.cfg, e.serverAddr
 	idle := cfg.Idle
 	if idle == nil {
 		idle = map[string]int{}
@@ -321,7 +350,7 @@ func (e *Env) startKiosk(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	if e.KioskPID, err = e.run(cfg, "adv-kiosk", "-config", filepath.Join(e.Dir, "kiosk.json")); err != nil {
+	if e.KioskPID, _, err = e.run("adv-kiosk", "-config", filepath.Join(e.Dir, "kiosk.json")); err != nil {
 		return err
 	}
 	return e.WaitScreen(ctx, "neutral", 30*time.Second)

@@ -34,12 +34,20 @@ func (e *Env) writeIdentity() error {
 	})
 }
 
-func (e *Env) startServer(ctx context.Context, cfg Config) error {
-	addr, err := freeAddr()
-	if err != nil {
-		return fmt.Errorf("server address: %w", err)
+// ServerAddr is the AdV-Server's address, which stays the same when it is started again.
+func (e *Env) ServerAddr() string { return e.serverAddr }
+
+// StopServer ends the AdV-Server; StartServer starts it again.
+func (e *Env) StopServer() { e.stopServer() }
+
+// StartServer starts the AdV-Server.
+func (e *Env) StartServer(ctx context.Context) (err error) {
+	if e.serverAddr == "" {
+		if e.serverAddr, err = freeAddr(); err != nil { // by address: a bare machine may not even resolve localhost
+			return fmt.Errorf("server address: %w", err)
+		}
 	}
-	e.serverAddr = addr // by address: a bare machine may not even resolve localhost
+	addr := e.serverAddr
 	err = e.writeJSON("server.json", map[string]any{
 		"mode": "test", "listen": addr, "ops_listen": "off",
 		"tls":        map[string]any{"certificate": "tls/cert.pem", "key": "tls/key.pem"},
@@ -50,7 +58,7 @@ func (e *Env) startServer(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	if e.ServerPID, err = e.run(cfg, "adv-server", "-config", filepath.Join(e.Dir, "server.json")); err != nil {
+	if e.ServerPID, e.stopServer, err = e.run("adv-server", "-config", filepath.Join(e.Dir, "server.json")); err != nil {
 		return err
 	}
 	for deadline := time.Now().Add(20 * time.Second); ; {

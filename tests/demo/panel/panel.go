@@ -13,6 +13,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"image"
+	"image/png"
 	"io"
 	"net"
 	"net/http"
@@ -45,6 +47,10 @@ type Config struct {
 	Card     func(id string) (simreader.Card, error)
 	// Door is the unix socket of the kiosk's demo door, "" for a kiosk without one.
 	Door string
+	// Screen and Touch reach the display of a kiosk without a door from outside: the picture that is shown, and a touch
+	// of one of its pixels. Nil where nothing does.
+	Screen func(context.Context) (*image.RGBA, error)
+	Touch  func(ctx context.Context, x, y int) error
 }
 
 // Panel serves the page and the interface.
@@ -110,10 +116,25 @@ func (p *Panel) Handler() http.Handler {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
+		if p.cfg.Door == "" && p.cfg.Touch != nil {
+			p.touch(w, r.Context(), b)
+			return
+		}
 		p.forward(w, r.Context(), http.MethodPost, "/touch", b)
 	})
 	mux.HandleFunc("GET /api/screen.png", func(w http.ResponseWriter, r *http.Request) {
+		if p.cfg.Door == "" && p.cfg.Screen != nil {
+			p.screen(w, r.Context())
+			return
+		}
 		p.forward(w, r.Context(), http.MethodGet, "/screen.png", nil)
+	})
+	mux.HandleFunc("GET /api/screen", func(w http.ResponseWriter, r *http.Request) {
+		if p.cfg.Door == "" {
+			http.Error(w, noDoor, http.StatusNotImplemented)
+			return
+		}
+		reply(w, map[string]string{"screen": p.State(r.Context()).Screen})
 	})
 	mux.HandleFunc("GET /api/semantics", func(w http.ResponseWriter, r *http.Request) {
 		p.forward(w, r.Context(), http.MethodGet, "/semantics", nil)
@@ -250,6 +271,41 @@ func (p *Panel) reader(w http.ResponseWriter, r *http.Request) {
 
 // noDoor is why a production kiosk answers 501.
 const noDoor = "this kiosk is a production build: it has no entrance for programs, so only its display can be seen"
+
+// screen answers with the display's picture as it is seen from outside.
+func (p *Panel) screen(w http.ResponseWriter, ctx context.Context) {
+	img, err := p.cfg.Screen(ctx)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	w.Header().Set("Content-Type", "image/png")
+	(&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(w, img)
+}
+
+// touch touches the display from outside, where there are points and no labels.
+func (p *Panel) touch(w http.ResponseWriter, ctx context.Context, body []byte) {
+	var in struct {
+		Label string
+		X, Y  *int
+	}
+	if err := json.Unmarshal(body, &in); err != nil {
+		http.Error(w, "request: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	switch {
+	case in.Label != "":
+		http.Error(w, noDoor, http.StatusNotImplemented)
+	case in.X == nil || in.Y == nil:
+		http.Error(w, `touch: give "x" and "y"`, http.StatusBadRequest)
+	default:
+		if err := p.cfg.Touch(ctx, *in.X, *in.Y); err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		reply(w, struct{}{})
+	}
+}
 
 // forward passes a request to the kiosk. Between two visitors the socket changes hands; a request waits for that.
 func (p *Panel) forward(w http.ResponseWriter, ctx context.Context, method, path string, body []byte) {

@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"image"
+	"image/color"
+	"image/png"
 	"io"
 	"net"
 	"net/http"
@@ -249,10 +252,75 @@ func TestReaderPlug(t *testing.T) {
 func TestKioskWithoutDoor(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t, "")
-	for _, r := range [][2]string{{"GET", "/api/screen.png"}, {"GET", "/api/semantics"}, {"POST", "/api/touch"}} {
+	for _, r := range [][2]string{{"GET", "/api/screen.png"}, {"GET", "/api/semantics"}, {"GET", "/api/screen"}, {"POST", "/api/touch"}} {
 		if text := d.want(501, r[0], r[1], `{"label":"x"}`); !strings.Contains(text, "production") {
 			t.Errorf("%s: %s", r[1], text)
 		}
+	}
+}
+
+// A production build in a virtual machine: its display is seen and touched from outside, by points alone.
+func TestKioskSeenFromOutside(t *testing.T) {
+	t.Parallel()
+	shown := image.NewRGBA(image.Rect(0, 0, 8, 4))
+	shown.SetRGBA(3, 2, color.RGBA{1, 2, 3, 255})
+	var touched []image.Point
+	p := New(Config{
+		Reader: simreader.New(simreader.Config{}),
+		Screen: func(context.Context) (*image.RGBA, error) { return shown, nil },
+		Touch: func(_ context.Context, x, y int) error {
+			if touched = append(touched, image.Pt(x, y)); x > 7 {
+				return errors.New("beside the display")
+			}
+			return nil
+		},
+	})
+	srv := httptest.NewServer(p.Handler())
+	t.Cleanup(srv.Close)
+	ask := func(method, path, body string) (int, string) {
+		t.Helper()
+		req, err := http.NewRequest(method, srv.URL+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(b)
+	}
+	code, body := ask("GET", "/api/screen.png", "")
+	img, err := png.Decode(strings.NewReader(body))
+	if code != 200 || err != nil || img.Bounds() != shown.Rect {
+		t.Fatalf("picture: %d, %v", code, err)
+	}
+	if r, g, b, _ := img.At(3, 2).RGBA(); r>>8 != 1 || g>>8 != 2 || b>>8 != 3 {
+		t.Errorf("pixel %d %d %d", r>>8, g>>8, b>>8)
+	}
+	for _, tt := range []struct {
+		method, path, body string
+		code               int
+	}{
+		{"POST", "/api/touch", `{"x":5,"y":2}`, 200},
+		{"POST", "/api/touch", `{"x":9,"y":2}`, 502},
+		{"POST", "/api/touch", `{"x":9}`, 400},
+		{"POST", "/api/touch", `x`, 400},
+		{"POST", "/api/touch", `{"label":"Weiter"}`, 501},
+		{"GET", "/api/semantics", "", 501},
+		{"GET", "/api/screen", "", 501},
+		{"GET", "/api/state", "", 200},
+	} {
+		if code, body := ask(tt.method, tt.path, tt.body); code != tt.code || code == 501 && !strings.Contains(body, "production") {
+			t.Errorf("%s %s %s: %d %s", tt.method, tt.path, tt.body, code, body)
+		}
+	}
+	if want := []image.Point{{X: 5, Y: 2}, {X: 9, Y: 2}}; !slices.Equal(touched, want) {
+		t.Errorf("touched %v, want %v", touched, want)
 	}
 }
 

@@ -1,6 +1,7 @@
 // Command demo runs the whole system on this machine.
 //
 //	demo run             everything up, with the control panel, until Ctrl-C
+//	demo vm              the production image in a virtual machine, with the control panel, until it is switched off
 //	demo play -out DIR   plays one visit through the control panel's HTTP interface and leaves screen shots and steps
 package main
 
@@ -27,7 +28,10 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("say run or play")
+		return fmt.Errorf("say run, vm or play")
+	}
+	if args[0] == "vm" {
+		return vm(ctx, args[1:])
 	}
 	fs := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	addr := fs.String("panel", "127.0.0.1:8077", "address of the control panel (loopback only)")
@@ -79,5 +83,5 @@ func run(ctx context.Context, args []string) error {
 	case "play":
 		return demo.Play(ctx, env.PanelURL, *out, os.Stdout)
 	}
-	return fmt.Errorf("unknown command %q: say run or play", args[0])
+	return fmt.Errorf("unknown command %q: say run, vm or play", args[0])
 }
