@@ -262,23 +262,29 @@ func TestPINIsNeverInTheKiosk(t *testing.T) {
 		t.Errorf("the wrong PIN is %d times in the memory of the kiosk", n)
 	}
 	// The negative twin: the card's number was read by the kiosk, and the same search finds it there.
-	card, err := d.Card("healthy-g21")
-	d.must(err)
-	gdo := card.Process([]byte{0x00, 0xB0, 0x82, 0x00, 0x00})
-	if len(gdo) < 12 {
-		t.Fatalf("EF.GDO of the card: %X", gdo)
-	}
-	if n := d.finds(kiosk, []byte(fmt.Sprintf("%X", gdo[2:12])), gdo[2:12]); n == 0 {
+	number := d.cardNumber("healthy-g21")
+	if n := d.finds(kiosk, []byte(fmt.Sprintf("%X", number)), number); n == 0 {
 		t.Error("the search does not even find the card's number: it could not find a PIN")
 	}
 }
 
-// What the kiosk held of a person is gone with the session's process; the supervisor never had it (AdV-A_2409).
+// What the kiosk held of a person is gone with the session's process; the supervisor never had it. The card service, whose
+// buffers the card's answers went through, is another one after the visit (AdV-A_2409).
 func TestNothingOfThePersonRemains(t *testing.T) {
 	t.Parallel()
 	req.Covers(t, "AdV-A_2409")
 	d := start(t, demo.Config{Profile: simreader.MCT})
-	d.upTo("healthy-g21", "data")
+	d.upTo("healthy-g21", "pin")
+	// What the card said went through the card service's buffers.
+	pcscdBefore := d.program("pcscd")
+	said := d.cardNumber("healthy-g21")
+	if n := d.finds(pcscdBefore, said); n == 0 {
+		t.Fatal("the card's number is not in the card service's memory: this test could not fail")
+	}
+	d.must(d.PIN(d.ctx, "123456"))
+	d.must(d.Screen(d.ctx, "menu"))
+	d.must(d.Touch(d.ctx, "Versichertendaten anzeigen"))
+	d.must(d.Screen(d.ctx, "data"))
 	patterns := [][]byte{[]byte("Süßmilch-Große"), []byte("S\xfc\xdfmilch-Gro\xdfe")}
 	if n := d.finds(d.program("adv-kiosk"), patterns...); n == 0 {
 		t.Fatal("the name on the screen is not in the kiosk's memory: this test could not fail")
@@ -289,6 +295,22 @@ func TestNothingOfThePersonRemains(t *testing.T) {
 	d.must(d.waitFor(func() bool {
 		return len(d.program("adv-kiosk")) >= 2 && d.finds(d.program("adv-kiosk"), patterns...) == 0
 	}))
+	d.must(d.waitFor(func() bool {
+		now := d.program("pcscd")
+		return len(now) == 1 && now[0] != pcscdBefore[0] && d.finds(now, said) == 0
+	}))
+}
+
+// cardNumber is the number of a card as the card says it.
+func (d *desk) cardNumber(persona string) []byte {
+	d.t.Helper()
+	card, err := d.Card(persona)
+	d.must(err)
+	gdo := card.Process([]byte{0x00, 0xB0, 0x82, 0x00, 0x00})
+	if len(gdo) < 12 {
+		d.t.Fatalf("EF.GDO of the card: %X", gdo)
+	}
+	return gdo[2:12]
 }
 
 func (d *desk) waitFor(ok func() bool) error {
