@@ -17,8 +17,8 @@ type FaultConfig struct {
 	Platform platform.Platform
 	Renderer loop.Renderer
 	Fault    terminal.Fault
-	// Ready is called when the screen has been shown, Alive whenever its loop turned after having been asked, every
-	// AliveEvery. Nil is allowed.
+	// Ready is called when the screen has been shown, Alive whenever its loop turned after having been asked, which it is
+	// every few seconds. Nil is allowed.
 	Ready, Alive func()
 }
 
