@@ -195,7 +195,7 @@ func session(ctx context.Context, cfg terminal.Config) error {
 	go fonts.Default() // takes longest; meanwhile the rest is set up
 	// The start makes garbage and must be quick; the visit holds personal data, and the less garbage lies around the better.
 	debug.SetGCPercent(400)
-	time.AfterFunc(2*time.Second, func() { debug.SetGCPercent(50); debug.FreeOSMemory() })
+	time.AfterFunc(5*time.Second, func() { debug.SetGCPercent(50); debug.FreeOSMemory() })
 	if err := undumpable(); err != nil {
 		return err
 	}
