@@ -143,14 +143,14 @@ func (b *builder) openPackages() error {
 	for _, p := range packages {
 		names = append(names, p.name)
 	}
-	kernel, err := b.kernelName(store)
-	if err != nil {
+	var err error
+	if b.packages, err = store.Fetch(b.ctx, names); err != nil {
 		return err
 	}
-	if b.packages, err = store.Fetch(b.ctx, append(names, kernel)); err != nil {
+	if b.kernel, err = kernel.Fetch(b.ctx, store); err != nil {
 		return err
 	}
-	b.kernel = b.packages[len(b.packages)-1]
+	b.packages = append(b.packages, b.kernel)
 	for _, p := range b.packages {
 		for _, n := range p.Names() {
 			if f, _ := p.Lookup(n); f.Time.After(b.epoch) {
@@ -159,27 +159,6 @@ func (b *builder) openPackages() error {
 		}
 	}
 	return nil
-}
-
-// kernelName finds the package of the kernel: the one of an earlier image, else the one on which the package of the table,
-// which only names the current version, depends.
-func (b *builder) kernelName(store *debian.Store) (string, error) {
-	is := func(n string) bool { return strings.HasPrefix(n, "linux-image-") }
-	for n := range b.Pins {
-		if is(n) {
-			return n, nil
-		}
-	}
-	meta, err := store.Fetch(b.ctx, []string{kernelPackage})
-	if err != nil {
-		return "", err
-	}
-	defer meta[0].Close()
-	names := meta[0].DependsOn()
-	if i := slices.IndexFunc(names, is); i >= 0 {
-		return names[i], nil
-	}
-	return "", fmt.Errorf("package %s %s depends on no kernel", meta[0].Name, meta[0].Version)
 }
 
 // Pins reads the versions of an image's Debian packages from its manifest, to build with the same ones again.

@@ -21,9 +21,6 @@ var Cmdline = strings.Join([]string{
 	"cryptomgr.notests", "random.trust_cpu=on",
 }, " ")
 
-// kernelPackage names the kernel; it depends on the package of the current version.
-const kernelPackage = "linux-image-amd64"
-
 // packages are the Debian packages that files are taken from, with the reason. What is not listed in the tables below or
 // needed by a program is left out.
 var packages = []struct{ name, reason string }{

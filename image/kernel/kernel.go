@@ -4,13 +4,48 @@ package kernel
 
 import (
 	"bytes"
+	"context"
 	"debug/elf"
 	"fmt"
 	"path"
 	"regexp"
 	"slices"
 	"strings"
+
+	"ktradv/image/debian"
 )
+
+// Package names the kernel; it depends on the package of the current version.
+const Package = "linux-image-amd64"
+
+// Fetch opens the package of the kernel itself: the pinned one of the store, else the one that [Package] depends on.
+func Fetch(ctx context.Context, store *debian.Store) (*debian.Archive, error) {
+	is := func(n string) bool { return strings.HasPrefix(n, "linux-image-") && n != Package }
+	name := ""
+	for n := range store.Pins {
+		if is(n) {
+			name = n
+		}
+	}
+	if name == "" {
+		meta, err := store.Fetch(ctx, []string{Package})
+		if err != nil {
+			return nil, err
+		}
+		defer meta[0].Close()
+		names := meta[0].DependsOn()
+		i := slices.IndexFunc(names, is)
+		if i < 0 {
+			return nil, fmt.Errorf("package %s %s depends on no kernel", meta[0].Name, meta[0].Version)
+		}
+		name = names[i]
+	}
+	list, err := store.Fetch(ctx, []string{name})
+	if err != nil {
+		return nil, err
+	}
+	return list[0], nil
+}
 
 // Files is where the modules come from.
 type Files interface {

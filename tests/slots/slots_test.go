@@ -37,23 +37,23 @@ type parts struct {
 var getParts = sync.OnceValues(func() (p parts, err error) {
 	ctx := context.Background()
 	store := &debian.Store{Dir: filepath.Join(root, "out", "cache", "debian")}
-	list, err := store.Fetch(ctx, []string{"systemd-boot-efi", "linux-image-amd64"})
+	list, err := store.Fetch(ctx, []string{"systemd-boot-efi"})
 	if err != nil {
 		return p, err
 	}
 	if p.stub, err = list[0].Read("usr/lib/systemd/boot/efi/linuxx64.efi.stub"); err != nil {
 		return p, err
 	}
-	name := list[1].DependsOn()[0]
-	if list, err = store.Fetch(ctx, []string{name}); err != nil {
+	k, err := kernel.Fetch(ctx, store)
+	if err != nil {
 		return p, err
 	}
-	tree, err := kernel.Open(list[0])
+	tree, err := kernel.Open(k)
 	if err != nil {
 		return p, err
 	}
 	p.version = tree.Version
-	if p.kernel, err = list[0].Read("boot/vmlinuz-" + tree.Version); err != nil {
+	if p.kernel, err = k.Read("boot/vmlinuz-" + tree.Version); err != nil {
 		return p, err
 	}
 	mods, err := tree.Closure([]string{"efivarfs"})
