@@ -90,12 +90,17 @@ func LoadConfig(path string) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("%w %s: %w", ErrConfig, path, err)
 	}
+	c.Locate(filepath.Dir(path))
+	return c, nil
+}
+
+// Locate makes relative paths relative to a folder: that of the configuration.
+func (c *Config) Locate(dir string) {
 	for _, p := range []*string{&c.Keys, &c.TLSCertificate, &c.EncryptionKey, &c.Records, &c.MasterKeys} {
 		if *p != "" && !filepath.IsAbs(*p) {
-			*p = filepath.Join(filepath.Dir(path), *p)
+			*p = filepath.Join(dir, *p)
 		}
 	}
-	return c, nil
 }
 
 func parseConfig(b []byte) (Config, error) {

@@ -73,8 +73,8 @@ func TestPublishedStatements(t *testing.T) {
 		{"rp-bad-signature-a", "2026-11-22 12:00", "", "ES-DAUER ES-ISS-URI ES-RP-WERT ES-SIG", ""},
 		{"idp-sektoral-gsi-2024", "2024-02-03 12:00", "", "ES-DAUER ES-META ES-RP-FEHLT", ""},
 		{"sub-about-rp-2044", "2026-11-22 12:00", "", "ES-DAUER ES-HINTS ES-ISS-SUB ES-ISS-URI ES-KID-HEADER ES-META ES-RP-WERT", ""}, // read as a service's own
-		{"sub-about-rp-2044", "2026-11-22 12:00", "fedmaster-ru-2023", "ES-DAUER ES-KID-HEADER", ""}, // of a local master
-		{"sub-about-rp-tu-2024", "2024-01-22 17:00", "fedmaster-ru-2023", "ES-SIG", ""}, // of another master: the name of the key alone proves nothing
+		{"sub-about-rp-2044", "2026-11-22 12:00", "fedmaster-ru-2023", "ES-DAUER ES-KID-HEADER", ""},                                  // of a local master
+		{"sub-about-rp-tu-2024", "2024-01-22 17:00", "fedmaster-ru-2023", "ES-SIG", ""},                                               // of another master: the name of the key alone proves nothing
 	} {
 		var o StatementOptions
 		if c.signedBy != "" {

@@ -8,9 +8,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -22,6 +25,10 @@ import (
 // RotateBefore is how long before the end of its time a signing key gets a successor: long enough for the office's five
 // working days and holidays.
 const RotateBefore = 30 * 24 * time.Hour
+
+// rotateUrgent is how long before its end a key without a deposited successor is an error for the monitoring: the office needs
+// five working days.
+const rotateUrgent = 10 * 24 * time.Hour
 
 // SigningKey is one key for Entity Statements.
 type SigningKey struct {
@@ -54,27 +61,75 @@ var ErrNoKey = errors.New("no signing key; next: `adv-server federation keys new
 // LoadKeys reads the list in a folder; an empty one where there is none.
 func LoadKeys(dir string) (*Keys, error) {
 	k := &Keys{path: filepath.Join(dir, keysFile)}
-	b, err := os.ReadFile(k.path)
+	return k, k.load()
+}
+
+func (k *Keys) load() error {
+	f, err := os.Open(k.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return k, nil
+		k.list = nil
+		return nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("signing keys: %w", err)
+		return fmt.Errorf("signing keys: %w", err)
 	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxKeysFile+1))
+	if err == nil {
+		k.list, err = parseSigningKeys(b)
+	}
+	if err != nil {
+		return fmt.Errorf("signing keys: %s: %w; next: mend it, or bring it back from a backup: the private keys beside it are of no use without it", k.path, err)
+	}
+	return nil
+}
+
+// parseSigningKeys reads the list.
+func parseSigningKeys(b []byte) ([]SigningKey, error) {
 	if len(b) > maxKeysFile {
-		return nil, fmt.Errorf("signing keys: %s is longer than %d octets", k.path, maxKeysFile)
+		return nil, fmt.Errorf("longer than %d octets", maxKeysFile)
 	}
+	var list []SigningKey
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&k.list); err != nil {
-		return nil, fmt.Errorf("signing keys: %s: %w", k.path, err)
+	if err := d.Decode(&list); err != nil {
+		return nil, err
 	}
-	for _, s := range k.list {
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("something follows the list")
+	}
+	for i, s := range list {
 		if _, err := s.Public.public(); err != nil {
-			return nil, fmt.Errorf("signing keys: %s: key %q: %w", k.path, s.Public.KID, err)
+			return nil, fmt.Errorf("key %q: %w", s.Public.KID, err)
+		}
+		if s.Public.KID == "" || slices.ContainsFunc(list[:i], func(o SigningKey) bool { return o.Public.KID == s.Public.KID }) {
+			return nil, fmt.Errorf("kid %q is empty or stands there twice", s.Public.KID)
 		}
 	}
-	return k, nil
+	return list, nil
+}
+
+// update changes the list as it is on disk now: the service, the watch and the operator do so from processes of their own, and
+// none may undo what another one did.
+func (k *Keys) update(change func() error) error {
+	if err := os.MkdirAll(filepath.Dir(k.path), 0o700); err != nil {
+		return fmt.Errorf("signing keys: %w", err)
+	}
+	lock, err := os.OpenFile(k.path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("signing keys: %w", err)
+	}
+	defer lock.Close() // that unlocks it
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return fmt.Errorf("signing keys: lock: %w", err)
+	}
+	if err := k.load(); err != nil {
+		return err
+	}
+	if err := change(); err != nil {
+		return err
+	}
+	return k.save()
 }
 
 func (k *Keys) save() error {
@@ -82,15 +137,39 @@ func (k *Keys) save() error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(k.path), 0o700); err != nil {
-		return fmt.Errorf("signing keys: %w", err)
-	}
 	return keepfile.Replace(k.path, append(b, '\n'), 0o600)
 }
 
 // New makes a key and adds it to what is published. The first one signs at once; a later one signs when the Federation
 // Master knows it.
 func (k *Keys) New(store keystore.Store, now time.Time) (SigningKey, error) {
+	var made SigningKey
+	err := k.update(func() (err error) { made, err = k.add(store, now); return err })
+	return made, err
+}
+
+// Rotate makes the successor of the signing key where one is due.
+func (k *Keys) Rotate(store keystore.Store, now time.Time) error {
+	if !k.Due(now) {
+		return nil
+	}
+	return k.update(func() error {
+		if !k.Due(now) { // another process was faster
+			return nil
+		}
+		_, err := k.add(store, now)
+		return err
+	})
+}
+
+func (k *Keys) add(store keystore.Store, now time.Time) (SigningKey, error) {
+	// The store has one passphrase, and the service asks for it once: a successor under another one would end the service on the
+	// day when it has to sign. Opening the present key shows that it is the right one.
+	if present, err := k.Current(now); err == nil {
+		if _, err := store.Open(present.Public.KID); err != nil && !errors.Is(err, keystore.ErrNotFound) {
+			return SigningKey{}, fmt.Errorf("the present signing key: %w", err)
+		}
+	}
 	id, err := uuid.NewV7() // A_28208
 	if err != nil {
 		return SigningKey{}, fmt.Errorf("name of a key: %w", err)
@@ -105,7 +184,7 @@ func (k *Keys) New(store keystore.Store, now time.Time) (SigningKey, error) {
 	}
 	s := SigningKey{Public: public, Created: now.UTC().Truncate(time.Second)}
 	k.list = append(k.list, s)
-	return s, k.save()
+	return s, nil
 }
 
 // publicJWK is a public key for a key set.
@@ -153,18 +232,22 @@ func (k *Keys) Due(now time.Time) bool {
 	return len(k.list) == 0 || !now.Before(k.list[len(k.list)-1].Ends().Add(-RotateBefore))
 }
 
-// Deposit notes that the Federation Master knows the keys with these kids.
-func (k *Keys) Deposit(kids []string, now time.Time) error {
-	changed := false
-	for i := range k.list {
-		for _, kid := range kids {
-			if k.list[i].Public.KID == kid && k.list[i].Deposited.IsZero() {
-				k.list[i].Deposited, changed = now.UTC().Truncate(time.Second), true
-			}
-		}
-	}
-	if !changed {
+// Deposit notes that the Federation Master knows keys: those that a watch found it to publish.
+func (k *Keys) Deposit(r Report, now time.Time) error {
+	if !k.mark(r.known, now) {
 		return nil
 	}
-	return k.save()
+	return k.update(func() error { k.mark(r.known, now); return nil })
+}
+
+// mark notes the keys in memory and says whether any is new. The name alone proves nothing: the key has to be the same.
+func (k *Keys) mark(known []jwk, now time.Time) (changed bool) {
+	for i := range k.list {
+		s := &k.list[i]
+		j, ok := keyByID(known, s.Public.KID)
+		if ok && s.Deposited.IsZero() && j.X == s.Public.X && j.Y == s.Public.Y {
+			s.Deposited, changed = now.UTC().Truncate(time.Second), true
+		}
+	}
+	return changed
 }

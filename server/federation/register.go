@@ -109,5 +109,11 @@ func Differences(old, new *Registration) []string {
 			}
 		}
 	}
+	for _, k := range new.Keys {
+		i := slices.IndexFunc(old.Keys, func(o PublicKey) bool { return o.KID == k.KID })
+		if i >= 0 && k.Key != nil && (old.Keys[i].Key == nil || !k.Key.Equal(old.Keys[i].Key)) {
+			out = append(out, fmt.Sprintf("publickeysjwt: another key under %q", k.KID))
+		}
+	}
 	return out
 }

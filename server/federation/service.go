@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"context"
 	"crypto"
 	"crypto/x509"
 	"encoding/base64"
@@ -31,6 +32,9 @@ func Build(c Config, keys *Keys, store keystore.Store, clientKeys []jwk, now tim
 	signer, err := store.Open(current.Public.KID)
 	if err != nil {
 		return "", err
+	}
+	if pub, err := current.Public.public(); err != nil || !pub.Equal(signer.Public()) {
+		return "", fmt.Errorf("the key store holds another key %s than %s says; next: bring the right files back", current.Public.KID, keysFile)
 	}
 	var published []jwk
 	for _, k := range keys.Published(now) {
@@ -136,30 +140,94 @@ type Service struct {
 	Config Config
 	Store  keystore.Store
 	Now    func() time.Time
-	// Failed is told what goes wrong at signing; the former statement is served while it is valid.
+	// Failed is told what goes wrong at signing, and what will; nil leaves that out. The former statement is served while it is
+	// valid.
 	Failed func(error)
 
-	mu     sync.Mutex
+	signing sync.Mutex // held while a statement is signed
+	tried   time.Time  // when that failed last
+
+	mu     sync.Mutex // guards what follows
 	token  string
 	issued time.Time
 }
 
-// Statement returns the statement to serve now.
+// retry is how long after a failure the next attempt to sign is made: opening a key is slow by intention, and whoever asks for
+// the statement must not be able to keep the machine busy with it.
+const retry = time.Minute
+
+// Statement returns the statement to serve now. It may be called from many goroutines: one signs, the others get the present
+// statement while it is valid, and wait where there is none.
 func (s *Service) Statement() (token string, left time.Duration, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now, life := s.Now(), time.Duration(s.Config.Lifetime)
-	if s.token == "" || now.Sub(s.issued) >= life/2 || now.Before(s.issued) {
-		if token, err = s.renew(now); err == nil {
-			s.token, s.issued = token, now
-		} else {
-			s.Failed(err)
-		}
+	now := s.Now()
+	token, left, due := s.present(now)
+	if !due {
+		return token, left, nil
 	}
-	if left = s.issued.Add(life).Sub(now); s.token == "" || left <= 0 {
+	if left > 0 {
+		if !s.signing.TryLock() {
+			return token, left, nil
+		}
+	} else {
+		s.signing.Lock()
+	}
+	defer s.signing.Unlock()
+	if token, left, due = s.present(now); !due { // another one has signed meanwhile
+		return token, left, nil
+	}
+	err = fmt.Errorf("signing failed at %s, the next attempt is a minute later", stamp(s.tried))
+	if since := now.Sub(s.tried); since >= retry || since < 0 {
+		var fresh string
+		if fresh, err = s.renew(now); err == nil {
+			s.mu.Lock()
+			s.token, s.issued = fresh, now
+			s.mu.Unlock()
+			s.tried = time.Time{}
+			return fresh, time.Duration(s.Config.Lifetime), nil
+		}
+		s.tried = now
+		s.tell(err)
+	}
+	if left <= 0 {
 		return "", 0, fmt.Errorf("no valid Entity Statement: %w", err)
 	}
-	return s.token, left, nil
+	return token, left, nil
+}
+
+// present is the statement that was signed last, "" where it is not valid; due says that the next one is to be signed.
+func (s *Service) present(now time.Time) (token string, left time.Duration, due bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	life := time.Duration(s.Config.Lifetime)
+	left = s.issued.Add(life).Sub(now)
+	if s.token == "" || left <= 0 {
+		return "", 0, true
+	}
+	return s.token, left, left <= life/2 || now.Before(s.issued) // the clock was set back
+}
+
+func (s *Service) tell(err error) {
+	if s.Failed != nil {
+		s.Failed(err)
+	}
+}
+
+// lookEvery is how often Run looks.
+const lookEvery = 5 * time.Minute
+
+// Run signs in time also while nobody asks, so that keys get their successors and failures are told before a login needs the
+// statement. It returns when ctx ends.
+func (s *Service) Run(ctx context.Context) {
+	t := time.NewTicker(lookEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			_, _, _ = s.Statement() // Failed was told
+		}
+	}
 }
 
 // renew makes a successor of the signing key where one is due, and a statement.
@@ -168,10 +236,12 @@ func (s *Service) renew(now time.Time) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if keys.Due(now) {
-		if _, err := keys.New(s.Store, now); err != nil {
-			return "", fmt.Errorf("successor of the signing key: %w", err)
-		}
+	if err := keys.Rotate(s.Store, now); err != nil {
+		// The present key may still sign; where it may not, Build says so.
+		s.tell(fmt.Errorf("successor of the signing key: %w", err))
+	}
+	for _, f := range keys.watch(now) {
+		s.tell(fmt.Errorf("%s; next: %s", f.What, f.Fix))
 	}
 	client, err := ClientKeys(s.Config)
 	if err != nil {
@@ -183,7 +253,7 @@ func (s *Service) renew(now time.Time) (string, error) {
 // ServeHTTP answers WellKnown below the path of the service's address, and nothing else.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	u, err := parseJavaURI(s.Config.Service)
-	if err != nil || r.URL.Path != strings.TrimSuffix(u.path, "/")+WellKnown {
+	if err != nil || r.URL.EscapedPath() != strings.TrimSuffix(u.path, "/")+WellKnown {
 		http.NotFound(w, r)
 		return
 	}

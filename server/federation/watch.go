@@ -32,10 +32,14 @@ type Report struct {
 	Reached bool `json:"reached"`
 	// Known are the kids that the Federation Master publishes for the service.
 	Known []string `json:"known_kids"`
-	// StatementExpires, MasterExpires and KeyEnds are the next ends, zero where unknown.
+	// StatementExpires, MasterExpires, KeyEnds and ClientEnds (of the TLS client certificate) are the next ends, zero where
+	// unknown.
 	StatementExpires time.Time `json:"statement_expires,omitzero"`
 	MasterExpires    time.Time `json:"master_statement_expires,omitzero"`
 	KeyEnds          time.Time `json:"key_ends,omitzero"`
+	ClientEnds       time.Time `json:"tls_client_certificate_ends,omitzero"`
+
+	known []jwk // as Known
 }
 
 // Watch compares what was registered, what the service publishes now and what the Federation Master publishes about it
@@ -53,7 +57,8 @@ func Watch(ctx context.Context, c WatchConfig) Report {
 		r.Findings = append(r.Findings, found...)
 		r.Findings = append(r.Findings, CheckStatement(live, StatementOptions{Source: address, Now: c.Now, URL: address})...)
 		r.Findings = append(r.Findings, Compare(c.Registered, live)...)
-		r.StatementExpires = live.Expires
+		r.Findings = append(r.Findings, renewal(live, address, c.Now)...)
+		r.StatementExpires, r.ClientEnds = live.Expires, live.clientEnd()
 	}
 	published, found := fetchSubordinate(ctx, c)
 	if published == nil {
@@ -62,17 +67,30 @@ func Watch(ctx context.Context, c WatchConfig) Report {
 		r.Findings = append(r.Findings, found...)
 		r.Findings = append(r.Findings, compareMaster(c.Registered, live, published)...)
 		r.MasterExpires = published.Expires
+		r.known = published.Keys
 		for _, k := range published.Keys {
 			r.Known = append(r.Known, k.KID)
 		}
 	}
 	if c.Keys != nil {
-		r.Findings = append(r.Findings, c.Keys.watch(c.Now)...)
+		now := Keys{list: slices.Clone(c.Keys.list)} // what was learned just now counts; [Keys.Deposit] is what keeps it
+		now.mark(r.known, c.Now)
+		r.Findings = append(r.Findings, now.watch(c.Now)...)
 		if k, err := c.Keys.Current(c.Now); err == nil {
 			r.KeyEnds = k.Ends()
 		}
 	}
 	return r
+}
+
+// renewal warns of a statement that nobody renews: this service's is signed anew at half of its time.
+func renewal(live *Statement, address string, now time.Time) Findings {
+	left, life := live.Expires.Sub(now), live.Expires.Sub(live.IssuedAt)
+	if live.Expires.IsZero() || live.IssuedAt.IsZero() || left <= 0 || left >= life/10 {
+		return nil
+	}
+	return Findings{{Code: "ES-ENDE", Severity: Warning, Source: address, Field: "exp", What: fmt.Sprintf("expires in %s and was not renewed", left.Round(time.Minute)),
+		Fix: "look into the log of `adv-server federation entity-statement`: it says why it does not sign"}}
 }
 
 // fetchSubordinate asks the environment's Federation Master for its statement about the service.
@@ -209,15 +227,25 @@ func (k *Keys) watch(now time.Time) (found Findings) {
 		add(Error, "", "no key may sign any more", "make a key with `adv-server federation keys new` and send a change")
 		return found
 	}
-	if left := current.Ends().Sub(now); left < RotateBefore {
-		days := int(left / (24 * time.Hour))
-		alive := k.Published(now)
-		switch next := alive[len(alive)-1]; {
-		case next.Public.KID == current.Public.KID:
-			add(Warning, current.Public.KID, fmt.Sprintf("the signing key ends in %d days, there is no successor", days), "make one with `adv-server federation keys new` and send a change")
-		case next.Deposited.IsZero():
-			add(Warning, current.Public.KID, fmt.Sprintf("the signing key ends in %d days, its successor %s is not yet known to the Federation Master", days, next.Public.KID), "send a change if that was not done, and ask the office")
+	for _, s := range k.list {
+		if s.Created.After(now.Add(leeway)) {
+			add(Warning, s.Public.KID, "the key was made in the future, "+stamp(s.Created), "set the clocks; make another one with `adv-server federation keys new`, for this one would be used too long")
 		}
+	}
+	left := current.Ends().Sub(now)
+	if left >= RotateBefore {
+		return found
+	}
+	sev, days := Warning, int(left/(24*time.Hour))
+	if left < rotateUrgent {
+		sev = Error
+	}
+	alive := k.Published(now)
+	switch next := alive[len(alive)-1]; {
+	case next.Public.KID == current.Public.KID:
+		add(sev, current.Public.KID, fmt.Sprintf("the signing key ends in %d days, there is no successor", days), "make one with `adv-server federation keys new` and send a change")
+	case next.Deposited.IsZero():
+		add(sev, current.Public.KID, fmt.Sprintf("the signing key ends in %d days, its successor %s is not yet known to the Federation Master", days, next.Public.KID), "send a change if that was not done, and ask the office")
 	}
 	return found
 }

@@ -3,7 +3,7 @@ package fedcmd
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
+	"crypto"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"ktradv/server/federation"
+	"ktradv/server/internal/finding"
 	"ktradv/server/internal/keepfile"
 	"ktradv/server/internal/tool"
 	"ktradv/server/keystore"
@@ -43,6 +44,7 @@ func initialise(_ context.Context, c *call) int {
 	redirects := c.Many("redirect", "redirect `address` towards the federation")
 	scopes := c.Many("scope", "`scope` besides openid")
 	claims := c.Many("claim", "`claim`")
+	force := c.Flags.Bool("force", false, "replace the configuration; the former one is kept, and so are the keys")
 	if status, done := c.Parse(0, 0); done {
 		return status
 	}
@@ -58,64 +60,100 @@ func initialise(_ context.Context, c *call) int {
 		return c.Fail(err)
 	}
 	path := filepath.Join(*dir, "federation.json")
-	if _, err := keepfile.Write(path, b, keepfile.Options{Perm: 0o600}); err != nil {
-		return c.Fail(err)
+	if _, err := os.Lstat(path); err == nil && !*force {
+		return c.Fail(fmt.Errorf("%s %w; use --force to replace it, the former one and the keys are kept", path, keepfile.ErrExists))
 	}
-	if cfg, err = federation.LoadConfig(path); err != nil {
-		return c.Fail(err)
-	}
-	store := c.Keys(cfg.Keys, false)
-	keys, err := federation.LoadKeys(cfg.Keys)
+	// The configuration comes last: where a passphrase is mistyped or the HSM is not there, the same command goes on.
+	here := cfg
+	here.Locate(*dir)
+	store := c.Keys(here.Keys, false)
+	keys, err := federation.LoadKeys(here.Keys)
 	if err == nil {
-		_, err = keys.New(store, c.Now())
+		err = keys.Rotate(store, c.Now())
 	}
 	if err != nil {
 		return c.Fail(err)
 	}
-	if err := writeClientKeys(cfg, store, c.Now()); err != nil {
+	if err := missingClientKeys(here, store, c.Now()); err != nil {
 		return c.Fail(err)
 	}
-	fmt.Fprintf(c.Stdout, `made %s, the signing key, the key for ID tokens and the TLS client certificate.
+	if _, err := keepfile.Write(path, b, keepfile.Options{Perm: 0o600, Force: *force, Now: c.Now}); err != nil {
+		return c.Fail(err)
+	}
+	cfg = here
+	c.Say(`made %s, the signing key, the key for ID tokens and the TLS client certificate.
 next: put the public keys of the Federation Master (%s), from gematik's publication, into
       %s; then `+"`adv-server federation entity-statement --config %s --serve :8080`"+`
 `, path, cfg.Environment.Master(), cfg.MasterKeys, path)
 	return tool.Clean
 }
 
-// writeClientKeys makes the key for ID tokens and the TLS client key with its self-signed certificate (A_23194, A_23183).
-func writeClientKeys(cfg federation.Config, store keystore.Store, now time.Time) error {
-	enc, err := store.Create("encryption", keystore.P256)
+// The names of the client keys in the key store.
+const (
+	encryptionKey = "encryption"
+	tlsKey        = "tls-client"
+)
+
+// missingClientKeys makes what is not there yet of the client keys.
+func missingClientKeys(cfg federation.Config, store keystore.Store, now time.Time) error {
+	signer := func(name string) (crypto.Signer, error) {
+		s, err := store.Open(name)
+		if errors.Is(err, keystore.ErrNotFound) {
+			s, err = store.Create(name, keystore.P256)
+		}
+		return s, err
+	}
+	for _, k := range []struct {
+		name, file string
+		write      func(federation.Config, crypto.Signer, time.Time, bool) error
+	}{{encryptionKey, cfg.EncryptionKey, writeEncryption}, {tlsKey, cfg.TLSCertificate, writeTLS}} {
+		if _, err := os.Lstat(k.file); err == nil {
+			continue
+		}
+		s, err := signer(k.name)
+		if err == nil {
+			err = k.write(cfg, s, now, false)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeEncryption publishes the key for ID tokens (A_23194).
+func writeEncryption(cfg federation.Config, key crypto.Signer, now time.Time, force bool) error {
+	der, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
-		return err
+		return fmt.Errorf("key for ID tokens: %w", err)
 	}
-	der, err := x509.MarshalPKIXPublicKey(enc.Public())
-	if err != nil {
-		return err
-	}
-	if _, err := keepfile.Write(cfg.EncryptionKey, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), keepfile.Options{Perm: 0o644}); err != nil {
-		return err
-	}
-	tls, err := store.Create("tls-client", keystore.P256)
-	if err != nil {
-		return err
-	}
+	return writePEM(cfg.EncryptionKey, "PUBLIC KEY", der, now, force)
+}
+
+// writeTLS makes the self-signed TLS client certificate (A_23183).
+func writeTLS(cfg federation.Config, key crypto.Signer, now time.Time, force bool) error {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
-		return err
+		return fmt.Errorf("TLS client certificate: %w", err)
 	}
 	u, err := url.Parse(cfg.Service)
 	if err != nil {
-		return err
+		return fmt.Errorf("TLS client certificate: %w", err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: serial.Add(serial, big.NewInt(1)), Subject: pkix.Name{CommonName: u.Hostname()},
 		NotBefore: now.Add(-time.Minute), NotAfter: now.Add(federation.MaxKeyAge),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, BasicConstraintsValid: true,
 	}
-	if der, err = x509.CreateCertificate(rand.Reader, template, template, tls.Public().(*ecdsa.PublicKey), tls); err != nil {
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
 		return fmt.Errorf("TLS client certificate: %w", err)
 	}
-	_, err = keepfile.Write(cfg.TLSCertificate, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), keepfile.Options{Perm: 0o644})
+	return writePEM(cfg.TLSCertificate, "CERTIFICATE", der, now, force)
+}
+
+func writePEM(path, kind string, der []byte, now time.Time, force bool) error {
+	_, err := keepfile.Write(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), keepfile.Options{Perm: 0o644, Force: force, Now: func() time.Time { return now }})
 	return err
 }
 
@@ -133,7 +171,7 @@ func statement(ctx context.Context, c *call) int {
 	if err != nil {
 		return c.Fail(err)
 	}
-	service := &federation.Service{Config: cfg, Store: c.Keys(cfg.Keys, false), Now: c.Now, Failed: func(err error) { fmt.Fprintf(c.Stderr, "%s: %v\n", c.Flags.Name(), err) }}
+	service := &federation.Service{Config: cfg, Store: c.Keys(cfg.Keys, false), Now: c.Now, Failed: func(err error) { c.Fail(err) }}
 	token, _, err := service.Statement()
 	if err != nil {
 		return c.Fail(err)
@@ -160,13 +198,16 @@ func statement(ctx context.Context, c *call) int {
 }
 
 // serve serves until ctx ends.
-func (c *call) serve(ctx context.Context, h http.Handler, address, cert, key string) int {
+func (c *call) serve(ctx context.Context, h *federation.Service, address, cert, key string) int {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return c.Fail(err)
 	}
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
 	fmt.Fprintf(c.Stdout, "serving %s at %s\n", federation.WellKnown, l.Addr())
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	go h.Run(ctx)
 	done := make(chan error, 1)
 	go func() {
 		if cert != "" || key != "" {
@@ -264,21 +305,19 @@ func register(ctx context.Context, c *call) int {
 	if err := records.Save(form); err != nil {
 		return c.Fail(err)
 	}
-	if status := c.Report(found); status != tool.Clean || *c.JSON {
-		return status
-	}
-	fmt.Fprintf(c.Stdout, "wrote %s", path)
+	status := c.Report(found)
+	kept := ""
 	if backup != "" {
-		fmt.Fprintf(c.Stdout, " (the former one is %s)", backup)
+		kept = " (the former one is " + backup + ")"
 	}
-	fmt.Fprintln(c.Stdout)
+	c.Say("wrote %s%s\n", path, kept)
 	if change {
 		for _, d := range federation.Differences(before, form) {
-			fmt.Fprintln(c.Stdout, "  "+d)
+			c.Say("  %s\n", finding.Safe(d))
 		}
 	}
-	fmt.Fprintf(c.Stdout, "next: send it as an attachment to %s; it takes about 5 working days. Then run `adv-server federation watch` every hour.\n", federation.Office)
-	return tool.Clean
+	c.Say("next: send it as an attachment to %s; it takes about 5 working days. Then run `adv-server federation watch` every hour.\n", federation.Office)
+	return status
 }
 
 // deregister writes the form that takes the service out.
@@ -311,7 +350,7 @@ func deregister(_ context.Context, c *call) int {
 	if err := (federation.Records{Dir: cfg.Records, Now: c.Now}).Save(form); err != nil {
 		return c.Fail(err)
 	}
-	fmt.Fprintf(c.Stdout, "wrote %s\nnext: send it as an attachment to %s and keep the service running until the office has answered.\n", path, federation.Office)
+	c.Say("wrote %s\nnext: send it as an attachment to %s and keep the service running until the office has answered.\n", path, federation.Office)
 	return c.Report(found)
 }
 
@@ -346,17 +385,17 @@ func watch(ctx context.Context, c *call) int {
 		return c.Fail(err)
 	}
 	r := federation.Watch(ctx, federation.WatchConfig{Registered: registered, MasterKeys: masterKeys, Keys: keys, Client: c.client, Header: c.header, Now: c.Now()})
-	if err := keys.Deposit(r.Known, c.Now()); err != nil {
-		return c.Fail(err)
-	}
-	if *metrics != "" {
-		if err := writeMetrics(*metrics, r, c.Now()); err != nil {
-			return c.Fail(err)
-		}
-	}
 	status := c.watched(r)
 	if !r.Reached {
-		return tool.Unknown
+		status = tool.Unknown
+	}
+	// The report comes first: it must not be lost with a folder that cannot be written.
+	err = keys.Deposit(r, c.Now())
+	if *metrics != "" {
+		err = errors.Join(err, writeMetrics(*metrics, r, c.Now()))
+	}
+	if err != nil {
+		return c.Fail(err)
 	}
 	return status
 }
@@ -372,13 +411,13 @@ func (c *call) watched(r federation.Report) int {
 	for _, l := range []struct {
 		what string
 		at   time.Time
-	}{{"statement valid until", r.StatementExpires}, {"Federation Master's statement valid until", r.MasterExpires}, {"signing key ends", r.KeyEnds}} {
+	}{{"statement valid until", r.StatementExpires}, {"Federation Master's statement valid until", r.MasterExpires}, {"signing key ends", r.KeyEnds}, {"TLS client certificate ends", r.ClientEnds}} {
 		if !l.at.IsZero() {
 			fmt.Fprintf(c.Stdout, "%s %s\n", l.what, l.at.UTC().Format("2006-01-02 15:04 UTC"))
 		}
 	}
 	if len(r.Known) > 0 {
-		fmt.Fprintf(c.Stdout, "keys known to the Federation Master: %s\n", strings.Join(r.Known, ", "))
+		fmt.Fprintf(c.Stdout, "keys known to the Federation Master: %s\n", finding.Safe(strings.Join(r.Known, ", ")))
 	}
 	return c.Report(r.Findings)
 }
@@ -403,16 +442,38 @@ func writeMetrics(path string, r federation.Report, now time.Time) error {
 	gauge("errors", "Errors found at the last watch.", float64(count[federation.Error]))
 	gauge("warnings", "Warnings at the last watch.", float64(count[federation.Warning]))
 	gauge("watched_timestamp_seconds", "When the last watch ran.", float64(now.Unix()))
-	for name, at := range map[string]time.Time{"statement_expiry_timestamp_seconds": r.StatementExpires, "signing_key_end_timestamp_seconds": r.KeyEnds} {
-		if !at.IsZero() {
-			gauge(name, "Next end, in seconds since 1970.", float64(at.Unix()))
+	for _, g := range []struct {
+		name, help string
+		at         time.Time
+	}{
+		{"statement_expiry_timestamp_seconds", "When the live Entity Statement expires, in seconds since 1970.", r.StatementExpires},
+		{"master_statement_expiry_timestamp_seconds", "When the Federation Master's statement about the service expires, in seconds since 1970.", r.MasterExpires},
+		{"signing_key_end_timestamp_seconds", "When the signing key must no longer sign, in seconds since 1970.", r.KeyEnds},
+		{"tls_client_certificate_end_timestamp_seconds", "When the published TLS client certificate ends, in seconds since 1970.", r.ClientEnds},
+	} {
+		if !g.at.IsZero() {
+			gauge(g.name, g.help, float64(g.at.Unix()))
 		}
 	}
 	return prometheus.WriteToTextfile(path, reg)
 }
 
-// keys lists the signing keys or makes the next one.
+// keyState is one signing key in the list for programs.
+type keyState struct {
+	KID       string    `json:"kid"`
+	State     string    `json:"state"` // signs, known, published
+	Created   time.Time `json:"created"`
+	Ends      time.Time `json:"ends"`
+	Deposited time.Time `json:"deposited,omitzero"`
+}
+
+// keys lists the signing keys or makes the next one, or the next client keys.
 func keys(_ context.Context, c *call) int {
+	c.Flags.Usage = func() {
+		fmt.Fprint(c.Stderr, "usage: adv-server federation keys [options] [new | new-client]\n\n"+
+			"Lists the signing keys. new makes the next one; new-client the next key for ID tokens and the next TLS client certificate.\n\n")
+		c.Flags.PrintDefaults()
+	}
 	if status, done := c.Parse(0, 1); done {
 		return status
 	}
@@ -432,23 +493,60 @@ func keys(_ context.Context, c *call) int {
 		if err != nil {
 			return c.Fail(err)
 		}
-		fmt.Fprintf(c.Stdout, "made key %s; it is published from the next statement on and signs when the Federation Master has known it for 24 hours\nnext: `adv-server federation change`, and send the file\n", k.Public.KID)
+		c.Say("made key %s; it is published from the next statement on and signs when the Federation Master has known it for 24 hours\nnext: `adv-server federation change`, and send the file\n", k.Public.KID)
+	case "new-client":
+		if err := newClientKeys(cfg, c.Keys(cfg.Keys, true), now); err != nil {
+			return c.Fail(err)
+		}
+		c.Say("made the next key for ID tokens and the next TLS client certificate; the former ones are kept beside them\n" +
+			"next: give both to the service that logs people in, and let it read ID tokens for the former key, too, for 24 hours: so long IdPs keep the former statement. Start `entity-statement --serve` anew to publish them at once\n")
 	default:
-		return c.Fail(fmt.Errorf("unknown word %q: say nothing, or new", c.Flags.Arg(0)))
+		return c.Fail(fmt.Errorf("unknown word %q: say nothing, new or new-client", c.Flags.Arg(0)))
 	}
 	current, currentErr := keys.Current(now)
+	list := []keyState{}
 	for _, k := range keys.Published(now) {
-		state := "published, not yet known to the Federation Master"
+		state := "published"
 		switch {
 		case currentErr == nil && k.Public.KID == current.Public.KID:
 			state = "signs"
 		case !k.Deposited.IsZero():
-			state = "known since " + k.Deposited.Format(time.DateOnly)
+			state = "known"
 		}
-		fmt.Fprintf(c.Stdout, "%s  made %s  ends %s  %s\n", k.Public.KID, k.Created.Format(time.DateOnly), k.Ends().Format(time.DateOnly), state)
+		list = append(list, keyState{k.Public.KID, state, k.Created, k.Ends(), k.Deposited})
+	}
+	if *c.JSON {
+		if err := c.WriteJSON(list); err != nil {
+			return c.Fail(err)
+		}
+	} else {
+		for _, k := range list {
+			words := map[string]string{"signs": "signs", "known": "known since " + k.Deposited.Format(time.DateOnly), "published": "published, not yet known to the Federation Master"}
+			fmt.Fprintf(c.Stdout, "%s  made %s  ends %s  %s\n", finding.Safe(k.KID), k.Created.Format(time.DateOnly), k.Ends.Format(time.DateOnly), words[k.State])
+		}
 	}
 	if currentErr != nil {
 		return c.Fail(currentErr)
 	}
 	return tool.Clean
+}
+
+// newClientKeys replaces the client keys; the former ones are kept.
+func newClientKeys(cfg federation.Config, store keystore.Store, now time.Time) error {
+	// The passphrase has to be that of the present keys.
+	if _, err := store.Open(tlsKey); err != nil && !errors.Is(err, keystore.ErrNotFound) {
+		return err
+	}
+	enc, err := store.Create(encryptionKey, keystore.P256)
+	if err == nil {
+		err = writeEncryption(cfg, enc, now, true)
+	}
+	if err != nil {
+		return err
+	}
+	tls, err := store.Create(tlsKey, keystore.P256)
+	if err != nil {
+		return err
+	}
+	return writeTLS(cfg, tls, now, true)
 }

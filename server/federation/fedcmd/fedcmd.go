@@ -40,7 +40,7 @@ const usage = `adv-server federation: registration of a service at the Federatio
   deregister        write the XML that takes the service out
   check             judge any registration XML and Entity Statement (file or address), field by field
   watch             compare what was registered, what is live and what the Federation Master publishes
-  keys              list the signing keys, or make the next one (keys new)
+  keys              list the signing keys, make the next one (keys new) or the next client keys (keys new-client)
 
 Each command explains its options with -h. Exit status: 0 nothing wrong, 1 errors found, 2 could not be checked.
 
@@ -121,6 +121,16 @@ func (c *call) load(ctx context.Context, source string, opts federation.XMLOptio
 	return nil, s, found
 }
 
+// fetchable says whether an address can be asked, in spite of what was found about it.
+func fetchable(found federation.Findings) bool {
+	for _, f := range found {
+		if strings.HasPrefix(string(f.Code), "REG-URI-") && f.Severity == federation.Error && f.Code != "REG-URI-WELLKNOWN" || f.Code == "REG-FELD-FEHLT" && f.Field == "fachdiensturi" {
+			return false
+		}
+	}
+	return true
+}
+
 // check judges files and addresses, and what two of them say of each other.
 func check(ctx context.Context, c *call) int {
 	c.headers()
@@ -137,6 +147,9 @@ func check(ctx context.Context, c *call) int {
 		return status
 	}
 	opts := federation.XMLOptions{Kind: federation.Kind(*kind)}
+	if opts.Kind != "" && opts.Kind != federation.DiGA && opts.Kind != federation.Other {
+		return c.Fail(fmt.Errorf("--kind %q is not diga or other", *kind))
+	}
 	if *change {
 		opts.Purpose = federation.Change
 	}
@@ -151,7 +164,7 @@ func check(ctx context.Context, c *call) int {
 		case r != nil && form != nil, s != nil && stat != nil:
 			return c.Fail(errors.New("two of the same kind: name one XML and one statement"))
 		case r != nil:
-			if form = r; len(sources) == 1 && !*offline && !r.Deregister && !f.Has("REG-URI-FORM") && !f.Has("REG-URI-SCHEMA") && !f.Has("REG-URI-HOST") {
+			if form = r; len(sources) == 1 && !*offline && !r.Deregister && fetchable(f) {
 				sources = append(sources, r.ServiceURI)
 			}
 		case s != nil:

@@ -431,7 +431,7 @@ func TestSecretsStay(t *testing.T) {
 		t.Error("something secret was printed")
 	}
 	files, _ := filepath.Glob(filepath.Join(b.dir, "keys", "*"))
-	if len(files) != 5 { // two signing keys, two others, the list
+	if len(files) != 6 { // two signing keys, two others, the list and its lock
 		t.Errorf("%v", files)
 	}
 	for _, f := range files {
