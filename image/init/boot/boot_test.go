@@ -362,6 +362,24 @@ func TestJournalOff(t *testing.T) {
 	}
 }
 
+// With a configuration that cannot be read nobody knows the display's driver: all that the image has are tried.
+func TestAllModules(t *testing.T) {
+	t.Parallel()
+	k := newKernel(t)
+	s := Setup{k, k.root}
+	if got := s.allModules(); got != nil {
+		t.Errorf("modules of an image without = %q", got)
+	}
+	dir := filepath.Join(k.root, "lib/modules/6.1.0")
+	text := "kernel/drivers/gpu/drm/virtio/virtio-gpu.ko: kernel/drivers/gpu/drm/drm.ko\nkernel/drivers/gpu/drm/drm.ko:\njunk\n"
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "modules.dep"), []byte(text), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"virtio_gpu", "drm"}, s.allModules()); diff != "" {
+		t.Errorf("modules (-want +got):\n%s", diff)
+	}
+}
+
 func TestMisplaced(t *testing.T) {
 	t.Parallel()
 	for dir, bad := range map[string]bool{"/data/log/kiosk": false, "/data/log/kiosk/x": false, "/data/log": true, "/tmp/log": true, "/data/log/kiosk/../init": true} {

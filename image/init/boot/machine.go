@@ -103,7 +103,12 @@ func (m *Machine) boot(ctx context.Context, ends chan<- command) {
 	m.config = cfg
 	m.journal.step(stepConfig)
 	loader := m.loader()
-	early, late := split(cfg.Modules.Extra)
+	extra := cfg.Modules.Extra
+	if len(problems) > 0 {
+		// The file may not tell what drives the display: everything that the image has is tried.
+		extra = append(slices.Clone(extra), m.setup.allModules()...)
+	}
+	early, late := split(extra)
 	base, rest := split(baseModules())
 	var loaded sync.WaitGroup // everything that loads modules or changes the root
 	dataReady := make(chan struct{})
@@ -178,6 +183,25 @@ func (m *Machine) seal() {
 	m.journal.problem(stepSealed, m.setup.set(lastSettings))
 	m.journal.problem(stepSealed, m.setup.Kernel.Mount("", m.setup.path("/"), "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, ""))
 	m.journal.step(stepSealed)
+}
+
+// allModules names the modules in the image.
+func (s Setup) allModules() (names []string) {
+	files, err := filepath.Glob(s.path("/lib/modules/*/modules.dep"))
+	if err != nil || len(files) == 0 {
+		return nil
+	}
+	b, err := os.ReadFile(files[0])
+	if err != nil {
+		return nil
+	}
+	for l := range strings.Lines(string(b)) {
+		if file, _, ok := strings.Cut(l, ":"); ok {
+			name, _, _ := strings.Cut(filepath.Base(file), ".ko")
+			names = append(names, modules.Name(name))
+		}
+	}
+	return names
 }
 
 func baseModules() (names []string) {
@@ -425,6 +449,7 @@ func (m *Machine) stop(name string) {
 // shutdown ends the machine: the kiosk first (it ends the session), then what it used.
 func (m *Machine) shutdown(end command) {
 	m.journal.step(stepStopping)
+	m.journal.memory()
 	for _, name := range []string{sandbox.Kiosk, sandbox.PCSCD, sandbox.Time, sandbox.Network, sandbox.USB} {
 		m.stop(name)
 	}
@@ -454,18 +479,18 @@ func (m *Machine) writeFault(cause terminal.Cause, problems []terminal.Problem) 
 func (m *Machine) facts() []terminal.Fact {
 	s, _ := m.store.State()
 	facts := []terminal.Fact{{Name: "image", Value: release.BuildID(m.setup.path(release.File))}}
-	var u unix.Utsname
-	if unix.Uname(&u) == nil {
-		facts = append(facts, terminal.Fact{Name: "kernel", Value: unix.ByteSliceToString(u.Release[:])})
-	}
 	for _, pattern := range []string{"/dev/dri/card*", "/dev/input/event*", "/sys/class/net/e*"} {
 		names, _ := filepath.Glob(pattern)
 		for _, n := range names {
 			facts = append(facts, terminal.Fact{Name: "device", Value: n})
 		}
 	}
-	return append(facts, terminal.Fact{Name: "data", Value: string(s.Data)}, terminal.Fact{Name: "network", Value: string(s.Network)},
-		terminal.Fact{Name: "reader", Value: string(s.Reader)}, terminal.Fact{Name: "modules not loaded", Value: strings.Join(s.Modules, " ")})
+	facts = append(facts, terminal.Fact{Name: "data", Value: string(s.Data)}, terminal.Fact{Name: "network", Value: string(s.Network)},
+		terminal.Fact{Name: "reader", Value: string(s.Reader)})
+	if len(s.Modules) > 0 {
+		facts = append(facts, terminal.Fact{Name: "modules not loaded", Value: strings.Join(s.Modules, " ")})
+	}
+	return facts
 }
 
 // readReboots is how often in a row the machine started itself anew.
