@@ -288,6 +288,7 @@ func TestStatementFaults(t *testing.T) {
 		"kid twice":            {func(c m) { k, _ := publicJWK(other.Public(), "k1"); c["jwks"] = m{"keys": []jwk{pub, k}} }, "ES-JWKS"},
 		"other key":            {func(c m) { k, _ := publicJWK(other.Public(), "k1"); c["jwks"] = m{"keys": []jwk{k}} }, "ES-SIG"},
 		"other curve":          {func(c m) { k := pub; k.CRV = "P-384"; c["jwks"] = m{"keys": []jwk{k}} }, "ES-JWKS"},
+		"coordinate, lines":    {func(c m) { k := pub; k.X = k.X[:5] + "\n" + k.X[5:]; c["jwks"] = m{"keys": []jwk{k}} }, "ES-JWKS"},
 		"point off the curve":  {func(c m) { k := pub; k.X = k.Y; c["jwks"] = m{"keys": []jwk{k}} }, "ES-JWKS"},
 		"no hints":             {func(c m) { delete(c, "authority_hints") }, "ES-HINTS"},
 		"two hints":            {func(c m) { c["authority_hints"] = []string{TU.Master(), PU.Master()} }, "ES-HINTS"},
@@ -384,6 +385,7 @@ func TestStatementFaults(t *testing.T) {
 		"no signature":  {head + "." + payload + ".", "ES-SIG"},
 		"two parts":     {head + "." + payload, "ES-JWS"},
 		"padding":       {head + "=." + payload + "." + sig, "ES-JWS"},
+		"lines":         {head + ".\n" + payload + "." + sig, "ES-JWS"},
 		"page":          {"<html>login</html>", "ES-JWS"},
 		"no object":     {raw([]byte(`[1]`)) + "." + payload + "." + sig, "ES-JWS"},
 		"member twice":  {raw([]byte(`{"alg":"ES256","alg":"none"}`)) + "." + payload + "." + sig, "ES-JWS"},
@@ -453,4 +455,74 @@ func FuzzStatement(f *testing.F) {
 			t.Fatal("accepted without a signature")
 		}
 	})
+}
+
+func FuzzConfig(f *testing.F) {
+	f.Add([]byte(`{"environment":"TU","service":"https://adv.kasse.example","organisation_name":"Kasse","service_name":"AdV","scopes":["openid"],"redirect_uris":["https://adv.kasse.example/cb"],
+		"kind":"other","contact_email":"adv@kasse.example","assignment_group":"ORG-1234:BT-5678","keys":"keys","records":"records","lifetime":"1h"}`))
+	f.Add([]byte(`{}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := parseConfig(b)
+		if err != nil {
+			return
+		}
+		// What is taken is written and read again as the same, and makes a form that the office takes.
+		text, err := c.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := parseConfig(text); err != nil || len(Differences(c.registration(nil), again.registration(nil))) > 0 {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		var form bytes.Buffer
+		if err := WriteXML(&form, c.registration(nil)); err != nil {
+			t.Fatal(err)
+		}
+		if _, found := ParseXML(form.Bytes(), XMLOptions{Kind: c.Kind, TURegistered: true}); found.Worst() == Error && !found.Has("REG-KEY-LEER") {
+			t.Fatalf("%v\n%s", found, &form)
+		}
+	})
+}
+
+func FuzzMasterKeys(f *testing.F) {
+	seeds(f, "es/fedmaster*.jws")
+	f.Add([]byte(`{"keys":[{"kty":"EC","crv":"P-256","kid":"a","x":"9bJs27YAflMUWK5nxuiF6XAG0JazuvwRi1EpFK0XKik","y":"P8lzNVROgTuwbDqsd8rT1AI3zez94HBsTDpOvajP0rY"}]}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		keys, err := ParseMasterKeys(b)
+		if (err == nil) != (len(keys) > 0) {
+			t.Fatalf("%d keys, %v", len(keys), err)
+		}
+	})
+}
+
+func FuzzSigningKeys(f *testing.F) {
+	f.Add([]byte(`[{"public":{"kty":"EC","crv":"P-256","kid":"a","x":"9bJs27YAflMUWK5nxuiF6XAG0JazuvwRi1EpFK0XKik","y":"P8lzNVROgTuwbDqsd8rT1AI3zez94HBsTDpOvajP0rY"},"created":"2026-11-22T09:00:00Z"}]`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		list, err := parseSigningKeys(b)
+		if err != nil {
+			return
+		}
+		k := &Keys{list: list}
+		k.watch(t0)
+		if c, err := k.Current(t0); err == nil && !t0.Before(c.Ends()) {
+			t.Fatal("a key signs after its end")
+		}
+	})
+}
+
+// TestMasterKeys: what is pinned is read from both forms, and nothing else is taken.
+func TestMasterKeys(t *testing.T) {
+	t.Parallel()
+	set := `{"keys":[{"kty":"EC","crv":"P-256","kid":"a","x":"9bJs27YAflMUWK5nxuiF6XAG0JazuvwRi1EpFK0XKik","y":"P8lzNVROgTuwbDqsd8rT1AI3zez94HBsTDpOvajP0rY"}]}`
+	if keys, err := ParseMasterKeys([]byte(" " + set + "\n")); err != nil || len(keys) != 1 {
+		t.Error(err)
+	}
+	if keys, err := ParseMasterKeys(read(t, "es/fedmaster-ru-2023.jws")); err != nil || keys[0].KID != "puk_fedmaster_sig" {
+		t.Error(err)
+	}
+	for _, b := range []string{"", "{}", `{"keys":[]}`, set + set, strings.Replace(set, "P-256", "P-384", 1), strings.Replace(set, "XKik", "XKil", 1), strings.Repeat(" ", MaxStatement+1), "a.b.c"} {
+		if keys, err := ParseMasterKeys([]byte(b)); err == nil {
+			t.Errorf("%.60q: %v", b, keys)
+		}
+	}
 }

@@ -47,8 +47,8 @@ func (k jwk) public() (*ecdsa.PublicKey, error) {
 	}
 	point := []byte{4}
 	for _, c := range []string{k.X, k.Y} {
-		b, err := base64.RawURLEncoding.DecodeString(c)
-		if err != nil || len(b) != 32 {
+		b, err := base64.RawURLEncoding.Strict().DecodeString(c)
+		if err != nil || len(b) != 32 || strings.ContainsAny(c, "\r\n") { // which the decoder skips
 			return nil, fmt.Errorf("a coordinate is not 32 octets in base64url without padding")
 		}
 		point = append(point, b...)
@@ -118,6 +118,9 @@ func ParseStatement(b []byte, source string) (*Statement, Findings) {
 	raw := strings.TrimRight(string(b), "\r\n")
 	if t := strings.TrimSpace(raw); strings.HasPrefix(t, "<") {
 		return fail("ES-JWS", "this is a page (HTML or XML), not a statement", "look at the address in a browser: a login, a bot check or an error page stands in front of the service")
+	}
+	if strings.ContainsAny(raw, "\r\n") { // the decoder would skip them
+		return fail("ES-JWS", "line ends stand inside", form)
 	}
 	parts := strings.Split(raw, ".")
 	if len(parts) != 3 {
