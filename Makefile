@@ -94,6 +94,10 @@ test-vm: deps-vm ## visits, faults and the memory test on the production image i
 	@mkdir -p out/trace
 	@set -o pipefail; REQ_TRACE=$(CURDIR)/out/trace $(GO) test -count=1 -timeout 40m -tags vm -json ./tests/vm | $(GO) run ./tests/cmd/testreport $(if $(wildcard ../shared/testdata),-shared)
 
+bench-vm: deps-vm ## the figures of the terminal in a virtual machine (out/bench-vm.json)
+	@mkdir -p out
+	$(GO) test -count=1 -timeout 60m -v -tags 'vm bench' ./tests/vm -run TestBench -bench-out $(CURDIR)/out/bench-vm.json
+
 test-display: deps-display ## the renderer on DRM and evdev in QEMU
 	$(GO) test -count=1 -timeout 20m -v -tags vm ./tests/display
 

@@ -180,7 +180,16 @@ func TestModule(t *testing.T) {
 // moduleOf takes a kernel module out of an image.
 func moduleOf(t *testing.T, image build.Result, module string) (name string, content []byte) {
 	t.Helper()
-	plain, err := exec.Command("zstd", "-dcq", image.Initramfs).Output()
+	return fileOf(t, image, func(name string) bool {
+		return strings.ReplaceAll(filepath.Base(name), "-", "_") == module+".ko"
+	})
+}
+
+// fileOf takes a file out of an image.
+func fileOf(t *testing.T, image build.Result, is func(name string) bool) (name string, content []byte) {
+	t.Helper()
+	cmd := exec.Command("zstd", "-dcq", image.Initramfs)
+	plain, err := cmd.Output() // what follows the first archive need not be compressed
 	if len(plain) == 0 {
 		t.Fatal(err)
 	}
@@ -188,10 +197,9 @@ func moduleOf(t *testing.T, image build.Result, module string) (name string, con
 	for {
 		rec, err := r.ReadRecord()
 		if err != nil {
-			t.Fatalf("module %s: %v", module, err)
+			t.Fatalf("file of the image: %v", err)
 		}
-		base := strings.ReplaceAll(filepath.Base(rec.Name), "-", "_")
-		if base == module+".ko" {
+		if is(rec.Name) {
 			content = make([]byte, rec.FileSize)
 			if _, err := rec.ReadAt(content, 0); err != nil {
 				t.Fatal(err)

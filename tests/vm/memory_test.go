@@ -18,6 +18,7 @@ import (
 	"time"
 	"unicode/utf16"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/text/encoding/charmap"
 
 	"ktradv/hw/sim/card"
@@ -154,23 +155,55 @@ func (r *run) dump(name string, want []secret) map[string]string {
 	r.must(err)
 	defer syscall.Munmap(m)
 	found := map[string]string{}
-	for _, s := range want {
-		for at := 0; ; {
-			i := bytes.Index(m[at:], s.pattern)
-			if i < 0 {
-				break
-			}
-			at += i
-			found[s.what] += fmt.Sprintf(" %#x", at)
-			if os.Getenv("VM_CONTEXT") != "" {
-				r.t.Logf("%s at %#x: %q", s.what, at, m[max(0, at-96):min(len(m), at+96)])
-			}
-			at += len(s.pattern)
+	scan(m, want, func(s secret, at int) {
+		found[s.what] += fmt.Sprintf(" %#x", at)
+		if os.Getenv("VM_CONTEXT") != "" { // for who looks for the holder of a copy
+			r.t.Logf("%s at %#x: %q", s.what, at, m[max(0, at-96):min(len(m), at+96)])
 		}
-	}
+	})
 	r.note("memory searched %s: %d octets, %d of %d patterns found", name, len(m), len(found), len(want))
 	os.Remove(file)
 	return found
+}
+
+// scan searches memory for all patterns at once.
+func scan(m []byte, want []secret, hit func(s secret, at int)) {
+	// Where two octets begin some pattern, those patterns are compared.
+	var first [1 << 16][]int
+	for i, s := range want {
+		k := int(s.pattern[0])<<8 | int(s.pattern[1])
+		first[k] = append(first[k], i)
+	}
+	const page = 4096
+	empty := make([]byte, page)
+	for at := 0; at+1 < len(m); at++ {
+		if at%page == 0 && at+page+1 < len(m) && m[at+page-1] == 0 && bytes.Equal(m[at:at+page], empty) && m[at+page] == 0 {
+			at += page - 1
+			continue
+		}
+		for _, i := range first[int(m[at])<<8|int(m[at+1])] {
+			if bytes.HasPrefix(m[at:], want[i].pattern) {
+				hit(want[i], at)
+			}
+		}
+	}
+}
+
+// TestScan finds patterns wherever they lie, at the borders of empty pages too.
+func TestScan(t *testing.T) {
+	m := make([]byte, 5*4096)
+	want := []secret{{"a", []byte("\x00canary")}, {"b", []byte("needle")}, {"c", []byte("\x00\x00x\x00\x00z")}}
+	places := map[string][]int{"a": {4095, 9000}, "b": {0, 8190, len(m) - 6}, "c": {4090 + 4096*2}}
+	for _, s := range want {
+		for _, at := range places[s.what] {
+			copy(m[at:], s.pattern)
+		}
+	}
+	got := map[string][]int{}
+	scan(m, want, func(s secret, at int) { got[s.what] = append(got[s.what], at) })
+	if diff := cmp.Diff(places, got); diff != "" {
+		t.Error(diff)
+	}
 }
 
 // pixels are pieces of lines of the data on a page that are on none of the other pictures: as they lie in a frame buffer,
@@ -209,8 +242,10 @@ func pixels(t *testing.T, page *image.RGBA, others ...*image.RGBA) (out []secret
 func (r *run) video(want []secret) (hits int) {
 	r.t.Helper()
 	var patterns [][]byte
-	for _, s := range want {
-		patterns = append(patterns, s.pattern)
+	for i, s := range want {
+		if i%9 < 3 { // every third line is enough: each pattern is a search of its own
+			patterns = append(patterns, s.pattern)
+		}
 	}
 	res, err := memscan.Process(r.PID(), patterns...)
 	r.must(err)

@@ -30,7 +30,6 @@ func TestVisit(t *testing.T) {
 
 	r.visit("data")
 	r.remove()
-	r.shows("problem_removed")
 	if after := r.shows("neutral"); !bytes.Equal(after.Pix, neutral.Pix) {
 		t.Error("the neutral screen after the card was pulled out is another than before")
 	}
