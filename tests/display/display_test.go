@@ -84,7 +84,7 @@ func (m *mirror) middle(label string) image.Point {
 }
 
 // same waits until the machine's screen is the picture, turned for the panel.
-func same(t *testing.T, m *machine, what string, want *image.RGBA) *image.RGBA {
+func same(t *testing.T, m *virtual, what string, want *image.RGBA) *image.RGBA {
 	t.Helper()
 	var got *image.RGBA
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
@@ -260,7 +260,7 @@ func TestDemo(t *testing.T) {
 }
 
 // unprivileged checks that the demo is an ordinary user without capabilities.
-func unprivileged(t *testing.T, m *machine) map[string]string {
+func unprivileged(t *testing.T, m *virtual) map[string]string {
 	t.Helper()
 	s := status(m)
 	for k, want := range map[string]string{"Uid": "1000,1000,1000,1000", "Gid": "1000,1000,1000,1000", "CapEff": strings.Repeat("0", 16), "CapPrm": strings.Repeat("0", 16)} {
@@ -271,7 +271,7 @@ func unprivileged(t *testing.T, m *machine) map[string]string {
 	return s
 }
 
-func status(m *machine) map[string]string {
+func status(m *virtual) map[string]string {
 	m.t.Helper()
 	m.stdin.Write([]byte("status\n"))
 	s := make(map[string]string)
