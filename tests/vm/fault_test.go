@@ -13,7 +13,6 @@ import (
 
 	"github.com/u-root/u-root/pkg/cpio"
 
-
 	"ktradv/image/build"
 	"ktradv/internal/req"
 	"ktradv/qemu/machine"
