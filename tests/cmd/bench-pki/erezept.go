@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -50,13 +51,26 @@ type billing struct {
 	answers statusAnswers
 }
 
-// statusAnswers are status answers by certificate. Each is read and checked as one from the network is.
-type statusAnswers map[string][]byte
+// statusAnswers are status answers by certificate. Each is read and checked as one from the network is; the responder, whose
+// certificate comes with every answer, is known as CAs are.
+type statusAnswers struct {
+	byCertificate map[string][]byte
+	responders    *sync.Map // certificates as parsed, by their octets
+}
 
 // Status implements trust.StatusSource.
 func (a statusAnswers) Status(_ context.Context, q trust.StatusQuery) (trust.StatusAnswer, error) {
-	raw := a[string(q.Certificate.Raw)]
-	r, err := ocsp.ParseResponse(raw)
+	raw := a.byCertificate[string(q.Certificate.Raw)]
+	r, err := ocsp.ParseResponseWith(raw, func(der []byte) (*x509ti.Certificate, error) {
+		if known, ok := a.responders.Load(string(der)); ok {
+			return known.(*x509ti.Certificate), nil
+		}
+		c, err := x509ti.Parse(der)
+		if err == nil {
+			a.responders.Store(string(der), c)
+		}
+		return c, err
+	})
 	if err != nil {
 		return trust.StatusAnswer{}, err
 	}
@@ -71,7 +85,7 @@ func newBilling() (*billing, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &billing{answers: statusAnswers{}}
+	w := &billing{answers: statusAnswers{map[string][]byte{}, &sync.Map{}}}
 	if w.b, err = p.NewBilling(); err != nil {
 		return nil, err
 	}
@@ -151,7 +165,7 @@ func (w *billing) grow(ctx context.Context, n int) error {
 	}
 	for _, m := range all {
 		w.lines = append(w.lines, m.line)
-		w.answers[string(m.certificate)] = m.answer
+		w.answers.byCertificate[string(m.certificate)] = m.answer
 	}
 	return nil
 }
