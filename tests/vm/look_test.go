@@ -8,6 +8,7 @@ import (
 	"image"
 	"sync"
 
+	"ktradv/kiosk/text"
 	"ktradv/kiosk/ui"
 	"ktradv/kiosk/ui/gallery"
 	"ktradv/kiosk/view"
@@ -43,7 +44,7 @@ func draw(name string, v view.View) (look, error) {
 		}
 	}
 	panel := ui.Panel{Diagonal: diagonal, Pixels: image.Pt(appliance.Width, appliance.Height)}
-	img, elements := drawer.Draw(gallery.Sample{Name: name, View: v}, gallery.Variant{Panel: panel})
+	img, elements := drawer.Draw(gallery.Sample{Name: name, View: v}, gallery.Variant{Panel: panel, Lang: text.German})
 	looks[name] = look{img, append([]ui.Element(nil), elements...)}
 	return looks[name], nil
 }
