@@ -19,11 +19,8 @@ import (
 	"ktradv/server/internal/finding"
 )
 
-// maxAnswer bounds a .p7c in octets, maxCertificates the certificates in it.
-const (
-	maxAnswer       = 1 << 20
-	maxCertificates = 64
-)
+// maxAnswer bounds a .p7c in octets; package cms bounds the certificates in it.
+const maxAnswer = 1 << 20
 
 // ErrNoAnswer is returned for what is no .p7c.
 var ErrNoAnswer = errors.New("no certificate answer (.p7c)")
@@ -40,9 +37,6 @@ func ReadAnswer(b []byte) ([]*x509.Certificate, error) {
 	raw, err := cms.ParseCertificates(der)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoAnswer, err)
-	}
-	if len(raw) > maxCertificates {
-		return nil, fmt.Errorf("%w: more than %d certificates", ErrNoAnswer, maxCertificates)
 	}
 	var certs []*x509.Certificate
 	for i, r := range raw {
@@ -146,8 +140,16 @@ func Import(b []byte, o ImportOptions) (a Answer) {
 	if pub, ok := c.PublicKey.(*rsa.PublicKey); !ok || pub.N.BitLen() < keyBits {
 		add(finding.Error, "P7C-KEY", "the certificate's key is not RSA with 4096 bits", "call "+Contact)
 	}
+	if !pssSigned(c.SignatureAlgorithm) {
+		add(finding.Warning, "P7C-PSS", fmt.Sprintf("the certificate is signed with %s, not RSASSA-PSS", c.SignatureAlgorithm), "ask "+Contact+" whether that is meant")
+	}
 	a.chain(certs, o)
 	return a
+}
+
+// pssSigned says whether a signature is RSASSA-PSS.
+func pssSigned(a x509.SignatureAlgorithm) bool {
+	return a == x509.SHA256WithRSAPSS || a == x509.SHA384WithRSAPSS || a == x509.SHA512WithRSAPSS
 }
 
 func sameKey(c *x509.Certificate, key crypto.PublicKey) bool {

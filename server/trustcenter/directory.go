@@ -13,8 +13,13 @@ import (
 	"ktradv/server/internal/finding"
 )
 
-// maxDirectory bounds a directory in octets; the published ones have less than one million.
-const maxDirectory = 32 << 20
+// Bounds of a directory. The published ones have less than one million octets, some hundred entries and one TrustCenter.
+const (
+	maxDirectory = 32 << 20 // octets
+	maxEntries   = 20_000
+	maxDamaged   = 50 // findings about blocks
+	maxIssuers   = 64 // certificates of TrustCenters that are tried
+)
 
 // Entry is a certificate of a directory.
 type Entry struct {
@@ -32,11 +37,21 @@ type Directory struct {
 // ParseDirectory reads a directory: certificates in base64, apart by blank lines, with any line ends; also PEM and certs-only
 // messages. A damaged block is named and skipped, the rest is kept.
 func ParseDirectory(b []byte, source string) (d Directory) {
+	bad := 0
 	damaged := func(block int, what string) {
+		if bad++; bad == maxDamaged {
+			what, block = "so many blocks are damaged that the others are not named", 0
+		} else if bad > maxDamaged {
+			return
+		}
 		d.Findings = append(d.Findings, finding.Finding{Code: "VZ-BLOCK", Severity: finding.Warning, Source: source, Line: block, Field: fmt.Sprintf("block %d", block),
 			What: what, Fix: "fetch the directory anew; the other entries are used"})
 	}
 	add := func(der []byte, block int) {
+		if len(d.Entries) == maxEntries {
+			damaged(block, fmt.Sprintf("more than %d entries", maxEntries))
+			return
+		}
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
 			damaged(block, "no certificate: "+err.Error())
@@ -128,7 +143,7 @@ func (d Directory) Verify(source string, now time.Time) (found finding.List) {
 	}
 	var issuers []*x509.Certificate
 	for _, e := range d.Entries {
-		if e.IK == "" && !notCA(e.Certificate) {
+		if e.IK == "" && !notCA(e.Certificate) && len(issuers) < maxIssuers {
 			issuers = append(issuers, e.Certificate)
 		}
 	}

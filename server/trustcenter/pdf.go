@@ -66,6 +66,9 @@ func WritePDF(w io.Writer, p PDF) error {
 		font("", 9.5, 90)
 		d.CellFormat(52, 6.4, tr(name), "", 0, "L", false, 0, "")
 		font("", 10.5, 0)
+		if w := d.GetStringWidth(tr(value)); w > width-54 { // 64 wide letters are longer than the line
+			font("", 10.5*(width-54)/w, 0)
+		}
 		d.CellFormat(width-52, 6.4, tr(value), "", 1, "L", false, 0, "")
 	}
 	row("Institutionskennzeichen", string(ik))

@@ -2,6 +2,7 @@ package trustcenter
 
 import (
 	"fmt"
+	"maps"
 	"net/mail"
 	"slices"
 	"strings"
@@ -136,6 +137,8 @@ func (s Sheet) Check(now time.Time) (found finding.List) {
 		switch {
 		case strings.TrimSpace(n.value) == "":
 			add(finding.Error, finding.Code(n.code+"-LEER"), n.field, "the name is missing", "write it as the TrustCenter knows it")
+		case plain == "":
+			add(finding.Error, finding.Code(n.code+"-ZEICHEN"), n.field, fmt.Sprintf("%q has no letter of the Latin alphabet", n.value), "write it as it stands in the machine-readable zone of the identity document")
 		case plain != n.value:
 			add(finding.Error, finding.Code(n.code+"-ZEICHEN"), n.field, fmt.Sprintf("%q contains umlauts, special characters or needless blanks", n.value),
 				fmt.Sprintf("write %q, if that is right: it will stand in the certificate", plain))
@@ -170,7 +173,8 @@ func (s Sheet) Check(now time.Time) (found finding.List) {
 	case end.Before(now.AddDate(0, 0, 90)):
 		add(finding.Warning, "TC-VERTRAG", "contract_until", fmt.Sprintf("the contract ends on %s", s.ContractUntil), "renew it: "+Contact)
 	}
-	for step, day := range s.Done {
+	for _, step := range slices.Sorted(maps.Keys(s.Done)) {
+		day := s.Done[step]
 		if _, err := time.Parse(time.DateOnly, day); err != nil || step < 1 || step > len(stepTexts) {
 			add(finding.Error, "TC-SCHRITT", "done", fmt.Sprintf("step %d on %q", step, day), "name a step from 1 to 11 and the day as YYYY-MM-DD")
 		}

@@ -2,15 +2,20 @@ package trustcenter
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
+
+	"ktradv/server/internal/finding"
+	"ktradv/server/internal/keepfile"
 )
 
 // Turn says who has to act.
@@ -26,31 +31,35 @@ const (
 type step struct {
 	Title string
 	Turn  Turn
-	// By says which file shows that the step is done; nil: it is noted in the data sheet.
-	By func(f Files) string
+	// By names the files of the step; nil: it has none.
+	By func(f Files) []string
+	// Outside: the file is not all of it, somebody has to send or upload it. Such a step is done when that is noted in the data
+	// sheet, or when what comes after it is there.
+	Outside bool
 	// Do says what to do, or what happens.
 	Do string
 }
 
 // stepTexts are the steps as the DKTIG describes them (DKTIG-01..32); the number is the place in the list.
 var stepTexts = []step{
-	{"IK for test procedures", Mine, nil, "Apply at the ARGE IK for an IK of its own, class \"" + IKClass + "\"; keep the letter."},
-	{"TrustCenter contract", Mine, nil, "Close a contract with the DKTIG: " + Contact + "."},
-	{"Account in the service portal", Mine, nil, "www.dktig-serviceportal.de, with your personal e-mail address and the names as in your identity document. Second factor: TOTP (a new code every 30 seconds); SMS (a code for 60 seconds) is being retired."},
-	{"Identification (POSTIDENT)", Mine, nil, "Check that the portal shows your data as the document does, then branch, video chat or online ID function."},
-	{"Appointment as Schlüsselverantwortlicher", Theirs, nil, "Upload the form signed by the authorised representative and confirm with the second factor; the DKTIG checks it, maybe by telephone. Wait for \"umgesetzt\" before step 8."},
-	{"Check of the data", Mine, nil, "`adv-server trustcenter check`: IK, organisation, person and TrustCenter name, without umlauts and special characters. Nothing is generated before it is clean."},
-	{"Key pair and request", Mine, func(f Files) string { return f.Request }, "`adv-server trustcenter request`, then `mail request` and send the draft to " + Address + " (or by FTAM to " + FTAM + "). The private key stays with you."},
-	{"Application in the portal", Mine, func(f Files) string { return f.PDF }, "`adv-server trustcenter fingerprint`, sign the PDF, upload it, confirm the seven declarations with the second factor: protection of the private key, secrecy of passwords and PINs, their change on suspicion, revocation on compromise, revocation by the DKTIG, check of certificates against the revocation list at your discretion, publication."},
-	{"Check by the TrustCenter", Theirs, nil, "The TrustCenter compares request and fingerprint, and the institution with the directory of the ARGE IK and its SMC-B."},
-	{"Certificate", Theirs, func(f Files) string { return f.Certificate }, "It comes to the sender of the request; `mail certificate` asks for it. Then `adv-server trustcenter import FILE.p7c`."},
-	{"Publication and keys of the receiving offices", Mine, func(f Files) string { return f.Directory }, "The certificate is published in the afternoon of that day. `mail directory` asks for the receiving offices' keys; look at them with `adv-server trustcenter directory`."},
+	{"IK for test procedures", Mine, nil, false, "Apply at the ARGE IK for an IK of its own, class \"" + IKClass + "\"; keep the letter."},
+	{"TrustCenter contract", Mine, nil, false, "Close a contract with the DKTIG: " + Contact + "."},
+	{"Account in the service portal", Mine, nil, false, "www.dktig-serviceportal.de, with your personal e-mail address and the names as in your identity document. Second factor: TOTP (a new code every 30 seconds); SMS (a code for 60 seconds) is being retired."},
+	{"Identification (POSTIDENT)", Mine, nil, false, "Check that the portal shows your data as the document does, then branch, video chat or online ID function."},
+	{"Appointment as Schlüsselverantwortlicher", Theirs, nil, false, "Upload the form signed by the authorised representative and confirm with the second factor; the DKTIG checks it, maybe by telephone. Wait for \"umgesetzt\" before step 8."},
+	{"Check of the data", Mine, nil, false, "`adv-server trustcenter check`: IK, organisation, person and TrustCenter name, without umlauts and special characters. Nothing is generated before it is clean."},
+	{"Key pair and request", Mine, func(f Files) []string { return []string{f.Request} }, true, "`adv-server trustcenter request`, then `mail request` and send the draft to " + Address + " (or by FTAM to " + FTAM + "). The private key stays with you."},
+	{"Application in the portal", Mine, func(f Files) []string { return []string{f.PDF} }, true, "`adv-server trustcenter fingerprint`, sign the PDF, upload it, confirm the seven declarations with the second factor: protection of the private key, secrecy of passwords and PINs, their change on suspicion, revocation on compromise, revocation by the DKTIG, check of certificates against the revocation list at your discretion, publication."},
+	{"Check by the TrustCenter", Theirs, nil, false, "The TrustCenter compares request and fingerprint, and the institution with the directory of the ARGE IK and its SMC-B."},
+	{"Certificate", Theirs, func(f Files) []string { return []string{f.Certificate} }, false, "It comes to the sender of the request; `mail certificate` asks for it. Then `adv-server trustcenter import FILE.p7c`."},
+	{"Publication and keys of the receiving offices", Mine, func(f Files) []string { return f.Directories }, false, "The certificate is published in the afternoon of that day. `mail directory` asks for the receiving offices' keys; look at them with `adv-server trustcenter directory`."},
 }
 
 // Files are the files of an application.
 type Files struct {
-	KeyName                                      string // in the key store
-	Request, PDF, Certificate, Directory, Folder string
+	KeyName                           string // in the key store
+	Request, PDF, Certificate, Folder string
+	Directories                       []string // of the receiving offices
 }
 
 // Files names the files.
@@ -62,7 +71,7 @@ func (s Sheet) Files() (Files, error) {
 	at := func(name string) string { return filepath.Join(s.Folder, name) }
 	return Files{
 		KeyName: "trustcenter-" + string(ik), Folder: s.Folder,
-		Request: at(ik.FileName(".p10")), PDF: at(ik.FileName("-fingerprint.pdf")), Certificate: at(ik.FileName(".pem")), Directory: at(DirectoryGKV),
+		Request: at(ik.FileName(".p10")), PDF: at(ik.FileName("-fingerprint.pdf")), Certificate: at(ik.FileName(".pem")), Directories: []string{at(DirectoryGKV), at(DirectoryPKV)},
 	}, nil
 }
 
@@ -73,33 +82,183 @@ type Step struct {
 	Turn   Turn   `json:"turn"`
 	Done   bool   `json:"done"`
 	Day    string `json:"day,omitempty"`
-	Do     string `json:"do"`
+	// Made is the day of the step's file, where the step needs more than that.
+	Made string `json:"made,omitempty"`
+	Do   string `json:"do"`
 }
 
-// Steps returns where each of the eleven steps stands.
-func (s Sheet) Steps() ([]Step, error) {
+// Status is where an application stands.
+type Status struct {
+	Steps []Step
+	// Certificate is the imported one, nil where there is none or it cannot be read.
+	Certificate *x509.Certificate
+	// Findings are about the files: what is damaged, or does not belong together.
+	Findings finding.List
+}
+
+// Status returns where the application stands, by the notes of the data sheet and by its files. Damaged files are findings: the
+// rest is shown all the same.
+func (s Sheet) Status() (st Status, err error) {
 	files, err := s.Files()
 	if err != nil {
-		return nil, err
+		return st, err
 	}
-	var out []Step
+	var current bool
+	if st.Certificate, current, st.Findings, err = s.files(files); err != nil {
+		return st, err
+	}
 	for i, t := range stepTexts {
-		st := Step{Number: i + 1, Title: t.Title, Turn: t.Turn, Do: t.Do, Day: s.Done[i+1]}
-		if st.Day == "" && t.By != nil {
-			if info, err := os.Stat(t.By(files)); err == nil {
-				st.Day = info.ModTime().UTC().Format(time.DateOnly)
-			}
+		step := Step{Number: i + 1, Title: t.Title, Turn: t.Turn, Do: t.Do, Day: s.Done[i+1]}
+		day := ""
+		if t.By != nil {
+			day = fileDay(t.By(files))
 		}
-		st.Done = st.Day != ""
-		out = append(out, st)
+		switch {
+		case i+1 == StepCertificate:
+			if !current {
+				step.Day = ""
+			} else if step.Day == "" {
+				step.Day = day
+			}
+		case t.Outside:
+			step.Made = day
+		case step.Day == "":
+			step.Day = day
+		}
+		step.Done = step.Day != ""
+		st.Steps = append(st.Steps, step)
 	}
-	// What comes after a check of the data or of the TrustCenter shows that it was made.
-	for _, p := range []struct{ earlier, later int }{{6, 7}, {9, 10}} {
-		if e, l := &out[p.earlier-1], out[p.later-1]; !e.Done && l.Done {
+	// What comes after a step shows that it was made.
+	for _, p := range []struct{ earlier, later int }{{9, StepCertificate}, {8, StepCertificate}, {7, StepCertificate}, {7, 8}, {6, 7}} {
+		if e, l := &st.Steps[p.earlier-1], st.Steps[p.later-1]; !e.Done && l.Done {
 			e.Done, e.Day = true, l.Day
 		}
 	}
-	return out, nil
+	if e, made := &st.Steps[5], st.Steps[6].Made; !e.Done && made != "" { // no key without a clean data sheet
+		e.Done, e.Day = true, made
+	}
+	return st, nil
+}
+
+// StepCertificate is the step at whose end the certificate is there, which only the file shows; stepKey the one in which key and request are made.
+const (
+	stepKey         = 7
+	StepCertificate = 10
+)
+
+func fileDay(names []string) string {
+	for _, n := range names {
+		if info, err := os.Stat(n); err == nil {
+			return info.ModTime().UTC().Format(time.DateOnly)
+		}
+	}
+	return ""
+}
+
+// files reads request and certificate. current says that the certificate is that of the present request.
+func (s Sheet) files(f Files) (cert *x509.Certificate, current bool, found finding.List, err error) {
+	request, err := readFile(f.Request, maxRequest)
+	if err != nil {
+		return nil, false, nil, err
+	}
+	var key crypto.PublicKey
+	if request != nil {
+		found = append(found, CheckRequest(request, &s).At(f.Request, 0, "")...)
+		if r, err := readRequest(request); err == nil {
+			key = r.PublicKey
+		}
+	}
+	b, err := readFile(f.Certificate, maxAnswer)
+	if err != nil || b == nil {
+		return nil, false, found, err
+	}
+	fail := func(what string) (*x509.Certificate, bool, finding.List, error) {
+		return nil, false, append(found, finding.Finding{Code: "TC-ZERTIFIKAT", Severity: finding.Error, Source: f.Certificate, What: what,
+			Fix: "take the TrustCenter's answer over once more: `adv-server trustcenter import --force FILE.p7c`"}), nil
+	}
+	block, _ := pem.Decode(b)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return fail("the file is damaged: it does not begin with a certificate (PEM)")
+	}
+	cert, err = x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return fail("the certificate is damaged: " + err.Error())
+	}
+	if ik, err := ParseIK(s.IK); err == nil && ikOf(cert) != ik {
+		return fail("this is not a certificate for IK " + string(ik))
+	}
+	if key != nil && !sameKey(cert, key) {
+		return cert, false, append(found, finding.Finding{Code: "TC-NACHFOLGER", Severity: finding.Info, Source: f.Certificate, What: "the present certificate is of a former key; the request for the next one is under way",
+			Fix: "use the former key and this certificate until the next one is imported"}), nil
+	}
+	return cert, true, found, nil
+}
+
+// readFile reads a file of at most max octets, nil where there is none.
+func readFile(name string, max int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, max+1))
+}
+
+// Note notes in the data sheet that a step was done on a day; "" takes the note back. Nothing else of the sheet changes.
+func Note(path string, step int, day string) error {
+	if step < 1 || step > len(stepTexts) {
+		return fmt.Errorf("there is no step %d: name one from 1 to %d", step, len(stepTexts))
+	}
+	if day != "" {
+		if _, err := time.Parse(time.DateOnly, day); err != nil {
+			return fmt.Errorf("%q is no day: write it as YYYY-MM-DD", day)
+		}
+	}
+	return edit(path, func(s *Sheet) {
+		if day == "" {
+			delete(s.Done, step)
+			return
+		}
+		if s.Done == nil {
+			s.Done = map[int]string{}
+		}
+		s.Done[step] = day
+	})
+}
+
+// Again takes back the notes of what has to be done once more for a new key.
+func Again(path string) error {
+	return edit(path, func(s *Sheet) {
+		for n := stepKey; n <= len(stepTexts); n++ {
+			delete(s.Done, n)
+		}
+	})
+}
+
+// edit changes a data sheet; its paths stay as they are written.
+func edit(path string, change func(*Sheet)) error {
+	s, err := readSheet(path)
+	if err != nil {
+		return err
+	}
+	change(&s)
+	b, err := s.Encode()
+	if err != nil {
+		return err
+	}
+	return keepfile.Replace(path, b, 0o600)
+}
+
+// Encode writes a data sheet.
+func (s Sheet) Encode() ([]byte, error) {
+	b, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSheet, err)
+	}
+	return append(b, '\n'), nil
 }
 
 // maxSheet bounds a data sheet in octets.
@@ -110,26 +269,31 @@ var ErrSheet = errors.New("data sheet")
 
 // LoadSheet reads a data sheet. Relative folders are relative to its own.
 func LoadSheet(path string) (Sheet, error) {
-	f, err := os.Open(path)
+	s, err := readSheet(path)
 	if err != nil {
-		return Sheet{}, fmt.Errorf("%w: %w; next: make one with `adv-server trustcenter init`", ErrSheet, err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxSheet+1))
-	if err == nil && len(b) > maxSheet {
-		err = fmt.Errorf("longer than %d octets", maxSheet)
-	}
-	var s Sheet
-	if err == nil {
-		s, err = parseSheet(b)
-	}
-	if err != nil {
-		return Sheet{}, fmt.Errorf("%w %s: %w", ErrSheet, path, err)
+		return Sheet{}, err
 	}
 	for _, p := range []*string{&s.Keys, &s.Folder} {
 		if !filepath.IsAbs(*p) {
 			*p = filepath.Join(filepath.Dir(path), *p)
 		}
+	}
+	return s, nil
+}
+
+func readSheet(path string) (Sheet, error) {
+	b, err := readFile(path, maxSheet)
+	switch {
+	case err != nil:
+		return Sheet{}, fmt.Errorf("%w: %w", ErrSheet, err)
+	case b == nil:
+		return Sheet{}, fmt.Errorf("%w: %s: %w; next: make one with `adv-server trustcenter init`", ErrSheet, path, fs.ErrNotExist)
+	case len(b) > maxSheet:
+		return Sheet{}, fmt.Errorf("%w %s: longer than %d octets", ErrSheet, path, maxSheet)
+	}
+	s, err := parseSheet(b)
+	if err != nil {
+		return Sheet{}, fmt.Errorf("%w %s: %w", ErrSheet, path, err)
 	}
 	return s, nil
 }
@@ -145,24 +309,4 @@ func parseSheet(b []byte) (Sheet, error) {
 		return s, errors.New("something follows the object")
 	}
 	return s, nil
-}
-
-// LoadCertificate returns the imported certificate, nil where there is none yet.
-func (s Sheet) LoadCertificate() (*x509.Certificate, error) {
-	files, err := s.Files()
-	if err != nil {
-		return nil, err
-	}
-	b, err := os.ReadFile(files.Certificate)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("certificate: %w", err)
-	}
-	block, _ := pem.Decode(b)
-	if block == nil {
-		return nil, fmt.Errorf("certificate: %s is no PEM", files.Certificate)
-	}
-	return x509.ParseCertificate(block.Bytes)
 }

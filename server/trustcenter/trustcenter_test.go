@@ -12,10 +12,13 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net/mail"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -98,6 +101,7 @@ func TestSheet(t *testing.T) {
 		"umlaut":              {func(s *Sheet) { s.Organisation = "Müller GmbH" }, "TC-ORG-ZEICHEN"},
 		"decomposed umlaut":   {func(s *Sheet) { s.Surname = "Mu\u0308ller" }, "TC-PERSON-ZEICHEN"},
 		"special character":   {func(s *Sheet) { s.Organisation = "A & B" }, "TC-ORG-ZEICHEN"},
+		"other letters":       {func(s *Sheet) { s.Surname = "日本" }, "TC-PERSON-ZEICHEN"},
 		"blanks":              {func(s *Sheet) { s.GivenName = "Erika " }, "TC-PERSON-ZEICHEN"},
 		"no name":             {func(s *Sheet) { s.Surname = "" }, "TC-PERSON-LEER"},
 		"65 characters":       {func(s *Sheet) { s.Organisation = strings.Repeat("a", 65) }, "TC-ORG-LANG"},
@@ -118,7 +122,7 @@ func TestSheet(t *testing.T) {
 			t.Errorf("%s: no %s in %v", name, c.code, found)
 		}
 		for _, f := range found {
-			if f.Fix == "" {
+			if f.Fix == "" || strings.Contains(f.Fix, `write ""`) {
 				t.Errorf("%s: %v says not what to do", name, f)
 			}
 		}
@@ -311,7 +315,12 @@ type authority struct {
 // issue makes a certificate.
 func issue(t *testing.T, by *authority, subject []byte, pub *rsa.PublicKey, key *rsa.PrivateKey, from, to time.Time, ca bool) *x509.Certificate {
 	t.Helper()
-	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), RawSubject: subject, NotBefore: from, NotAfter: to, SignatureAlgorithm: x509.SHA256WithRSAPSS}
+	return issueWith(t, x509.SHA256WithRSAPSS, by, subject, pub, key, from, to, ca)
+}
+
+func issueWith(t *testing.T, alg x509.SignatureAlgorithm, by *authority, subject []byte, pub *rsa.PublicKey, key *rsa.PrivateKey, from, to time.Time, ca bool) *x509.Certificate {
+	t.Helper()
+	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), RawSubject: subject, NotBefore: from, NotAfter: to, SignatureAlgorithm: alg}
 	if ca {
 		template.IsCA, template.BasicConstraintsValid = true, true
 	}
@@ -450,6 +459,7 @@ func TestImport(t *testing.T) {
 		"issued by no CA":  {certsOnly(t, notCA, good), ImportOptions{Sheet: s, Key: foreign, Now: now}, "P7C-KETTE"},
 		"another root":     {certsOnly(t, good, ca.cert), strange, "P7C-WURZEL"},
 		"root not named":   {certsOnly(t, good, ca.cert), unnamed, "P7C-WURZEL"},
+		"PKCS #1 v1.5":     {certsOnly(t, issueWith(t, x509.SHA256WithRSA, ca, subject, mine, nil, from, to, false), ca.cert), ok, "P7C-PSS"},
 		"no list":          {certsOnly(t, good, ca.cert), o, "P7C-SPERRLISTE"},
 		"foreign list":     {certsOnly(t, good, ca.cert), with(list(rogue, week)), "P7C-SPERRLISTE"},
 		"list out of date": {certsOnly(t, good, ca.cert), with(list(ca, now.Add(-time.Hour))), "P7C-SPERRLISTE"},
@@ -531,6 +541,10 @@ func TestDirectory(t *testing.T) {
 			t.Errorf("%s: %d entries, %v", name, len(d.Entries), d.Findings)
 		}
 	}
+	// Somebody wants our memory: not every one of many damaged blocks is named.
+	if d := ParseDirectory([]byte(blocks[0]+"\n\n"+strings.Repeat("!\n\n", 100_000)), "x"); len(d.Entries) != 1 || len(d.Findings) != maxDamaged {
+		t.Errorf("%d entries, %d findings", len(d.Entries), len(d.Findings))
+	}
 	if d := ParseDirectory(nil, "x"); !d.Findings.Has("VZ-LEER") {
 		t.Error("an empty file has nothing to say")
 	}
@@ -543,6 +557,80 @@ func TestDirectory(t *testing.T) {
 	if d := ParseDirectory([]byte(block(lone)), "x"); !d.Verify("x", now).Has("VZ-KETTE") {
 		t.Error("a directory without a TrustCenter is taken")
 	}
+}
+
+// TestWideNames: 64 wide letters stay on the page.
+func TestWideNames(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("pdftotext"); err != nil {
+		t.Skip("pdftotext is not installed")
+	}
+	s := sheet()
+	s.Organisation = strings.Repeat("W", maxName)
+	p10, err := CreateRequest(s, keys()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := WritePDF(&b, PDF{s, p10, "26032682.p10", now}); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("pdftotext", "-bbox", "-", "-")
+	cmd.Stdin = &b
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.SplitSeq(string(out), "\n") {
+		var x0, y0, x1, y1 float64
+		if n, _ := fmt.Sscanf(strings.TrimSpace(line), `<word xMin="%f" yMin="%f" xMax="%f" yMax="%f">`, &x0, &y0, &x1, &y1); n == 4 && x1 > 190/25.4*72+1 {
+			t.Errorf("beyond the margin: %s", line)
+		}
+	}
+}
+
+func FuzzSheet(f *testing.F) {
+	f.Add([]byte(`{"ik":"260326822","organisation":"Müller","given_name":"Erika","surname":"Muster","email":"e@x.example","contract_until":"2027-01-01","done":{"1":"2026-01-01"}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := parseSheet(b)
+		if err != nil {
+			return
+		}
+		if s.Check(now).Worst() == finding.Error {
+			return
+		}
+		// What is right can stand in a request, and is written and read again as the same.
+		if _, err := s.subject(); err != nil {
+			t.Fatal(err)
+		}
+		text, err := s.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := parseSheet(text); err != nil || !reflect.DeepEqual(s, again) {
+			t.Fatalf("%+v %+v %v", s, again, err)
+		}
+	})
+}
+
+func FuzzDirectory(f *testing.F) {
+	f.Add([]byte("AAAA\r\n\r\nAAAA\r\n\x1a"))
+	f.Add([]byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
+	if b, err := os.ReadFile(filepath.Join("..", "..", "..", "shared", "testdata", "registration", "trustcenter", "peer-chain-pem.p7c")); err == nil {
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		d := ParseDirectory(b, "x")
+		if len(d.Entries) == 0 && d.Findings.Worst() != finding.Error {
+			t.Fatal("nothing was read and nothing is wrong")
+		}
+		d.Verify("x", now)
+		for _, e := range d.Entries {
+			if e.IK != "" && len(d.Find(e.IK, now)) == 0 {
+				t.Fatalf("%s is not found", e.IK)
+			}
+		}
+	})
 }
 
 func FuzzRequest(f *testing.F) {

@@ -9,7 +9,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -74,6 +73,7 @@ func initialise(_ context.Context, c *tool.Call) int {
 	c.Flags.StringVar(&s.Email, "email", "", "personal e-mail `address` from which the request is sent")
 	c.Flags.StringVar(&s.ContractUntil, "contract-until", "", "last `day` of the TrustCenter contract, YYYY-MM-DD, or open")
 	c.Flags.StringVar(&s.TrustCenter, "trust-center", s.TrustCenter, "`name` of the TrustCenter")
+	force := c.Flags.Bool("force", false, "replace the data sheet; the former one is kept")
 	plain := c.Flags.Bool("transliterate", false, "write umlauts and special characters as the proposals say (ä as ae)")
 	if status, done := c.Parse(0, 0); done {
 		return status
@@ -81,7 +81,7 @@ func initialise(_ context.Context, c *tool.Call) int {
 	if *plain {
 		for _, v := range []*string{&s.Organisation, &s.GivenName, &s.Surname} {
 			if t := trustcenter.Transliterate(*v); t != *v {
-				fmt.Fprintf(c.Stdout, "%q is written %q\n", *v, t)
+				c.Say("%q is written %q\n", *v, t)
 				*v = t
 			}
 		}
@@ -91,21 +91,15 @@ func initialise(_ context.Context, c *tool.Call) int {
 		fmt.Fprintln(c.Stderr, "nothing was written: the data sheet has errors")
 		return c.Report(found)
 	}
-	if err := save(*c.Config, s, keepfile.Options{}); err != nil {
+	b, err := s.Encode()
+	if err == nil {
+		_, err = keepfile.Write(*c.Config, b, keepfile.Options{Force: *force, Now: c.Now})
+	}
+	if err != nil {
 		return c.Fail(err)
 	}
-	fmt.Fprintf(c.Stdout, "wrote %s\nnext: `adv-server trustcenter status`\n", *c.Config)
+	c.Say("wrote %s\nnext: `adv-server trustcenter status`\n", *c.Config)
 	return c.Report(found)
-}
-
-// save writes a data sheet.
-func save(path string, s trustcenter.Sheet, o keepfile.Options) error {
-	b, err := json.MarshalIndent(s, "", "  ")
-	if err != nil {
-		return err
-	}
-	_, err = keepfile.Write(path, append(b, '\n'), o)
-	return err
 }
 
 // maxFile bounds what is read of files in octets.
@@ -143,9 +137,15 @@ func open(c *tool.Call) (s trustcenter.Sheet, files trustcenter.Files, status in
 	if err != nil {
 		return s, files, c.Fail(err), false
 	}
-	if found := s.Check(c.Now()); found.Worst() == finding.Error {
+	found := s.Check(c.Now()).At(*c.Config, 0, "")
+	if found.Worst() == finding.Error {
 		fmt.Fprintln(c.Stderr, "nothing was done: the data sheet has errors")
-		return s, files, c.Report(found.At(*c.Config, 0, "")), false
+		return s, files, c.Report(found), false
+	}
+	for _, f := range found {
+		if f.Severity == finding.Warning { // it is taken, but not silently
+			fmt.Fprintf(c.Stderr, "%s\n    to do: %s\n", f, f.Fix)
+		}
 	}
 	if files, err = s.Files(); err != nil {
 		return s, files, c.Fail(err), false
@@ -166,7 +166,7 @@ func request(_ context.Context, c *tool.Call) int {
 	if _, err := os.Stat(files.Request); err == nil && !*force {
 		return c.Fail(fmt.Errorf("%s %w; use --force for a new key and request, the former ones are kept", files.Request, keepfile.ErrExists))
 	}
-	store := c.Keys(s.Keys, *force)
+	store, made := c.Keys(s.Keys, *force), false
 	var key crypto.Signer
 	err := keystore.ErrNotFound
 	if !*force {
@@ -175,6 +175,7 @@ func request(_ context.Context, c *tool.Call) int {
 	if errors.Is(err, keystore.ErrNotFound) {
 		fmt.Fprintln(c.Stderr, "making a key with 4096 bits; this takes some seconds")
 		key, err = store.Create(files.KeyName, keystore.RSA4096)
+		made = true
 	}
 	if err != nil {
 		return c.Fail(err)
@@ -190,7 +191,12 @@ func request(_ context.Context, c *tool.Call) int {
 	if _, err := keepfile.Write(files.Request, out, keepfile.Options{Perm: 0o644, Force: *force, Now: c.Now}); err != nil {
 		return c.Fail(err)
 	}
-	fmt.Fprintf(c.Stdout, "wrote %s\nnext: `adv-server trustcenter mail request`, send the draft; then `adv-server trustcenter fingerprint`\n", files.Request)
+	if made { // for the next certificate everything from here on is done once more
+		if err := trustcenter.Again(*c.Config); err != nil {
+			return c.Fail(err)
+		}
+	}
+	c.Say("wrote %s\nnext: `adv-server trustcenter mail request`, send the draft and note it with `done 7`; then `adv-server trustcenter fingerprint`\n", files.Request)
 	return tool.Clean
 }
 
@@ -231,7 +237,7 @@ func fingerprint(_ context.Context, c *tool.Call) int {
 	if _, err := keepfile.Write(files.PDF, pdf.Bytes(), keepfile.Options{Perm: 0o644, Force: *force, Now: c.Now}); err != nil {
 		return c.Fail(err)
 	}
-	fmt.Fprintf(c.Stdout, "wrote %s\npublic key  %s\nrequest     %s\nnext: sign the page and upload it with the application (step 8)\n", files.PDF, hex.EncodeToString(h.Key[:]), hex.EncodeToString(h.Request[:]))
+	c.Say("wrote %s\npublic key  %s\nrequest     %s\nnext: sign the page and upload it with the application (step 8), then `adv-server trustcenter done 8`\n", files.PDF, hex.EncodeToString(h.Key[:]), hex.EncodeToString(h.Request[:]))
 	return tool.Clean
 }
 
@@ -280,7 +286,7 @@ func draft(_ context.Context, c *tool.Call) int {
 	if _, err := keepfile.Write(path, b.Bytes(), keepfile.Options{Force: *force, Now: c.Now}); err != nil {
 		return c.Fail(err)
 	}
-	fmt.Fprintf(c.Stdout, "wrote %s, a draft to %s\nnext: open it with your mail program and send it from %s\n", path, d.To, d.From)
+	c.Say("wrote %s, a draft to %s\nnext: open it with your mail program and send it from %s\n", path, d.To, d.From)
 	return tool.Clean
 }
 
@@ -323,7 +329,7 @@ func take(_ context.Context, c *tool.Call) int {
 	if _, err := keepfile.Write(files.Certificate, a.PEM(), keepfile.Options{Perm: 0o644, Force: *force, Now: c.Now}); err != nil {
 		return c.Fail(err)
 	}
-	fmt.Fprintf(c.Stdout, "wrote %s, valid until %s\n", files.Certificate, a.Certificate.NotAfter.UTC().Format("2006-01-02"))
+	c.Say("wrote %s, valid until %s\n", files.Certificate, a.Certificate.NotAfter.UTC().Format("2006-01-02"))
 	return c.Report(a.Findings.At(c.Flags.Arg(0), 0, ""))
 }
 
@@ -345,6 +351,7 @@ func readCRL(path string) (*x509.RevocationList, error) {
 func directory(_ context.Context, c *tool.Call) int {
 	want := c.Flags.String("ik", "", "show the key of this `IK`")
 	out := c.Flags.String("out", "", "with --ik: write its certificate to this `file` (PEM)")
+	force := c.Flags.Bool("force", false, "with --out: replace the file; the former one is kept")
 	if status, done := c.Parse(1, 1); done {
 		return status
 	}
@@ -365,55 +372,69 @@ func directory(_ context.Context, c *tool.Call) int {
 			return c.Fail(fmt.Errorf("IK %s is not in %s", ik, path))
 		}
 		if *out != "" {
-			if _, err := keepfile.Write(*out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: shown[0].Certificate.Raw}), keepfile.Options{Perm: 0o644}); err != nil {
+			if _, err := keepfile.Write(*out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: shown[0].Certificate.Raw}), keepfile.Options{Perm: 0o644, Force: *force, Now: c.Now}); err != nil {
 				return c.Fail(err)
 			}
 		}
 	}
-	if !*c.JSON {
+	if *c.JSON {
+		list := []listed{}
 		for _, e := range shown {
-			name := string(e.IK)
-			if name == "" {
-				name = "TrustCenter"
-			}
-			fmt.Fprintf(c.Stdout, "%-11s  until %s  %s\n", name, e.Certificate.NotAfter.UTC().Format(time.DateOnly), strings.Join(e.Certificate.Subject.OrganizationalUnit, ", "))
+			list = append(list, listed{e.IK, e.Certificate.Subject.OrganizationalUnit, e.Certificate.NotBefore.UTC(), e.Certificate.NotAfter.UTC(), e.Certificate.SerialNumber.Text(16)})
 		}
-		fmt.Fprintf(c.Stdout, "%d certificates\n", len(shown))
+		if err := c.WriteJSON(struct {
+			Certificates []listed     `json:"certificates"`
+			Findings     finding.List `json:"findings"`
+		}{list, append(finding.List{}, found...)}); err != nil {
+			return c.Fail(err)
+		}
+		return tool.Status(found)
 	}
+	for _, e := range shown {
+		name := string(e.IK)
+		if name == "" {
+			name = "TrustCenter"
+		}
+		fmt.Fprintf(c.Stdout, "%-11s  until %s  %s\n", name, e.Certificate.NotAfter.UTC().Format(time.DateOnly), finding.Safe(strings.Join(e.Certificate.Subject.OrganizationalUnit, ", ")))
+	}
+	fmt.Fprintf(c.Stdout, "%d certificates\n", len(shown))
 	return c.Report(found)
+}
+
+// listed is a certificate of a directory for programs.
+type listed struct {
+	IK    trustcenter.IK `json:"ik,omitempty"` // none: a TrustCenter's own
+	Units []string       `json:"units"`
+	From  time.Time      `json:"not_before"`
+	Until time.Time      `json:"not_after"`
+	// Serial is the serial number in hexadecimal digits.
+	Serial string `json:"serial"`
 }
 
 // done notes a step.
 func done(_ context.Context, c *tool.Call) int {
 	day := c.Flags.String("on", c.Now().Format(time.DateOnly), "`day`, YYYY-MM-DD")
+	undo := c.Flags.Bool("undo", false, "take the note back")
+	c.Flags.Usage = func() {
+		fmt.Fprint(c.Stderr, "usage: adv-server trustcenter done [options] STEP\n\nNotes that a step was done outside of this tool, by its number in `adv-server trustcenter status`.\n\n")
+		c.Flags.PrintDefaults()
+	}
 	if status, done := c.Parse(1, 1); done {
 		return status
-	}
-	s, err := trustcenter.LoadSheet(*c.Config)
-	if err != nil {
-		return c.Fail(err)
 	}
 	n, err := strconv.Atoi(c.Flags.Arg(0))
 	if err != nil {
 		return c.Fail(fmt.Errorf("%q is no number of a step", c.Flags.Arg(0)))
 	}
-	if s.Done == nil {
-		s.Done = map[int]string{}
+	if *undo {
+		*day = ""
+	} else if *day == "" {
+		return c.Fail(errors.New("name the day with --on as YYYY-MM-DD"))
 	}
-	s.Done[n] = *day
-	for _, f := range s.Check(c.Now()) {
-		if f.Code == "TC-SCHRITT" {
-			return c.Fail(errors.New(f.What + ": " + f.Fix))
-		}
-	}
-	for _, p := range []*string{&s.Keys, &s.Folder} { // as they were, relative to the sheet
-		if rel, err := filepath.Rel(filepath.Dir(*c.Config), *p); err == nil {
-			*p = rel
-		}
-	}
-	if err := save(*c.Config, s, keepfile.Options{Force: true, Now: c.Now}); err != nil {
+	if err := trustcenter.Note(*c.Config, n, *day); err != nil {
 		return c.Fail(err)
 	}
+	c.Say("noted; next: `adv-server trustcenter status`\n")
 	return tool.Clean
 }
 
@@ -435,14 +456,13 @@ func status(_ context.Context, c *tool.Call) int {
 	if err != nil {
 		return c.Fail(err)
 	}
-	r := report{Findings: s.Check(c.Now())}
-	if r.Steps, err = s.Steps(); err != nil {
-		return c.Fail(err)
-	}
-	cert, err := s.LoadCertificate()
+	r := report{Findings: s.Check(c.Now()).At(*c.Config, 0, "")}
+	state, err := s.Status()
 	if err != nil {
 		return c.Fail(err)
 	}
+	r.Steps, r.Findings = state.Steps, append(r.Findings, state.Findings...)
+	cert := state.Certificate
 	if cert != nil {
 		r.Expires = cert.NotAfter.UTC()
 		ends := trustcenter.Expiry(cert, c.Now())
@@ -478,7 +498,13 @@ func status(_ context.Context, c *tool.Call) int {
 		}
 		fmt.Fprintf(c.Stdout, "%s %2d  %-47s %s\n", mark, st.Number, st.Title, st.Day)
 		if st.Number == r.Next {
-			fmt.Fprintf(c.Stdout, "      turn: %s\n      %s\n      when it is done: `adv-server trustcenter done %d`, unless a file shows it\n", st.Turn, st.Do, st.Number)
+			fmt.Fprintf(c.Stdout, "      turn: %s\n      %s\n", st.Turn, st.Do)
+			if st.Made != "" {
+				fmt.Fprintf(c.Stdout, "      the file was written on %s\n", st.Made)
+			}
+			if st.Number != trustcenter.StepCertificate {
+				fmt.Fprintf(c.Stdout, "      when it is done: `adv-server trustcenter done %d`\n", st.Number)
+			}
 		}
 	}
 	if cert != nil {

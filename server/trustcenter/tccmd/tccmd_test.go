@@ -5,7 +5,13 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
+	"io"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -107,7 +113,10 @@ func TestWholeWay(t *testing.T) {
 		t.Fatal("a data sheet with errors was written")
 	}
 	d.run(tool.Clean, append(sheet, "-transliterate")...)
-	for _, step := range []string{"1", "2", "3", "4", "5"} {
+	d.run(tool.Clean, "done", "1")
+	d.run(tool.Clean, "done", "2")
+	has(t, d.run(tool.Clean, "status"), ">  3", "a new code every 30 seconds", "a code for 60 seconds")
+	for _, step := range []string{"3", "4", "5"} {
 		d.run(tool.Clean, "done", step)
 	}
 	has(t, d.run(tool.Clean, "status"), ">  6", "turn: you")
@@ -118,6 +127,7 @@ func TestWholeWay(t *testing.T) {
 	if out, err := exec.Command("openssl", "req", "-inform", "DER", "-in", d.path("26032682.p10"), "-verify", "-noout").CombinedOutput(); err != nil {
 		t.Errorf("openssl req -verify: %s", out)
 	}
+	has(t, d.run(tool.Clean, "status"), "x  6", ">  7", "the file was written on") // and it was not sent yet
 	before := d.read("26032682.p10")
 	has(t, d.run(tool.Unknown, "request"), "--force")
 	if !bytes.Equal(before, d.read("26032682.p10")) {
@@ -133,7 +143,9 @@ func TestWholeWay(t *testing.T) {
 	if _, _, err := center.Receive(d.read("request.eml")); err != nil {
 		t.Fatal(err)
 	}
+	d.run(tool.Clean, "done", "7")
 	printed := d.run(tool.Clean, "fingerprint")
+	has(t, d.run(tool.Clean, "status"), "x  7", ">  8", "turn: you", "the file was written on") // signing and uploading is ours, too
 	var hash string
 	for line := range strings.SplitSeq(printed, "\n") {
 		if h, ok := strings.CutPrefix(line, "public key  "); ok {
@@ -172,6 +184,8 @@ func TestWholeWay(t *testing.T) {
 	if out, err := exec.Command("openssl", "pkcs7", "-in", d.path("26032682.p7c"), "-print_certs", "-noout").CombinedOutput(); err != nil || bytes.Count(out, []byte("subject=")) != 2 {
 		t.Errorf("openssl pkcs7: %s %v", out, err)
 	}
+	d.run(tool.Clean, "done", "8")
+	has(t, d.run(tool.Clean, "status"), ">  9", "turn: the other side")
 	has(t, d.run(tool.Clean, "import", d.path("26032682.p7c")), "P7C-SPERRLISTE", "valid until")
 	d.run(tool.Unknown, "import", d.path("26032682.p7c")) // it is there
 	crl := func() {
@@ -206,7 +220,6 @@ func TestWholeWay(t *testing.T) {
 	has(t, d.run(tool.Clean, "directory", d.path(name)), "2 certificates", "TrustCenter")
 	d.run(tool.Unknown, "directory", "-ik", "109905003", d.path(name))
 
-	d.run(tool.Clean, "done", "8")
 	out := d.run(tool.Clean, "status", "-metrics", d.path("tc.prom"))
 	has(t, out, "x 10", "x 11", "certificate valid until", "revoked at once")
 	has(t, string(d.read("tc.prom")), "adv_trustcenter_certificate_expiry_timestamp_seconds", "adv_trustcenter_next_step 0")
@@ -225,6 +238,7 @@ func TestWholeWay(t *testing.T) {
 	// A new key does not fit the old answer; the old key is kept.
 	d.now = time.Now()
 	d.run(tool.Clean, "request", "-force")
+	has(t, d.run(tool.Clean, "status"), "x  6", ">  7", "  10  Certificate", "x 11", "TC-NACHFOLGER", "certificate valid until") // the way begins again, the present one still counts
 	has(t, d.run(tool.Found, "import", "-force", d.path("26032682.p7c")), "P7C-KEY")
 	kept, _ := filepath.Glob(d.path("keys/*.bak"))
 	if len(kept) != 1 {
@@ -253,4 +267,80 @@ func TestUsage(t *testing.T) {
 			t.Errorf("%s is not explained", c.Name)
 		}
 	}
+}
+
+// TestDesk: what goes wrong at the desk, and what programs read.
+func TestDesk(t *testing.T) {
+	t.Parallel()
+	d := &desk{t, t.TempDir(), time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)}
+	keys := filepath.Join(t.TempDir(), "keys")
+	sheet := []string{"init", "-json", "-ik", "260326822", "-organisation", "Muster GmbH", "-given-name", "Erika", "-surname", "Muster", "-email", "info@software.example"}
+	alone := func(status int, args ...string) string {
+		t.Helper()
+		var out bytes.Buffer
+		env := tool.Env{Stdout: &out, Stderr: io.Discard, Now: func() time.Time { return d.now }}
+		if got := Run(context.Background(), env, append([]string{args[0], "-config", d.path("trustcenter.json")}, args[1:]...)); got != status {
+			t.Fatalf("%v: status %d\n%s", args, got, &out)
+		}
+		return out.String()
+	}
+	if out := alone(tool.Clean, sheet...); !json.Valid([]byte(out)) {
+		t.Errorf("no JSON: %s", out)
+	}
+	has(t, d.run(tool.Unknown, sheet...), "--force")
+	d.run(tool.Clean, append(sheet, "-force")...)
+
+	// The note changes nothing but the note.
+	text := bytes.Replace(d.read("trustcenter.json"), []byte(`"keys": "keys"`), []byte(`"keys": "`+keys+`"`), 1)
+	if err := os.WriteFile(d.path("trustcenter.json"), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.run(tool.Clean, "done", "-on", "2026-11-20", "5")
+	has(t, string(d.read("trustcenter.json")), `"keys": "`+keys+`"`, `"folder": "."`, `"5": "2026-11-20"`)
+	has(t, d.run(tool.Clean, "status"), "2026-11-20", "TC-MAIL-SAMMEL")
+	d.run(tool.Clean, "done", "-undo", "5")
+	if bytes.Contains(d.read("trustcenter.json"), []byte("2026-11-20")) {
+		t.Error("the note is still there")
+	}
+	for _, args := range [][]string{{"12"}, {"0"}, {"five"}, {"-on", "yesterday", "5"}, {"-on", "", "5"}} {
+		d.run(tool.Unknown, append([]string{"done"}, args...)...)
+	}
+
+	// Damaged files are named, and the steps are shown all the same.
+	for name, want := range map[string]string{"26032682.p10": "P10-FORM", "26032682.pem": "TC-ZERTIFIKAT"} {
+		for _, content := range []string{"", "garbage", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"} {
+			if err := os.WriteFile(d.path(name), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			out := d.run(tool.Found, "status")
+			has(t, out, want, " 11  Publication", "to do:", "  10  Certificate")
+			if !json.Valid([]byte(alone(tool.Found, "status", "-json"))) {
+				t.Error("status writes no JSON")
+			}
+		}
+		if err := os.Remove(d.path(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	// A directory that somebody wrote for our terminal.
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(255), Subject: pkix.Name{CommonName: "\x1b[2J", OrganizationalUnit: []string{"IK109905003", "\x1b]0;owned\x07"}}, NotBefore: d.now, NotAfter: d.now.AddDate(1, 0, 0)}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(d.path("evil.key"), []byte(base64.StdEncoding.EncodeToString(der)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := d.run(tool.Clean, "directory", d.path("evil.key")); strings.ContainsAny(out, "\x1b\x07") || !strings.Contains(out, "109905003") {
+		t.Errorf("%q", out)
+	}
+	has(t, alone(tool.Clean, "directory", "-json", d.path("evil.key")), `"ik": "109905003"`, `"serial": "ff"`, "VZ-KETTE")
+	d.run(tool.Clean, "directory", "-ik", "109905003", "-out", d.path("one.pem"), d.path("evil.key"))
+	has(t, d.run(tool.Unknown, "directory", "-ik", "109905003", "-out", d.path("one.pem"), d.path("evil.key")), "--force")
+	d.run(tool.Clean, "directory", "-ik", "109905003", "-out", d.path("one.pem"), "-force", d.path("evil.key"))
 }
