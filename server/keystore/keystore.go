@@ -148,6 +148,8 @@ func (f *Files) Open(name string) (crypto.Signer, error) {
 		return nil, fmt.Errorf("%w: %s", ErrNotFound, f.Path(name))
 	case err != nil:
 		return nil, fmt.Errorf("key %s: %w", name, err)
+	case !st.Mode().IsRegular():
+		return nil, fmt.Errorf("key %s: %s is not a file", name, f.Path(name))
 	case st.Mode().Perm()&0o077 != 0:
 		return nil, fmt.Errorf("%w: %s has mode %o; next: chmod 600, and think about who may have read it", ErrMode, f.Path(name), st.Mode().Perm())
 	case st.Size() > maxFile:

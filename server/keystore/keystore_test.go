@@ -102,6 +102,52 @@ func TestOpenSSL(t *testing.T) {
 	}
 }
 
+// TestPassphraseChange: the way that docs/registration.md describes, with openssl; the file is as private as before.
+func TestPassphraseChange(t *testing.T) {
+	t.Parallel()
+	req.Covers(t, "DKTIG-18")
+	tool, err := exec.LookPath("openssl")
+	if err != nil {
+		t.Skip("openssl is not installed")
+	}
+	f := &Files{Dir: t.TempDir(), Passphrase: pass(secret)}
+	made, err := f.Create("k", P256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const next = "another battery staple"
+	if out, err := exec.Command(tool, "pkcs8", "-topk8", "-v2", "aes-256-cbc", "-v2prf", "hmacWithSHA256", "-iter", "600000", "-in", f.Path("k"), "-passin", "pass:"+secret,
+		"-passout", "pass:"+next, "-out", f.Path("new")).CombinedOutput(); err != nil {
+		t.Fatalf("%s %v", out, err)
+	}
+	if err := os.Rename(f.Path("new"), f.Path("k")); err != nil {
+		t.Fatal(err)
+	}
+	opened, err := (&Files{Dir: f.Dir, Passphrase: pass(next)}).Open("k")
+	if err != nil || !opened.Public().(*ecdsa.PublicKey).Equal(made.Public()) {
+		t.Fatalf("with the new passphrase: %v", err)
+	}
+	if _, err := (&Files{Dir: f.Dir, Passphrase: pass(secret)}).Open("k"); !errors.Is(err, ErrPassphrase) {
+		t.Errorf("with the former passphrase: %v", err)
+	}
+}
+
+// TestPassphraseOpenPipe: who hands the passphrase over need not close the descriptor.
+func TestPassphraseOpenPipe(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if _, err := w.WriteString(secret + "\n"); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := FromDescriptor(r.Fd())(false); err != nil || string(b) != secret {
+		t.Errorf("%q %v", b, err)
+	}
+}
+
 func TestReadPassphrase(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{"secret\n": "secret", "secret\r\nmore": "secret", "secret": "secret"} {

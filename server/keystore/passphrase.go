@@ -28,22 +28,29 @@ func FromDescriptor(fd uintptr) func(bool) ([]byte, error) {
 	}
 }
 
-// readPassphrase reads one line.
+// readPassphrase reads one line, and nothing after it: whoever hands it over may keep the descriptor open.
 func readPassphrase(r io.Reader) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, maxPassphrase+2))
-	if err != nil {
-		return nil, fmt.Errorf("passphrase: %w", err)
+	line, one := make([]byte, 0, maxPassphrase+1), make([]byte, 1)
+	for len(line) <= maxPassphrase {
+		n, err := r.Read(one)
+		if n == 1 && one[0] == '\n' || n == 0 && errors.Is(err, io.EOF) {
+			break
+		}
+		if n == 0 && err != nil {
+			return nil, fmt.Errorf("passphrase: %w", err)
+		}
+		line = append(line, one[:n]...)
 	}
-	b, _, _ = bytes.Cut(b, []byte("\n"))
-	b = bytes.TrimSuffix(b, []byte("\r"))
-	if len(b) == 0 || len(b) > maxPassphrase {
+	line = bytes.TrimSuffix(line, []byte("\r"))
+	if len(line) == 0 || len(line) > maxPassphrase {
 		return nil, fmt.Errorf("passphrase: empty or longer than %d octets", maxPassphrase)
 	}
-	return b, nil
+	return line, nil
 }
 
-// FromTerminal returns a source that asks at the terminal without showing what is typed, twice for a new key.
-func FromTerminal() func(bool) ([]byte, error) {
+// FromTerminal returns a source that asks for something ("Passphrase of the private keys") at the terminal without showing what
+// is typed, twice for a new key.
+func FromTerminal(what string) func(bool) ([]byte, error) {
 	return func(new bool) ([]byte, error) {
 		tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 		if err != nil {
@@ -59,11 +66,11 @@ func FromTerminal() func(bool) ([]byte, error) {
 			}
 			return b, nil
 		}
-		first, err := ask("Passphrase of the private key: ")
+		first, err := ask(what + ": ")
 		if err != nil || !new {
 			return first, err
 		}
-		second, err := ask("The same passphrase again: ")
+		second, err := ask("The same again: ")
 		if err != nil {
 			return nil, err
 		}

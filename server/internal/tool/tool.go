@@ -132,7 +132,11 @@ func (c *Call) Keys(dir string, force bool) keystore.Store {
 	case *c.fd >= 0:
 		ask = keystore.FromDescriptor(uintptr(*c.fd))
 	case ask == nil:
-		ask = keystore.FromTerminal()
+		what := "Passphrase of the private keys"
+		if *c.module != "" {
+			what = "PIN of the token " + *c.token
+		}
+		ask = keystore.FromTerminal(what)
 	}
 	if *c.module != "" {
 		return keystore.HSM{Module: *c.module, Token: *c.token, PIN: ask}.Deferred()
