@@ -59,6 +59,7 @@ type SignedData struct {
 	Signers []SignerInfo // at least one
 
 	unsigned bool    // a message without a signature is read, too
+	head     []byte  // beginning of a content that went to the consumer of ParseStream, at most maxHead octets
 	digests  digests // of the content, as far as they were needed
 	space    struct {
 		algorithms   [2]ber.OID

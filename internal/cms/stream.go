@@ -125,6 +125,7 @@ func (sd *SignedData) streamContent(s *ber.Stream, consumer io.Writer, o StreamO
 	if consumer != nil {
 		writers = append(writers, consumer)
 	}
+	writers = append(writers, &headWriter{&sd.head})
 	if sd.ContentLength, err = s.CopyOctets(io.MultiWriter(writers...), o.MaxContent); err != nil {
 		return at("eContent", err)
 	}
@@ -135,6 +136,17 @@ func (sd *SignedData) streamContent(s *ber.Stream, consumer io.Writer, o StreamO
 		}
 	}
 	return nil
+}
+
+// maxHead is how much of a streamed content is kept, to be looked at when the signature covers the content directly.
+const maxHead = 64 << 10
+
+// headWriter keeps the first maxHead octets.
+type headWriter struct{ head *[]byte }
+
+func (w *headWriter) Write(b []byte) (int, error) {
+	*w.head = append(*w.head, b[:min(len(b), maxHead-len(*w.head))]...)
+	return len(b), nil
 }
 
 // set takes over digests that were computed.

@@ -115,7 +115,15 @@ func (sd *SignedData) Verify(si *SignerInfo, cert *x509ti.Certificate, verifier 
 	hash := hashOf(si.DigestAlgorithm)
 	digest := sd.ContentDigest(hash)
 	r[StepContainer] = sd.checkContainer(si, hash, digest)
-	r[StepSignedAttributes] = si.checkAttributes(sd.ContentType, false, sd.Content)
+	content := sd.Content
+	if content == nil {
+		content = sd.head
+	}
+	r[StepSignedAttributes] = si.checkAttributes(sd.ContentType, false, content)
+	if !si.HasSignedAttributes && len(content) > 0 && sd.ContentLength > int64(len(content)) && content[0] == byte(ber.Set)|0x20 {
+		// A SET whose end was not kept: that these are somebody's signed attributes cannot be ruled out.
+		r[StepSignedAttributes] = Finding{Indeterminate, AttributesAsContent}
+	}
 	si.verify(&r, hash, digest, cert, verifier)
 	return r
 }
