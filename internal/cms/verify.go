@@ -120,7 +120,7 @@ func (sd *SignedData) Verify(si *SignerInfo, cert *x509ti.Certificate, verifier 
 		content = sd.head
 	}
 	r[StepSignedAttributes] = si.checkAttributes(sd.ContentType, false, content)
-	if !si.HasSignedAttributes && len(content) > 0 && sd.ContentLength > int64(len(content)) && content[0] == byte(ber.Set)|0x20 {
+	if sd.Content == nil && !si.HasSignedAttributes && len(content) > 0 && sd.ContentLength > int64(len(content)) && content[0] == byte(ber.Set)|0x20 {
 		// A SET whose end was not kept: that these are somebody's signed attributes cannot be ruled out.
 		r[StepSignedAttributes] = Finding{Indeterminate, AttributesAsContent}
 	}
