@@ -6,12 +6,15 @@
 //	servers agree, offset large, first time      ok: the clock is set
 //	servers agree, offset large, later           wrong until it is set (at once); reported as a jump
 //	no server answers                            as before; what was confirmed once stays so for Trust
+//
+// It asks again at growing intervals; while there is no network, every second, so that a cable that is put in counts at once.
 package clock
 
 import (
 	"context"
 	"errors"
 	"slices"
+	"syscall"
 	"time"
 
 	"ktradv/internal/initctl"
@@ -89,10 +92,13 @@ func (k *Keeper) Run(ctx context.Context) {
 	retry := retryFirst
 	for ctx.Err() == nil {
 		pause := every
-		if !k.once(ctx) {
-			pause, retry = retry, min(2*retry, retryMost)
-		} else {
+		switch err := k.once(ctx); {
+		case err == nil:
 			retry = retryFirst
+		case errors.Is(err, syscall.ENETUNREACH): // nobody was asked
+			pause, retry = retryFirst, retryFirst
+		default:
+			pause, retry = retry, min(2*retry, retryMost)
 		}
 		k.judge()
 		t := time.NewTimer(pause)
@@ -119,14 +125,14 @@ func Plausible(now, built time.Time) bool {
 	return built.IsZero() || !now.Before(built) && now.Before(built.Add(farFuture))
 }
 
-// once asks the servers and corrects the clock; it reports whether the clock is confirmed.
-func (k *Keeper) once(ctx context.Context) bool {
+// once asks the servers and corrects the clock; nil says that the clock is confirmed.
+func (k *Keeper) once(ctx context.Context) error {
 	a, err := k.ask(ctx)
 	if err != nil {
-		return false
+		return err
 	}
 	if !Plausible(k.cfg.Clock.Now().Add(a.Offset), k.cfg.Built) {
-		return false // a server that is wrong itself
+		return errImplausible
 	}
 	big := a.Offset.Abs() > k.cfg.MaxOffset
 	if big && k.confirmed >= 0 {
@@ -137,46 +143,53 @@ func (k *Keeper) once(ctx context.Context) bool {
 			if big {
 				k.say(initctl.ClockWrong)
 			}
-			return false
+			return err
 		}
 		if k.cfg.Stepped != nil {
 			k.cfg.Stepped(a.Offset.Milliseconds())
 		}
 	} else if err := k.cfg.Clock.Slew(a.Offset); err != nil {
-		return false
+		return err
 	}
 	k.confirmed = time.Since(k.start)
 	k.say(initctl.ClockOK)
-	return true
+	return nil
 }
 
-var errNoServer = errors.New("no time server answers")
+var (
+	errNoServer    = errors.New("no time server answers")
+	errImplausible = errors.New("a time server is wrong itself")
+)
 
-// ask gives the answer in the middle: one server that is wrong among three does no harm.
+// ask gives the answer in the middle: one server that is wrong among three does no harm. Without any, the error is that of
+// the server that was asked last.
 func (k *Keeper) ask(ctx context.Context) (Answer, error) {
 	servers := k.cfg.Servers()
 	servers = servers[:min(len(servers), maxServers)]
 	ctx, cancel := context.WithTimeout(ctx, queryIn)
 	defer cancel()
-	results := make(chan *Answer, len(servers))
+	type result struct {
+		answer Answer
+		err    error
+	}
+	results := make(chan result, len(servers))
 	for _, s := range servers {
 		go func() {
 			a, err := k.cfg.Query(ctx, s)
-			if err != nil {
-				results <- nil
-				return
-			}
-			results <- &a
+			results <- result{a, err}
 		}()
 	}
 	var all []Answer
+	last := errNoServer
 	for range servers {
-		if a := <-results; a != nil {
-			all = append(all, *a)
+		if r := <-results; r.err == nil {
+			all = append(all, r.answer)
+		} else {
+			last = r.err
 		}
 	}
 	if len(all) == 0 {
-		return Answer{}, errNoServer
+		return Answer{}, last
 	}
 	slices.SortFunc(all, func(a, b Answer) int { return int(a.Offset - b.Offset) })
 	return all[len(all)/2], nil

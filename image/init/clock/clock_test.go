@@ -3,8 +3,10 @@ package clock
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -140,6 +142,47 @@ func TestServerComesLater(t *testing.T) {
 	run(t, m, []string{"a"}, 20*time.Minute, func() { m.answers["a"] = 0 })
 	if diff := cmp.Diff([]initctl.Clock{initctl.ClockUnset, initctl.ClockOK}, m.states); diff != "" {
 		t.Errorf("states (-want +got):\n%s", diff)
+	}
+}
+
+// Without a network nobody is asked, and the first answer after it is there counts; with one, a silent server is not asked
+// every second (the twin).
+func TestNetworkComesLater(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		err   error
+		soon  bool
+		least int
+	}{{syscall.ENETUNREACH, true, 250}, {errors.New("no answer"), false, 5}} {
+		synctest.Test(t, func(t *testing.T) {
+			begin, asked := time.Now(), 0
+			const there = 5 * time.Minute
+			m := &machine{truth: func() time.Time { return built.Add(24*time.Hour + time.Since(begin)) }}
+			var confirmed time.Duration
+			k := New(Config{
+				Servers: func() []string { return []string{"a"} }, Clock: m, Built: built,
+				Query: func(context.Context, string) (Answer, error) {
+					if asked++; time.Since(begin) < there {
+						return Answer{}, fmt.Errorf("ask: %w", &net.OpError{Op: "dial", Err: tc.err})
+					}
+					return Answer{}, nil
+				},
+				State: func(s initctl.Clock) {
+					if s == initctl.ClockOK {
+						confirmed = time.Since(begin)
+					}
+				},
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+			defer cancel()
+			k.Run(ctx)
+			if soon := confirmed > 0 && confirmed <= there+retryFirst; soon != tc.soon {
+				t.Errorf("%v: confirmed after %v", tc.err, confirmed)
+			}
+			if asked < tc.least || !tc.soon && asked > 20 {
+				t.Errorf("%v: asked %d times", tc.err, asked)
+			}
+		})
 	}
 }
 
