@@ -47,7 +47,7 @@ func TestVisit(t *testing.T) {
 
 	r.insert("pin-blocked")
 	r.shows("pin_blocked")
-	r.tap("pin_blocked", "Ja, PUK eingeben")
+	r.tap("pin_blocked", "Ja, ich habe die PUK")
 	for what, digits := range map[string]string{"old": "12345678"} {
 		r.pad(what)
 		r.must(r.Reader().PressDigits(digits))
