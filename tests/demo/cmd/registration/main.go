@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -60,7 +61,7 @@ func run(ctx context.Context, out string, say io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(os.RemoveAll(out), os.MkdirAll(out, 0o700)); err != nil {
+	if err := empty(out); err != nil {
 		return err
 	}
 	p := &play{ctx: ctx, out: out, program: filepath.Join(out, "bin", "adv-server"), env: os.Environ(), say: say}
@@ -79,6 +80,21 @@ func run(ctx context.Context, out string, say io.Writer) error {
 	}
 	fmt.Fprintf(say, "\nthe whole story with the picture: %s\n", filepath.Join(out, "index.html"))
 	return nil
+}
+
+// mark is the file by which a folder of an earlier demonstration is known.
+const mark = ".demo-registration"
+
+// empty makes an empty folder. What is there is removed only where an earlier demonstration made it.
+func empty(out string) error {
+	there, err := os.ReadDir(out)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if _, err := os.Lstat(filepath.Join(out, mark)); err != nil && len(there) > 0 {
+		return fmt.Errorf("%s holds something else than a demonstration: name another folder", out)
+	}
+	return errors.Join(os.RemoveAll(out), os.MkdirAll(out, 0o700), os.WriteFile(filepath.Join(out, mark), nil, 0o600))
 }
 
 // start prepares the program in a folder, with the passphrase on descriptor 3.

@@ -35,3 +35,28 @@ func TestDemo(t *testing.T) {
 		t.Errorf("the picture: %v", err)
 	}
 }
+
+// TestEmpty: nobody's folder is emptied by mistake.
+func TestEmpty(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	precious := filepath.Join(dir, "precious")
+	if err := os.WriteFile(precious, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := empty(dir); err == nil {
+		t.Error("a folder with something else was emptied")
+	}
+	if _, err := os.Stat(precious); err != nil {
+		t.Error(err)
+	}
+	demo := filepath.Join(dir, "demo")
+	for range 2 {
+		if err := empty(demo); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(demo, "old"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
