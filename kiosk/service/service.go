@@ -33,6 +33,9 @@ type Note struct {
 // settling is the grace for what comes into order by itself after power on, or when a cable is plugged again.
 const settling = 20 * time.Second
 
+// asking is the grace for a time server that has not answered yet: the clock may be right all the same.
+const asking = time.Minute
+
 func givenUp(name string) func(initctl.State) bool {
 	return func(s initctl.State) bool { return s.Services[name].State == initctl.ServiceGivenUp }
 }
@@ -43,6 +46,7 @@ var Notes = []Note{
 	{"NETWORK-DOWN", advlog.NewCode(11211, "NETWORK-DOWN"), func(s initctl.State) bool { return s.Network == initctl.NetworkDown }, settling},
 	{"NETWORK-NO-ADDRESS", advlog.NewCode(11212, "NETWORK-NO-ADDRESS"), func(s initctl.State) bool { return s.Network == initctl.NetworkNoAddress }, settling},
 	{"CLOCK-WRONG", advlog.NewCode(11221, "CLOCK-WRONG"), func(s initctl.State) bool { return s.Clock == initctl.ClockWrong }, settling},
+	{"CLOCK-UNSET", advlog.NewCode(11222, "CLOCK-UNSET"), func(s initctl.State) bool { return s.Clock == initctl.ClockUnset }, asking},
 	{"DATA-FULL", advlog.NewCode(11231, "DATA-FULL"), func(s initctl.State) bool { return s.Data == initctl.DataFull }, 0},
 	{"DATA-DAMAGED", advlog.NewCode(11232, "DATA-DAMAGED"), func(s initctl.State) bool { return s.Data == initctl.DataDamaged }, 0},
 	{"DATA-MISSING", advlog.NewCode(11233, "DATA-MISSING"), func(s initctl.State) bool { return s.Data == initctl.DataMissing }, 0},

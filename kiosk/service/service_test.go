@@ -34,7 +34,7 @@ func TestOf(t *testing.T) {
 	}{
 		"all is well":              {func(*initctl.State) {}, nil},
 		"no reader: a screen says": {func(s *initctl.State) { s.Reader = initctl.ReaderNone }, nil},
-		"clock not confirmed yet":  {func(s *initctl.State) { s.Clock = initctl.ClockUnset }, nil},
+		"clock not confirmed":      {func(s *initctl.State) { s.Clock = initctl.ClockUnset }, []string{"CLOCK-UNSET"}},
 		"service starts again":     {func(s *initctl.State) { s.Services[initctl.PCSCD] = initctl.Service{State: initctl.ServiceRestarting} }, nil},
 		"a foreign stick":          {func(s *initctl.State) { s.USBRefused = 3 }, nil},
 		"unsupported reader":       {func(s *initctl.State) { s.Reader = initctl.ReaderUnsupported }, []string{"READER-UNSUPPORTED"}},
