@@ -178,7 +178,8 @@ func Start(ctx context.Context, cfg Config) (*Machine, error) {
 	if m.cmd.Stderr == nil {
 		m.cmd.Stderr = os.Stderr
 	}
-	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// Ctrl-C in a terminal is not the mains plug.
+	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread() // the kernel looks at the thread that started the program

@@ -41,6 +41,8 @@ type Config struct {
 	Root, Out, Dir string
 	// Panel is the address of the control panel; "" is none.
 	Panel string
+	// Modules are kernel modules beside those of the demo's overlay.
+	Modules []string
 	// Output takes what the server says; nil means os.Stderr.
 	Output io.Writer
 	// Log hears what the image builder does; nil drops it.
@@ -128,6 +130,14 @@ func (w *World) overlay(change func(map[string][]byte, map[string]any)) (map[str
 	guest := func(addr string) string { return demo.GuestHost.String() + addr[strings.LastIndexByte(addr, ':'):] }
 	t["server"] = object{"address": guest(w.ServerAddr())}
 	t["time"] = object{"servers": []string{guest(w.Time.Addr())}}
+	if len(w.cfg.Modules) > 0 {
+		m, _ := t["modules"].(object)
+		extra, _ := m["extra"].([]any)
+		for _, name := range w.cfg.Modules {
+			extra = append(extra, name)
+		}
+		t["modules"] = object{"extra": extra}
+	}
 	files := map[string][]byte{"etc/adv/trust/cvc/root.cvc": w.PKI.Root.Certificate}
 	if files["etc/adv/trust/tls/server.pem"], err = os.ReadFile(filepath.Join(w.Dir, "kiosk", "trust", "server.pem")); err != nil {
 		return nil, fmt.Errorf("overlay: %w", err)

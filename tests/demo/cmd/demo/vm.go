@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"time"
 
 	"ktradv/qemu/machine"
 	"ktradv/tests/demo/appliance"
@@ -39,8 +40,9 @@ func vm(ctx context.Context, args []string) error {
 		}
 	}
 	o.Change = func(c *machine.Config) {
-		if *window != "none" {
+		if *window != "none" { // a mouse click in the window is a touch
 			c.Window = *window
+			c.Devices = append(c.Devices, "virtio-tablet-pci")
 		}
 		if *console {
 			c.Console, c.Stdout = "stdio", os.Stdout
@@ -54,7 +56,11 @@ func vm(ctx context.Context, args []string) error {
 	}
 	defer os.RemoveAll(dir)
 	fmt.Fprintln(os.Stderr, "building the image, starting central services and server ...")
-	w, err := appliance.New(ctx, appliance.Config{Root: ".", Out: *out, Dir: dir, Panel: *addr})
+	cfg := appliance.Config{Root: ".", Out: *out, Dir: dir, Panel: *addr}
+	if *window != "none" {
+		cfg.Modules = []string{"virtio_input"}
+	}
+	w, err := appliance.New(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -63,7 +69,7 @@ func vm(ctx context.Context, args []string) error {
 	if err := appliance.CopySparse(o.Disk, w.Image.Disk); err != nil {
 		return err
 	}
-	t, err := w.Start(ctx, o)
+	t, err := w.Start(context.WithoutCancel(ctx), o)
 	if err != nil {
 		return err
 	}
@@ -71,13 +77,18 @@ func vm(ctx context.Context, args []string) error {
 	if err := w.ServePanel(t); err != nil {
 		return err
 	}
-	fmt.Printf("\n  control panel: %s\n\n  The screen is that of the virtual machine; touch it there or in the machine's window.\n  Ctrl-C presses the power button, a second one pulls the plug.\n\n", w.PanelURL)
+	fmt.Printf("\n  control panel: %s\n\n  The screen is that of the virtual machine; touch it there or in the machine's window.\n  Ctrl-C presses the power button.\n\n", w.PanelURL)
 	select {
 	case <-t.Ended():
 		return nil
 	case err := <-w.Died():
 		return err
 	case <-ctx.Done():
-		return nil
 	}
+	off, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
+	defer cancel()
+	if err := t.PowerButton(off); err != nil {
+		return err
+	}
+	return t.Wait(off)
 }
