@@ -8,9 +8,11 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"io"
 	"strings"
 	"time"
 
+	"ktradv/internal/ber"
 	"ktradv/internal/cms"
 	"ktradv/internal/x509ti"
 	"ktradv/server/erezept/record"
@@ -52,6 +54,11 @@ type Checker struct {
 type Given struct {
 	Kind Kind   // what it must be; Unknown takes what its content says
 	Data []byte // in any form that package record opens
+
+	// Large opens a record that is too large to be held in memory, in place of Data: a message or the base64 text of one. It
+	// is read as a stream in one pass; of a content that is larger than MaxContent no facts are read, which the report says
+	// and which is never valid for a billing record.
+	Large func() (io.ReadCloser, error)
 }
 
 // Case is what is to be checked.
@@ -128,6 +135,7 @@ type checked struct {
 	ids    []record.ID
 	hash   []byte // SHA-256 of the content
 	signed time.Time
+	unread bool // the content is too large to be read
 }
 
 func (r *checked) report() *Report {
@@ -155,6 +163,8 @@ type opened struct {
 	data []byte // what was given
 	msg  record.Message
 	err  error
+
+	large func() (io.ReadCloser, error) // in place of data and msg
 }
 
 // maxMessages is how many signed messages of one input are checked. A case has three; with a few more the report can say
@@ -164,6 +174,9 @@ const maxMessages = 8
 // open finds the messages in what was given. A container with several of them, such as a billing file with all three
 // records of a case, gives each.
 func open(g Given) []opened {
+	if g.Large != nil {
+		return []opened{{kind: g.Kind, large: g.Large}}
+	}
 	messages, err := record.Open(g.Data)
 	if err != nil || len(messages) == 0 {
 		return []opened{{kind: g.Kind, data: g.Data, err: err}}
@@ -179,15 +192,15 @@ func open(g Given) []opened {
 func (c *Checker) check(ctx context.Context, o opened, now time.Time) *checked {
 	r := &checked{rep: Report{Kind: o.kind}, ledger: recordLedger()}
 	l := r.ledger
-	sum := sha256.Sum256(o.data)
-	r.rep.Input = Input{SHA256: hex.EncodeToString(sum[:]), Size: int64(len(o.data))}
-
 	sd, signer := r.parse(o)
 	if sd == nil {
 		return r
 	}
 	r.content(o.kind, sd, o.msg.Outer)
 	rule, known := ruleOf(r.rep.Kind)
+	if !known && r.unread {
+		rule, known = ruleOf(Document) // what can be said without the content
+	}
 
 	cert := c.signer(r, sd, signer)
 	core := sd.Verify(signer, cert, c.Verifier)
@@ -219,27 +232,16 @@ func (c *Checker) check(ctx context.Context, o opened, now time.Time) *checked {
 // parse reads the signed message, which has one signer.
 func (r *checked) parse(o opened) (*cms.SignedData, *cms.SignerInfo) {
 	l := r.ledger
-	refuse := func(err error) {
+	sd, err := r.readMessage(o)
+	if err != nil {
 		code := CodeContainer
-		if errors.Is(err, record.ErrLimit) || errors.Is(err, cms.ErrLimit) {
+		switch {
+		case errors.Is(err, record.ErrLimit), errors.Is(err, cms.ErrLimit), errors.Is(err, ber.ErrTooLong):
 			code = CodeTooLarge
+		case errors.Is(err, errInput):
+			code = CodeInput
 		}
 		l.find(StepContainer, code, "%v", err)
-	}
-	if o.err != nil {
-		refuse(o.err)
-		return nil, nil
-	}
-	var forms []string
-	for _, f := range o.msg.Forms {
-		if f != record.CMS {
-			forms = append(forms, f.String())
-		}
-	}
-	r.rep.Input.Wrapper = strings.Join(forms, ", ")
-	sd, err := cms.Parse(o.msg.Data)
-	if err != nil {
-		refuse(err)
 		return nil, nil
 	}
 	r.rep.Input.Encoding = "BER"
@@ -251,6 +253,26 @@ func (r *checked) parse(o opened) (*cms.SignedData, *cms.SignerInfo) {
 		return nil, nil
 	}
 	return sd, &sd.Signers[0]
+}
+
+// readMessage reads the message and says in the report what was read.
+func (r *checked) readMessage(o opened) (*cms.SignedData, error) {
+	if o.large != nil {
+		return r.stream(o.large)
+	}
+	sum := sha256.Sum256(o.data)
+	r.rep.Input = Input{SHA256: hex.EncodeToString(sum[:]), Size: int64(len(o.data))}
+	if o.err != nil {
+		return nil, o.err
+	}
+	var forms []string
+	for _, f := range o.msg.Forms {
+		if f != record.CMS {
+			forms = append(forms, f.String())
+		}
+	}
+	r.rep.Input.Wrapper = strings.Join(forms, ", ")
+	return cms.Parse(o.msg.Data)
 }
 
 // kinds maps what the content says to kinds of this package.
@@ -269,6 +291,12 @@ func (r *checked) content(want Kind, sd *cms.SignedData, outer *record.Facts) {
 		l.pass(StepKind)
 		l.release(StepPrescriptionID)
 		l.release(StepContent)
+		return
+	}
+	if r.unread {
+		for _, step := range []StepID{StepKind, StepPrescriptionID, StepContent} {
+			l.find(step, CodeContentNotRead, "content of %d octets; at most %d are read", sd.ContentLength, MaxContent)
+		}
 		return
 	}
 	facts, err := record.ReadFacts(sd.Content)

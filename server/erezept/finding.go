@@ -26,6 +26,7 @@ const (
 	CodeContent           Code = 12009
 	CodeSignerCert        Code = 12010
 	CodeDetached          Code = 12023
+	CodeContentNotRead    Code = 12024
 	CodeAttribute         Code = 12011
 	CodeContentType       Code = 12012
 	CodeDigest            Code = 12013
@@ -119,6 +120,7 @@ var Findings = []Finding{
 	{CodeSignedInFuture, "SIGNED_IN_FUTURE", Indeterminate, "Die Signatur trägt einen Zeitpunkt in der Zukunft, oder die Uhr dieses Rechners geht falsch."},
 	{CodeOldReference, "CERTIFICATE_REFERENCE_SHA1", Warning, "Die Signatur nennt ihr Zertifikat nur mit einem veralteten Verfahren (SHA-1)."},
 	{CodeDetached, "CONTENT_MISSING", Indeterminate, "Der Signatur liegt der signierte Inhalt nicht bei."},
+	{CodeContentNotRead, "CONTENT_NOT_READ", Indeterminate, "Der signierte Inhalt ist zu groß und wurde nicht gelesen; geprüft wurden Signatur und Zertifikat."},
 	{CodeRole, "ROLE_NOT_ADMISSIBLE", Invalid, "Der Unterzeichner hat nicht die nötige Rolle (zum Beispiel Arzt, Apotheke oder E-Rezept-Fachdienst)."},
 	{CodeDigitalSignature, "KEYUSAGE_TRANSITION", Warning, "Die Quittung ist mit einem älteren Zertifikat des Fachdienstes signiert (keyUsage digitalSignature); in der Übergangszeit wird das anerkannt."},
 	{CodeCritical, "CRITICAL_EXTENSIONS", Invalid, "Das Zertifikat enthält Bedingungen, die nicht vorgesehen sind."},

@@ -106,7 +106,7 @@ func (r *rig) issue(t testing.TB, p testpki.SignerProfile, kind testpki.KeyKind,
 }
 
 func given(c *testpki.Case) *Case {
-	return &Case{ID: c.ID, Records: []Given{{Prescription, c.Prescription}, {Dispensing, c.Dispensing}, {Receipt, c.Receipt}}}
+	return &Case{ID: c.ID, Records: []Given{{Kind: Prescription, Data: c.Prescription}, {Kind: Dispensing, Data: c.Dispensing}, {Kind: Receipt, Data: c.Receipt}}}
 }
 
 // fault is a row: what is done to a case, and what must be found where.
@@ -401,10 +401,10 @@ func TestOtherForms(t *testing.T) {
 	for range 4 {
 		for name, in := range map[string]*Case{
 			"as signed": given(made),
-			"wrapped": {Records: []Given{{Prescription, testpki.BinaryXML("v", made.Prescription)}, {Dispensing, testpki.BinaryJSON("a", made.Dispensing)},
-				{Receipt, testpki.SignedReceiptXML(made.ReceiptContent, made.Receipt)}}},
-			"one file with all three":        {Records: []Given{{Unknown, ta7}}},
-			"one file as a record of itself": {Single: true, Records: []Given{{Unknown, ta7}}},
+			"wrapped": {Records: []Given{{Kind: Prescription, Data: testpki.BinaryXML("v", made.Prescription)}, {Kind: Dispensing, Data: testpki.BinaryJSON("a", made.Dispensing)},
+				{Kind: Receipt, Data: testpki.SignedReceiptXML(made.ReceiptContent, made.Receipt)}}},
+			"one file with all three":        {Records: []Given{{Kind: Unknown, Data: ta7}}},
+			"one file as a record of itself": {Single: true, Records: []Given{{Kind: Unknown, Data: ta7}}},
 		} {
 			if rep := c.Check(context.Background(), in); rep.Verdict != Valid || rep.PrescriptionID != made.ID {
 				t.Errorf("%s: %s\n%s", name, rep.Verdict, rep.Text())
@@ -436,12 +436,12 @@ func TestSickNote(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, kind := range []Kind{SickNote, Unknown} {
-			rep := r.checker().Check(context.Background(), &Case{Single: true, Records: []Given{{kind, msg}}})
+			rep := r.checker().Check(context.Background(), &Case{Single: true, Records: []Given{{Kind: kind, Data: msg}}})
 			if rep.Verdict != tt.want || rep.Records[0].Found != SickNote || (tt.code != 0 && stepOf(rep.Records[0].Steps, tt.step).Code != tt.code) {
 				t.Errorf("%s; want %s\n%s", rep.Verdict, tt.want, rep.Text())
 			}
 		}
-		if rep := r.checker().Check(context.Background(), &Case{Single: true, Records: []Given{{Prescription, msg}}}); rep.Verdict != Invalid {
+		if rep := r.checker().Check(context.Background(), &Case{Single: true, Records: []Given{{Kind: Prescription, Data: msg}}}); rep.Verdict != Invalid {
 			t.Errorf("a sick note as prescription is %s", rep.Verdict)
 		}
 	}

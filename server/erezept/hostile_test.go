@@ -78,7 +78,7 @@ func TestDamaged(t *testing.T) {
 func damagedAt(t *testing.T, c *Checker, kind Kind, data []byte) {
 	t.Helper()
 	check := func(b []byte) *Report {
-		return c.Check(context.Background(), &Case{Single: true, Records: []Given{{kind, b}}}).Records[0]
+		return c.Check(context.Background(), &Case{Single: true, Records: []Given{{Kind: kind, Data: b}}}).Records[0]
 	}
 	// What a verdict stands for.
 	essence := func(r *Report) string {

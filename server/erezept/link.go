@@ -15,10 +15,14 @@ var billing = []Kind{Prescription, Dispensing, Receipt}
 // assign finds the record of each kind and records what is missing, twice there or something else.
 func assign(l *ledger, found []*checked) map[Kind]*checked {
 	records := map[Kind]*checked{}
+	unread := 0
 	l.pass(StepComplete)
 	for i, r := range found {
 		k := r.rep.Kind
 		switch {
+		case k == Unknown && r.unread:
+			unread++
+			l.find(StepComplete, CodeContentNotRead, "record %d", i+1)
 		case !slices.Contains(billing, k):
 			l.find(StepComplete, CodeUnknownKind, "record %d is none of a billing case", i+1)
 		case records[k] != nil:
@@ -28,7 +32,11 @@ func assign(l *ledger, found []*checked) map[Kind]*checked {
 		}
 	}
 	for _, k := range billing {
-		if records[k] == nil {
+		switch {
+		case records[k] != nil:
+		case unread > 0: // this one may be what was not read
+			unread--
+		default:
 			l.find(StepComplete, CodeMissing, "%s", k)
 		}
 	}

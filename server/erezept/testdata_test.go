@@ -221,7 +221,7 @@ func TestPublicRecords(t *testing.T) {
 				t.Fatal(err)
 			}
 			c := &Checker{Space: func() *trust.Space { return spaces[r.store] }, Clock: func() time.Time { return day(r.clock) }, Status: r.status}
-			rep := c.Check(context.Background(), &Case{Single: true, Records: []Given{{r.kind, data}}})
+			rep := c.Check(context.Background(), &Case{Single: true, Records: []Given{{Kind: r.kind, Data: data}}})
 			if rep.Verdict != r.want || rep.Records[0].Verdict != r.want {
 				t.Errorf("verdict %s; want %s (%s)\n%s", rep.Verdict, r.want, r.source, rep.Text())
 			}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -171,6 +172,74 @@ func TestCommand(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLargeFile: a file that is too large to be held is checked as a stream, alone and named in a line; one octet more and it
+// is wrong; what is no message is refused.
+func TestLargeFile(t *testing.T) { // not parallel: it measures memory
+	w, dir := newWorld(t)
+	const size = 64 << 20
+	content := func() io.Reader { return io.LimitReader(blanks{}, size) }
+	message, err := w.pki.StreamCMS(content, &w.o.Pharmacy.X509Identity, when.Add(-48*time.Hour), testpki.CMSOptions{Piece: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := func(name string) string { return filepath.Join(dir, name) }
+	for name, r := range map[string]io.Reader{"large.p7s": message, "large.txt": io.LimitReader(blanks{}, size), "large.xml": io.MultiReader(strings.NewReader("<Bundle>"), content())} {
+		f, err := os.Create(path(name))
+		if err == nil {
+			_, err = io.Copy(f, r)
+			err = errors.Join(err, f.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	copied, err := os.OpenFile(path("large.p7s"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer copied.Close()
+	for _, tt := range []struct {
+		name  string
+		flags []string
+		line  string
+		code  int
+		find  string
+	}{
+		{"dispensing record", []string{"-kind", "abgabe", path("large.p7s")}, "", ExitIndeterminate, `"code":12024`},
+		{"of unknown kind", []string{path("large.p7s")}, "", ExitIndeterminate, `{"id":"signature","verdict":"valid"}`},
+		{"in a line", []string{"-stream", "-", "-base", dir}, `{"record_file":"large.p7s","kind":"abgabe"}`, ExitIndeterminate, `{"id":"signature","verdict":"valid"}`},
+		{"no message", []string{path("large.txt")}, "", ExitInvalid, `"code":12001`},
+		{"FHIR", []string{path("large.xml")}, "", ExitIndeterminate, `"code":12002`},
+		{"wrong signature", []string{"-kind", "abgabe", path("large.p7s")}, "", ExitInvalid, `"code":12013`},
+	} {
+		if tt.name == "wrong signature" {
+			if _, err := copied.WriteAt([]byte{'x'}, size/2); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		code, stdout, stderr := call(t, strings.NewReader(tt.line), append(append(trustFlags(dir), "-jobs", "1"), tt.flags...)...)
+		runtime.ReadMemStats(&after)
+		if code != tt.code || !strings.Contains(stdout, tt.find) {
+			t.Errorf("%s: exit %d\n%s%s", tt.name, code, stdout, stderr)
+		}
+		if grown := after.TotalAlloc - before.TotalAlloc; grown > size/2 {
+			t.Errorf("%s: %d octets allocated", tt.name, grown)
+		}
+	}
+}
+
+// blanks is text without end.
+type blanks struct{}
+
+func (blanks) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = ' '
+	}
+	return len(b), nil
 }
 
 // TestTrustIsNeeded: lists that are not to be trusted are refused before anything is checked.

@@ -19,7 +19,8 @@ import (
 
 // Limits of what is read. They bound what a hostile input can make the program hold.
 const (
-	// MaxRecord is the largest record that is read, in octets; published ones have about 15,000.
+	// MaxRecord is the largest record that is held in memory, in octets; published ones have about 15,000. A larger file is
+	// checked as a stream.
 	MaxRecord = 4 << 20
 	// MaxLine is the longest line of a stream: three records in base64 and some room.
 	MaxLine = 3*(MaxRecord/3*4+4) + 64<<10
@@ -33,6 +34,8 @@ type part struct {
 	kind erezept.Kind
 	data []byte
 	path string
+
+	large func() (io.ReadCloser, error) // the file is too large for data
 }
 
 // Unit is one billing case or one record, as it came in.
@@ -283,7 +286,7 @@ func (p *lineParser) raw() (json.RawMessage, error) {
 	return raw, nil
 }
 
-// load reads the files of the unit. base is the folder that relative names start from. It returns the first problem; the
+// load reads the files of the unit, but for those that are checked as streams. base is the folder that relative names start from. It returns the first problem; the
 // parts before it are loaded.
 func (u *Unit) load(base string) error {
 	for i := range u.parts {
@@ -296,6 +299,10 @@ func (u *Unit) load(base string) error {
 			path = filepath.Join(base, path)
 		}
 		b, err := readFile(path, u.space[i%len(u.space)][:0])
+		if errors.Is(err, errTooLarge) {
+			p.large = func() (io.ReadCloser, error) { return os.Open(path) }
+			continue
+		}
 		if err != nil {
 			return err
 		}

@@ -269,11 +269,7 @@ func (e *Engine) check(ctx context.Context, t *task) *erezept.CaseReport {
 		u.ID = fmt.Sprintf("line %d", t.number)
 	}
 	if err := u.load(e.Base); err != nil {
-		code := erezept.CodeInput
-		if errors.Is(err, errTooLarge) {
-			code = erezept.CodeTooLarge
-		}
-		return erezept.Unreadable(u.ID, code, "%v", err)
+		return erezept.Unreadable(u.ID, erezept.CodeInput, "%v", err)
 	}
 	return u.check(ctx, e.Checker)
 }
@@ -282,7 +278,7 @@ func (e *Engine) check(ctx context.Context, t *task) *erezept.CaseReport {
 func (u *Unit) check(ctx context.Context, c Checker) *erezept.CaseReport {
 	in := erezept.Case{ID: u.ID, Single: !u.Case, FHIR: u.Outcome}
 	for _, p := range u.parts {
-		in.Records = append(in.Records, erezept.Given{Kind: p.kind, Data: p.data})
+		in.Records = append(in.Records, erezept.Given{Kind: p.kind, Data: p.data, Large: p.large})
 	}
 	return c.Check(ctx, &in)
 }
