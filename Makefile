@@ -101,8 +101,8 @@ bench-vm: deps-vm ## the figures of the terminal in a virtual machine (out/bench
 test-display: deps-display ## the renderer on DRM and evdev in QEMU
 	$(GO) test -count=1 -timeout 20m -v -tags vm ./tests/display
 
-fuzz: ## every fuzz test for FUZZTIME each (default 10s)
-	@tests/fuzz.sh $(or $(FUZZTIME),10s) $(MODULES)
+fuzz: ## every fuzz test for FUZZTIME each (default 60s)
+	@tests/fuzz.sh $(or $(FUZZTIME),60s) $(MODULES)
 
 lint: ## formatting and vet over every module
 	@test -z "$$(gofmt -l . | tee /dev/stderr)"
