@@ -148,7 +148,7 @@ func (m *Machine) startPCSCD(ctx context.Context) {
 				defer cancel()
 				return pcsclite.Ping(ctx, pcscdSocket)
 			},
-			Stuck: func() { usb.Reset("", 200*time.Millisecond) },
+			Stuck: func() { usb.Reset("", func() { time.Sleep(200 * time.Millisecond) }) },
 		},
 	})
 }

@@ -13,13 +13,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"ktradv/image/init/users"
 )
@@ -190,8 +190,20 @@ func (r *Relay) plugged(path string) {
 	if strings.HasPrefix(name, "usb") {
 		return // a host controller's own hub
 	}
+	// The handle belongs to the device that is there now. If another one takes its place before the end of this function,
+	// writing fails: what is let in is always the device whose descriptors were judged.
+	admit, err := os.OpenFile(r.sys(path, "authorized"), os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return // gone again
+	}
+	if err == nil {
+		defer admit.Close()
+	}
 	d := &device{}
-	b, err := r.read(r.sys(path, "descriptors"), maxDescriptors)
+	var b []byte
+	if err == nil {
+		b, err = r.read(r.sys(path, "descriptors"), maxDescriptors)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return // gone again
 	}
@@ -223,9 +235,23 @@ func (r *Relay) plugged(path string) {
 	if old == nil || old.kind == Refused {
 		r.cfg.Kernel.Broadcast(e.Relayed())
 	}
-	if cur, err := r.read(r.sys(path, "authorized"), 16); err == nil && strings.TrimSpace(string(cur)) != "1" {
-		r.write(r.sys(path, "authorized"), "1")
+	if !isAuthorized(admit) {
+		set(admit, "1")
 	}
+}
+
+// set writes an open attribute. A device that is gone needs it no more, so the error says nothing.
+func set(f *os.File, value string) {
+	if _, err := f.Seek(0, io.SeekStart); err == nil {
+		f.WriteString(value)
+	}
+}
+
+// isAuthorized reads the attribute of an open device.
+func isAuthorized(f *os.File) bool {
+	b := make([]byte, 16)
+	n, _ := f.ReadAt(b, 0)
+	return strings.TrimSpace(string(b[:n])) == "1"
 }
 
 // describe builds the event "add" of a device from its file uevent. libudev drops events with the number 0.
@@ -387,35 +413,34 @@ func (r *Relay) write(name, value string) {
 	}
 }
 
-// Reset takes every card reader that is in from its driver and gives it back after pause: what hangs in the kernel on
-// behalf of a reader gets an error then. It is for adv-init, which calls it when a card service cannot be killed.
-func Reset(root string, pause time.Duration) {
-	names, _ := filepath.Glob(filepath.Join(root, "/sys/bus/usb/devices/*/descriptors"))
-	var out []string
+// Reset takes every card reader that is in from its driver and gives it back after pause has returned: what hangs in the
+// kernel on behalf of a reader gets an error then. It is for adv-init, which calls it when a card service cannot be killed.
+func Reset(root string, pause func()) {
+	names, _ := filepath.Glob(filepath.Join(root, "/sys/bus/usb/devices/*/authorized"))
+	var out []*os.File
 	for _, n := range names {
-		b, err := os.ReadFile(n)
+		// The handle belongs to this device: one that takes its place during the pause is not let in by it.
+		f, err := os.OpenFile(n, os.O_RDWR, 0)
+		if err != nil {
+			continue
+		}
+		defer f.Close()
+		b, err := os.ReadFile(filepath.Join(filepath.Dir(n), "descriptors"))
 		if err != nil {
 			continue
 		}
 		d, err := ParseDescriptors(b)
-		if err != nil || !slices.ContainsFunc(d.Interfaces, func(i Interface) bool { return i.Class == ClassCCID || i.Class == ClassVendor }) {
-			continue
+		if err != nil || !slices.ContainsFunc(d.Interfaces, func(i Interface) bool { return i.Class == ClassCCID || i.Class == ClassVendor }) || !isAuthorized(f) {
+			continue // another device, or a refused one
 		}
-		attr := filepath.Join(filepath.Dir(n), "authorized")
-		if cur, err := os.ReadFile(attr); err != nil || strings.TrimSpace(string(cur)) != "1" {
-			continue // refused
-		}
-		out = append(out, attr)
+		out = append(out, f)
 	}
 	for _, v := range []string{"0", "1"} {
-		for _, attr := range out {
-			if f, err := os.OpenFile(attr, os.O_WRONLY, 0); err == nil {
-				f.WriteString(v)
-				f.Close()
-			}
+		for _, f := range out {
+			set(f, v)
 		}
 		if v == "0" {
-			time.Sleep(pause)
+			pause()
 		}
 	}
 }

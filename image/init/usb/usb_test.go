@@ -229,6 +229,7 @@ type kernel struct {
 	events chan []byte // what Receive returns; nil for ErrLost
 	sent   []string    // heads of what was broadcast
 	groups map[string]users.ID
+	given  func() // called when a node is given away, nil for nothing
 }
 
 func newKernel(t *testing.T) *kernel {
@@ -305,6 +306,9 @@ func (k *kernel) Broadcast(msg []byte) error {
 func (k *kernel) Chgrp(name string, g users.ID) error {
 	rel, _ := filepath.Rel(k.root, name)
 	k.groups[rel] = g
+	if k.given != nil {
+		k.given()
+	}
 	return nil
 }
 
@@ -527,7 +531,11 @@ func TestReset(t *testing.T) {
 	out := k.plug("1-2", 3, describe(0x0D46, 0x3002, 0x100, 0, ccid, stick)) // refused
 	panel := k.plug("1-3", 4, describe(0x1209, 0x0ADF, 0, 0, touch))
 	k.write("sys"+panel+"/authorized", "untouched")
-	Reset(k.root, 0)
+	Reset(k.root, func() {
+		if got := k.read("sys" + in + "/authorized"); got[:1] != "0" {
+			t.Errorf("reader: %q in the pause; want it taken away", got)
+		}
+	})
 	if got := k.read("sys" + in + "/authorized"); got[:1] != "1" || len(got) != 2 {
 		t.Errorf("reader: %q; want it given back", got)
 	}
@@ -536,5 +544,50 @@ func TestReset(t *testing.T) {
 	}
 	if got := k.read("sys" + panel + "/authorized"); got != "untouched" {
 		t.Errorf("touch screen: %q; want it left alone", got)
+	}
+}
+
+// swap puts another device into the same port, as the kernel does: files of the old one stay with who holds them open.
+func (k *kernel) swap(path string, descriptors []byte) {
+	if err := errors.Join(os.RemoveAll(filepath.Join(k.root, "sys", path)), os.Remove(filepath.Join(k.root, "sys/bus/usb/devices", filepath.Base(path)))); err != nil {
+		k.t.Error(err)
+	}
+	k.plug(filepath.Base(path), 2, descriptors)
+}
+
+// A device that takes the place of another one between the look at its descriptors and the decision is not let in by the
+// decision about the other; its own event is judged later.
+func TestDeviceSwappedWhileJudged(t *testing.T) {
+	t.Parallel()
+	k := newKernel(t)
+	path := k.plug("1-1", 2, describe(0x0D46, 0x3002, 0x100, 0, ccid))
+	k.given = func() {
+		k.given = nil
+		k.swap(path, describe(0x0D46, 0x3002, 0x100, 0, ccid, keyboard))
+	}
+	r := run(t, k)
+	if k.given != nil {
+		t.Fatal("nothing was swapped")
+	}
+	if got := k.read("sys" + path + "/authorized"); got[:1] != "0" {
+		t.Errorf("the device that came in between is authorized = %q; want 0", got)
+	}
+	k.events <- usbDevice("remove", path)
+	k.events <- usbDevice("add", path)
+	r.flush()
+	if diff := cmp.Diff([]string{fmt.Sprintf("0D46:3002 %d", ReasonInterfaces)}, r.refused); diff != "" {
+		t.Errorf("refused (-want +got):\n%s", diff)
+	}
+}
+
+// The same for the pause of a reset.
+func TestDeviceSwappedWhileReset(t *testing.T) {
+	t.Parallel()
+	k := newKernel(t)
+	path := k.plug("1-1", 2, describe(0x0D46, 0x3002, 0x100, 0, ccid))
+	k.write("sys"+path+"/authorized", "1\n")
+	Reset(k.root, func() { k.swap(path, describe(0x046D, 0xC31C, 0, 0, keyboard)) })
+	if got := k.read("sys" + path + "/authorized"); got != "0\n" {
+		t.Errorf("the keyboard that came in between is authorized = %q; want it untouched", got)
 	}
 }
