@@ -120,10 +120,13 @@ func Build(ctx context.Context, cfg Config) (Result, error) {
 		}
 	}
 	over, err := loadOverlay(b.Root, b.Overlays)
-	if err != nil {
+	if over == nil {
 		return Result{}, err
 	}
 	defer over.close()
+	if wrong := (ProblemsError)(nil); errors.As(err, &wrong) {
+		return Result{}, b.withKiosk(over, wrong)
+	}
 	if err := b.openPackages(); err != nil {
 		return Result{}, err
 	}
@@ -240,6 +243,25 @@ func (b *builder) addPrograms() error {
 		b.add(entry{name: p.name, mode: 0o755, data: data, source: p.pkg, reason: p.reason})
 	}
 	return nil
+}
+
+// withKiosk adds to the mistakes of an overlay those that only the kiosk finds, so that all can be mended in one go.
+func (b *builder) withKiosk(over *overlay, wrong ProblemsError) error {
+	if err := b.addPrograms(); err != nil {
+		return errors.Join(wrong, err)
+	}
+	var err error = wrong
+	if more := b.checkWithKiosk(over); more != nil {
+		for line := range strings.Lines(more.Error()) {
+			known := slices.ContainsFunc(wrong, func(p terminal.Problem) bool {
+				return p.Key != "" && strings.Contains(line, ": "+p.Key+": ") || strings.Contains(line, ": "+p.What+"; ")
+			})
+			if strings.HasPrefix(line, "  ") && !known {
+				err = fmt.Errorf("%w\n%s", err, strings.TrimRight(line, "\n"))
+			}
+		}
+	}
+	return err
 }
 
 // checkWithKiosk lets the kiosk itself look at the configuration and at everything that it names: certificates, roots, design.

@@ -61,18 +61,20 @@ func (o *overlay) where(text string) string {
 }
 
 // loadOverlay reads the base overlay of the project and the given ones over it, the later ones over the earlier ones,
-// and checks them. The error holds every mistake (ProblemsError).
+// and checks them. The error holds every mistake (ProblemsError); with one of those the overlay is there all the same, so that
+// the kiosk can look at the rest of it.
 func loadOverlay(root string, dirs []string) (*overlay, error) {
 	tmp, err := os.MkdirTemp("", "overlay-")
 	if err != nil {
 		return nil, err
 	}
 	o := &overlay{tree: make(map[string]entry), merged: tmp}
-	if err := o.load(root, dirs); err != nil {
+	err = o.load(root, dirs)
+	if wrong := (ProblemsError)(nil); err != nil && !errors.As(err, &wrong) {
 		o.close()
 		return nil, err
 	}
-	return o, nil
+	return o, err
 }
 
 func (o *overlay) load(root string, dirs []string) error {

@@ -115,7 +115,11 @@ func TestOverlayRefused(t *testing.T) {
 			t.Parallel()
 			dir := demo(t)
 			c.change(t, dir)
-			_, err := loadOverlay(project, []string{dir})
+			o, err := loadOverlay(project, []string{dir})
+			if o == nil {
+				t.Fatal(err)
+			}
+			defer o.close()
 			var problems ProblemsError
 			if !errors.As(err, &problems) {
 				t.Fatalf("got %v; want problems", err)

@@ -568,6 +568,19 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%s: %v", key, problems)
 		}
 	}
+	bad := p.cfg.Kiosk
+	bad.CardRoots, bad.Design = t.TempDir(), t.TempDir()
+	found := []terminal.Problem{{File: "terminal.json", Key: "display.rotation"}, {File: "terminal.json", Key: "design", What: "is a file"}}
+	var keys []string
+	for _, p := range app.AllMistakes(bad, found, now) {
+		keys = append(keys, p.Key)
+	}
+	if d := cmp.Diff([]string{"display.rotation", "design", "card_roots"}, keys); d != "" {
+		t.Errorf("all mistakes, each once (-want +got):\n%s", d)
+	}
+	if all := app.AllMistakes(p.cfg.Kiosk, nil, now); len(all) > 0 {
+		t.Errorf("a good configuration: %v", all)
+	}
 	k := p.cfg.Kiosk
 	k.CardRoots, k.Server.TrustStore, k.Design = t.TempDir(), t.TempDir(), t.TempDir()
 	if problems := app.Check(k, now); len(problems) != 3 {

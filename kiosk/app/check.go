@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"ktradv/hw/cvc"
@@ -40,6 +41,18 @@ func Check(k terminal.Config, now time.Time) (problems []terminal.Problem) {
 		bad(k.Design, "design", err.Error(), "mend ui.json, or leave design out for the product's own look")
 	}
 	return problems
+}
+
+// AllMistakes gives what terminal.Load has found in a configuration and what Check finds beside it: a key that is named
+// already is not named twice. So everything can be mended in one go.
+func AllMistakes(k terminal.Config, found []terminal.Problem, now time.Time) []terminal.Problem {
+	all := slices.Clip(found)
+	for _, p := range Check(k, now) {
+		if !slices.ContainsFunc(found, func(q terminal.Problem) bool { return q.Key == p.Key }) {
+			all = append(all, p)
+		}
+	}
+	return all
 }
 
 // outOfDate says what is wrong with a certificate's dates, "" when nothing is or now is zero.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"gioui.org/cpurender"
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -12,12 +13,16 @@ import (
 	"ktradv/kiosk/app"
 )
 
-// faultFile shows the technician what the terminal's first process has left in a file.
+// faultFile shows the technician what the terminal's first process has left in a file. Of a configuration the first process
+// knows the file itself; mistakes in what it names are added.
 func faultFile(ctx context.Context, cfg terminal.Config, path string) error {
 	f, err := terminal.LoadFault(path)
 	if err != nil {
 		// The screen must come up all the same.
 		f = terminal.Fault{Cause: terminal.CauseKiosk, Problems: []terminal.Problem{{File: path, What: err.Error(), Fix: "read the log on the data partition"}}}
+	}
+	if f.Cause == terminal.CauseConfiguration {
+		f.Problems = app.AllMistakes(cfg, f.Problems, time.Time{})
 	}
 	return showFault(ctx, cfg, f)
 }

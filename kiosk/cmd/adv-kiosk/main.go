@@ -79,20 +79,18 @@ func run(ctx context.Context, path, arg, fault string, check bool) error {
 	if arg == sessionArg && len(problems) == 0 {
 		return session(ctx, cfg) // its supervisor has checked the rest
 	}
-	if check && len(problems) == 0 {
-		problems = app.Check(cfg, time.Now())
-	}
 	switch {
 	case check:
-		return report(cfg, problems)
+		return report(cfg, app.AllMistakes(cfg, problems, time.Now()))
 	case arg == sessionArg:
 		return &mistakes{problems}
 	case arg != "":
 		return fmt.Errorf("unknown argument %q", arg)
 	}
-	err = &mistakes{problems}
 	if len(problems) == 0 {
 		err = supervisor(ctx, cfg, path)
+	} else {
+		err = &mistakes{app.AllMistakes(cfg, problems, time.Time{})}
 	}
 	var wrong *mistakes
 	if errors.As(err, &wrong) && cfg.Display.Platform == "drm" {
