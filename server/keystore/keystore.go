@@ -20,6 +20,7 @@ import (
 
 	"github.com/youmark/pkcs8"
 
+	"ktradv/internal/redact"
 	"ktradv/server/internal/keepfile"
 )
 
@@ -65,15 +66,18 @@ type Files struct {
 	// Now names what is kept; nil means the system's clock.
 	Now func() time.Time
 
-	passphrase []byte // asked for once
+	passphrase redact.Bytes // asked for once
 }
+
+// Format prints the folder and never the passphrase, whatever the verb: fmt would print that of a field it cannot ask.
+func (f Files) Format(w fmt.State, _ rune) { fmt.Fprintf(w, "keys in %s", f.Dir) }
 
 // Path is the file of a key.
 func (f *Files) Path(name string) string { return filepath.Join(f.Dir, name+".key.pem") }
 
 // secret returns the passphrase, asking for it at the first call.
 func (f *Files) secret(new bool) ([]byte, error) {
-	if f.passphrase == nil {
+	if len(f.passphrase.Reveal()) == 0 {
 		p, err := f.Passphrase(new)
 		if err != nil {
 			return nil, err
@@ -81,9 +85,9 @@ func (f *Files) secret(new bool) ([]byte, error) {
 		if new && len([]rune(string(p))) < MinPassphrase {
 			return nil, fmt.Errorf("the passphrase has fewer than %d characters: take a longer one", MinPassphrase)
 		}
-		f.passphrase = p
+		f.passphrase = redact.NewBytes(p)
 	}
-	return f.passphrase, nil
+	return f.passphrase.Reveal(), nil
 }
 
 // encryption follows the recommendations of OWASP and NIST for PBKDF2.

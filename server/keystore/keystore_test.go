@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -44,6 +45,9 @@ func TestFiles(t *testing.T) {
 	sig, err := opened.Sign(rand.Reader, digest[:], crypto.SHA256)
 	if err != nil || !ecdsa.VerifyASN1(made.Public().(*ecdsa.PublicKey), digest[:], sig) {
 		t.Errorf("another key came back: %v", err)
+	}
+	if text := fmt.Sprintf("%v %+v %#v", f, f, *f); strings.Contains(text, secret) || strings.Contains(text, fmt.Sprint([]byte(secret))) {
+		t.Errorf("the store prints its passphrase: %.400s", text)
 	}
 	// The negative twins.
 	if _, err := (&Files{Dir: f.Dir, Passphrase: pass(secret + "x")}).Open("sig-1"); !errors.Is(err, ErrPassphrase) {

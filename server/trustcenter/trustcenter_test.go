@@ -220,6 +220,7 @@ func TestRequest(t *testing.T) {
 		"character":       {makeRequest(t, key, x509.SHA256WithRSAPSS, swap("Muster S", "Muster?S")), nil, "P10-ZEICHEN"},
 		"country":         {makeRequest(t, key, x509.SHA256WithRSAPSS, swap("\x02DE", "\x02AT")), nil, "P10-SUBJECT"},
 		"other person":    {good, &other, "P10-BLATT"},
+		"version":         {bytes.Replace(good, []byte{2, 1, 0, 0x30}, []byte{2, 1, 1, 0x30}, 1), &s, "P10-VERSION"},
 		"damaged":         {damaged, &s, "P10-SIG"},
 		"cut":             {good[:len(good)/2], &s, "P10-FORM"},
 		"private key":     {[]byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), &s, "P10-FORM"},
@@ -537,13 +538,16 @@ func TestDirectory(t *testing.T) {
 	// A damaged block is named, the others stay.
 	for name, garbage := range map[string]string{"base64": "!!!!", "no certificate": "AAAA"} {
 		d := ParseDirectory([]byte(blocks[0]+"\n\n"+garbage+"\n\n"+blocks[1]), "x")
-		if len(d.Entries) != 2 || len(d.Findings) != 1 || d.Findings[0].Field != "block 2" {
+		if len(d.Entries) != 2 || len(d.Findings) != 1 || d.Findings[0].Code != "VZ-BLOCK" || d.Findings[0].Field != "block 2" {
 			t.Errorf("%s: %d entries, %v", name, len(d.Entries), d.Findings)
 		}
 	}
 	// Somebody wants our memory: not every one of many damaged blocks is named.
 	if d := ParseDirectory([]byte(blocks[0]+"\n\n"+strings.Repeat("!\n\n", 100_000)), "x"); len(d.Entries) != 1 || len(d.Findings) != maxDamaged {
 		t.Errorf("%d entries, %d findings", len(d.Entries), len(d.Findings))
+	}
+	if d := ParseDirectory(make([]byte, maxDirectory+1), "x"); !d.Findings.Has("VZ-FORM") || len(d.Entries) != 0 {
+		t.Error("a file without bounds is read")
 	}
 	if d := ParseDirectory(nil, "x"); !d.Findings.Has("VZ-LEER") {
 		t.Error("an empty file has nothing to say")

@@ -205,3 +205,32 @@ func TestTerminal(t *testing.T) {
 	}
 	b.run(tool.Unknown, "check", "-kind", "Diga", evil)
 }
+
+// TestEnvironments: each environment has a form of its own, TU comes before PU, and the office of one takes no form of another.
+func TestEnvironments(t *testing.T) {
+	t.Parallel()
+	req.Covers(t, "FED-02", "FED-07", "FED-25")
+	tu, pu := newBench(t, federation.TU), newBench(t, federation.PU)
+	if out := tu.run(tool.Clean, "register", "-out", tu.dir); !strings.Contains(out, "FDkasse0001TU.xml") || !strings.Contains(out, "idp-registrierung@gematik.de") {
+		t.Error(out)
+	}
+	form, err := os.ReadFile(filepath.Join(tu.dir, "FDkasse0001TU.xml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := pu.master.Mail("FDkasse0001TU.xml", form); err == nil {
+		t.Error("the office of PU took a form of TU")
+	}
+	pu.run(tool.Unknown, "register", "-out", pu.dir)
+	// The two keep their records in one folder: then the registration in TU is known.
+	pu.edit(`"records": "records"`, `"records": "`+filepath.Join(tu.dir, "records")+`"`)
+	pu.run(tool.Clean, "register", "-out", pu.dir)
+	if err := pu.mail("FDkasse0001PU.xml"); err != nil {
+		t.Error(err)
+	}
+	for _, n := range []string{"registered-TU.xml", "registered-PU.xml"} {
+		if _, err := os.Stat(filepath.Join(tu.dir, "records", n)); err != nil {
+			t.Error(err)
+		}
+	}
+}
