@@ -185,6 +185,18 @@ func TestFormLines(t *testing.T) {
 			t.Errorf("line %d is wanted: %v", want, f)
 		}
 	}
+	// Other encodings are named, not guessed.
+	wide := []byte{0xff, 0xfe}
+	for _, c := range []byte(strings.ReplaceAll(good, "ö", "o")) {
+		wide = append(wide, c, 0)
+	}
+	latin := strings.Replace(good, "ö", "\xf6", 1)
+	for _, b := range [][]byte{wide, []byte(latin)} {
+		r, found := ParseXML(b, XMLOptions{})
+		if r != nil || !IsXML(b) || len(found) != 1 || !strings.Contains(found[0].What, "UTF-8") || found[0].Line != 1+strings.Count(string(b[:max(0, strings.Index(string(b), "\xf6"))]), "\n") {
+			t.Errorf("%.10q: %v", b, found)
+		}
+	}
 	// A byte order mark is no text.
 	if r, found := ParseXML([]byte("\ufeff"+good), XMLOptions{}); r == nil || len(found) != 0 {
 		t.Errorf("with a byte order mark: %v", found)

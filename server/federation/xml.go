@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Names of the two forms.
@@ -152,7 +153,11 @@ func readTree(b []byte) (*node, error) {
 		return nil, fail(0, fmt.Sprintf("longer than %d octets", MaxXML), "send the form only")
 	}
 	b = bytes.TrimPrefix(b, []byte("\ufeff"))
+	if i := invalidUTF8(b); i >= 0 {
+		return nil, fail(1+bytes.Count(b[:i], []byte("\n")), "the text is not UTF-8 (Latin-1 or UTF-16, perhaps)", "save the file as UTF-8")
+	}
 	d := xml.NewDecoder(bytes.NewReader(b))
+	d.CharsetReader = func(string, io.Reader) (io.Reader, error) { return nil, errors.New("only UTF-8 is taken") }
 	var root *node
 	var stack []*node
 	count := 0
@@ -209,6 +214,24 @@ func readTree(b []byte) (*node, error) {
 			}
 		}
 	}
+}
+
+// invalidUTF8 returns where b is no UTF-8, -1 where it is.
+func invalidUTF8(b []byte) int {
+	for i := 0; i < len(b); {
+		r, n := utf8.DecodeRune(b[i:])
+		if r == utf8.RuneError && n == 1 || r == 0 {
+			return i
+		}
+		i += n
+	}
+	return -1
+}
+
+// IsXML says whether a file is meant to be XML, whatever its encoding.
+func IsXML(b []byte) bool {
+	b = bytes.TrimLeft(bytes.TrimPrefix(b, []byte("\ufeff")), " \t\r\n")
+	return bytes.HasPrefix(b, []byte("<")) || bytes.HasPrefix(b, []byte("\xff\xfe")) || bytes.HasPrefix(b, []byte("\xfe\xff")) || bytes.HasPrefix(b, []byte("\x00<"))
 }
 
 // ParseXML reads a registration or deregistration form, also one written by hand, and returns every violation of the rules

@@ -197,21 +197,27 @@ func (a *Answer) chain(certs []*x509.Certificate, o ImportOptions) {
 		}
 		c = issuer
 	}
-	if len(a.Chain) == 0 {
+	named := func(c *x509.Certificate) bool { sum := sha256.Sum256(c.Raw); return bytes.Equal(sum[:], o.Root) }
+	switch {
+	case len(a.Chain) == 0:
 		add(finding.Error, "P7C-KETTE", "no certificate in the file issued the certificate", "ask for the whole answer with `mail certificate`")
-	} else if top := a.Chain[len(a.Chain)-1]; !bytes.Equal(top.RawSubject, top.RawIssuer) || top.CheckSignature(top.SignatureAlgorithm, top.RawTBSCertificate, top.Signature) != nil {
-		add(finding.Warning, "P7C-KETTE", fmt.Sprintf("the chain ends at %s, which is not self-signed", top.Subject), "compare its fingerprint with the TrustCenter's publication")
-	} else if sum := sha256.Sum256(top.Raw); o.Root == nil {
-		add(finding.Warning, "P7C-WURZEL", fmt.Sprintf("nothing but the file itself says that %s (SHA-256 %x) is the TrustCenter's", top.Subject, sum), "compare the fingerprint with the TrustCenter's publication, then name it with --root")
-	} else if !bytes.Equal(sum[:], o.Root) {
-		add(finding.Error, "P7C-WURZEL", fmt.Sprintf("the chain ends at another certificate: %s (SHA-256 %x)", top.Subject, sum), "this is not the TrustCenter that was named with --root")
+	case o.Root != nil && slices.ContainsFunc(a.Chain, named):
+	case o.Root != nil:
+		top := a.Chain[len(a.Chain)-1]
+		add(finding.Error, "P7C-WURZEL", fmt.Sprintf("the chain ends at another certificate: %s (SHA-256 %x)", top.Subject, sha256.Sum256(top.Raw)), "this is not the TrustCenter that was named with --root")
+	default:
+		top := a.Chain[len(a.Chain)-1]
+		if !bytes.Equal(top.RawSubject, top.RawIssuer) || top.CheckSignature(top.SignatureAlgorithm, top.RawTBSCertificate, top.Signature) != nil {
+			add(finding.Warning, "P7C-KETTE", fmt.Sprintf("the chain ends at %s, which is not self-signed", top.Subject), "compare its fingerprint with the TrustCenter's publication")
+		}
+		add(finding.Warning, "P7C-WURZEL", fmt.Sprintf("nothing but the file itself says that %s (SHA-256 %x) is the TrustCenter's", top.Subject, sha256.Sum256(top.Raw)), "compare the fingerprint with the TrustCenter's publication, then name it with --root")
 	}
 	a.Findings = append(a.Findings, checkRevoked(a.Certificate, a.Chain, o.Revoked, o.Now)...)
 }
 
-// notCA says whether a certificate says of itself that it is no CA.
+// notCA says whether a certificate says of itself that it is no CA, or that its key signs no certificates.
 func notCA(c *x509.Certificate) bool {
-	return !c.IsCA && slices.ContainsFunc(c.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(oidBasicConstraints) })
+	return c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCertSign == 0 || !c.IsCA && slices.ContainsFunc(c.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(oidBasicConstraints) })
 }
 
 // checkRevoked judges a certificate by a revocation list (DKTIG-23).

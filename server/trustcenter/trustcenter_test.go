@@ -439,8 +439,20 @@ func TestImport(t *testing.T) {
 			t.Errorf("the good answer: %v", a.Findings)
 		}
 	}
+	// Somebody without the TrustCenter's key makes a certificate of its name, and leaves out who issued that.
+	middle := newAuthority(t, DKTIG)
+	middle.cert = issue(t, rogue, ca.cert.RawSubject, &middle.key.PublicKey, nil, from, to, true)
+	// One who was named is trusted also where the file goes on above it.
+	cross := ok
+	sum := sha256.Sum256(middle.cert.Raw)
+	cross.Root, cross.Revoked = sum[:], list(middle, week)
+	if a := Import(certsOnly(t, issue(t, middle, subject, mine, nil, from, to, false), middle.cert, rogue.cert), cross); a.Findings.Worst() == finding.Error || a.Findings.Has("P7C-WURZEL") {
+		t.Errorf("a named certificate below another: %v", a.Findings)
+	}
 	notCA := issue(t, &authority{good, keys()[0]}, subject, foreign, nil, from, to, false)
 	with := func(l *x509.RevocationList) ImportOptions { o := o; o.Revoked = l; return o }
+	// All others are errors: nothing is taken over.
+	odd := []string{"ends soon", "root not named", "PKCS #1 v1.5", "no list", "list out of date"}
 	later := o
 	later.Now = now.AddDate(4, 0, 0)
 	for name, c := range map[string]struct {
@@ -459,6 +471,7 @@ func TestImport(t *testing.T) {
 		"other issuer":     {certsOnly(t, issue(t, rogue, subject, mine, nil, from, to, false), rogue.cert), ok, "P7C-AUSSTELLER"},
 		"issued by no CA":  {certsOnly(t, notCA, good), ImportOptions{Sheet: s, Key: foreign, Now: now}, "P7C-KETTE"},
 		"another root":     {certsOnly(t, good, ca.cert), strange, "P7C-WURZEL"},
+		"root left out":    {certsOnly(t, issue(t, middle, subject, mine, nil, from, to, false), middle.cert), ok, "P7C-WURZEL"},
 		"root not named":   {certsOnly(t, good, ca.cert), unnamed, "P7C-WURZEL"},
 		"PKCS #1 v1.5":     {certsOnly(t, issueWith(t, x509.SHA256WithRSA, ca, subject, mine, nil, from, to, false), ca.cert), ok, "P7C-PSS"},
 		"no list":          {certsOnly(t, good, ca.cert), o, "P7C-SPERRLISTE"},
@@ -469,8 +482,16 @@ func TestImport(t *testing.T) {
 		"cut":              {certsOnly(t, good, ca.cert)[:900], ok, "P7C-FORM"},
 		"too long":         {make([]byte, maxAnswer+1), ok, "P7C-FORM"},
 	} {
-		if a := Import(c.answer, c.opts); !a.Findings.Has(c.code) {
+		a := Import(c.answer, c.opts)
+		if !a.Findings.Has(c.code) {
 			t.Errorf("%s: no %s in %v", name, c.code, a.Findings)
+		}
+		want := finding.Error
+		if slices.Contains(odd, name) {
+			want = finding.Warning
+		}
+		if got := a.Findings.Worst(); got != want {
+			t.Errorf("%s: %s, not %s: %v", name, got, want, a.Findings)
 		}
 	}
 	// The public answer of a peer has no IK.

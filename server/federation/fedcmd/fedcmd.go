@@ -109,7 +109,7 @@ func (c *call) load(ctx context.Context, source string, opts federation.XMLOptio
 	if err != nil {
 		return nil, nil, federation.Findings{{Code: "ES-DATEI", Severity: federation.Error, Source: source, What: err.Error(), Fix: "name a file that can be read"}}
 	}
-	if t := strings.TrimLeft(strings.TrimPrefix(string(b), "\ufeff"), " \t\r\n"); strings.HasPrefix(t, "<") {
+	if federation.IsXML(b) {
 		opts.Source, opts.FileName = source, filepath.Base(source)
 		r, found := federation.ParseXML(b, opts)
 		return r, nil, found
