@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"gioui.org/layout"
+	"golang.org/x/sys/unix"
 
 	"ktradv/hw/apdu"
 	"ktradv/hw/cvc"
@@ -198,9 +199,20 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 	return log.Flush(fctx)
 }
 
-// OpenLog opens the log of one of the kiosk's processes as the configuration says.
+// OpenLog opens the log of one of the kiosk's processes as the configuration says. Where the file system is at fault (full,
+// damaged, read-only since an error) there is no log, which is no error: the terminal serves all the same, and its first
+// process tells the staff about the data partition.
 func OpenLog(c terminal.Log, component advlog.Component) (*advlog.Log, error) {
-	return advlog.Open(advlog.Config{Dir: c.Dir, Component: component, Enabled: c.Enabled, TestMode: c.Test, Level: c.Severity()})
+	log, err := advlog.Open(advlog.Config{Dir: c.Dir, Component: component, Enabled: c.Enabled, TestMode: c.Test, Level: c.Severity()})
+	if isMediumFault(err) {
+		return nil, nil
+	}
+	return log, err
+}
+
+// isMediumFault tells faults of a file system from mistakes in the configuration.
+func isMediumFault(err error) bool {
+	return slices.ContainsFunc([]error{unix.EROFS, unix.ENOSPC, unix.EDQUOT, unix.EIO, unix.EUCLEAN}, func(e error) bool { return errors.Is(err, e) })
 }
 
 // trust is what a session believes in.

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -269,7 +270,11 @@ func (m *Machine) openData(ctx context.Context) {
 	cfg := m.dataConfig()
 	st, err := data.Open(ctx, cfg)
 	m.journal.problem(stepData, err)
-	m.journal.problem(stepData, m.setup.folders(dataFolders))
+	m.journal.problem(stepData, m.setup.prepareData())
+	if st == initctl.DataOK && !m.setup.hasFolders(dataFolders) { // it mounts, and is no good all the same
+		st = initctl.DataDamaged
+		m.journal.problem(stepData, errors.Join(m.setup.Kernel.Unmount("/data"), m.setup.Kernel.Mount("tmpfs", "/data", "tmpfs", data.Flags, data.TmpOptions), m.setup.prepareData()))
+	}
 	m.store.Update(func(s *initctl.State) { s.Data = st; s.Reboots = m.setup.readReboots() })
 	m.journal.step(stepData)
 	m.journal.open("/data/log/init", m.config.Log)
@@ -495,7 +500,16 @@ func (m *Machine) facts() []terminal.Fact {
 
 // readReboots is how often in a row the machine started itself anew.
 func (s Setup) readReboots() int {
-	b, err := os.ReadFile(s.path(rebootsFile))
+	// Whatever somebody put there: opening it does not wait, and a link leads nowhere.
+	f, err := os.OpenFile(s.path(rebootsFile), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return 0
+	}
+	b, err := io.ReadAll(io.LimitReader(f, 9))
 	if err != nil || len(b) > 8 {
 		return 0
 	}

@@ -14,8 +14,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"ktradv/image/init/users"
 )
 
 // Kernel is what the set-up needs of the kernel beside files.
@@ -49,11 +53,15 @@ func (s Setup) Mounts() error {
 	return errors.Join(errs...)
 }
 
-// Folders makes folders.
+// folders makes folders. What stands in the place of one and is none, a link above all, is taken away and reported: the
+// data partition is the part of a terminal that somebody could have written to, and nothing on it may lead out of it.
 func (s Setup) folders(list []folder) error {
 	var errs []error
 	for _, f := range list {
 		name := s.path(f.name)
+		if fi, err := os.Lstat(name); err == nil && !fi.IsDir() {
+			errs = append(errs, fmt.Errorf("make %s: there was %v, which is no folder", f.name, fi.Mode()), os.Remove(name))
+		}
 		err := os.MkdirAll(name, 0o700)
 		if err == nil {
 			err = os.Chmod(name, os.FileMode(f.mode))
@@ -63,6 +71,52 @@ func (s Setup) folders(list []folder) error {
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("make %s: %w", f.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// hasFolders tells whether all folders are there.
+func (s Setup) hasFolders(list []folder) bool {
+	return !slices.ContainsFunc(list, func(f folder) bool {
+		fi, err := os.Lstat(s.path(f.name))
+		return err != nil || !fi.IsDir() || uint32(fi.Mode().Perm()) != f.mode
+	})
+}
+
+// clean takes from a folder everything but plain files and folders of the one who writes there: what a service does not
+// make itself could keep it waiting (a pipe), lead it elsewhere (a link) or stand in its way (what it may not write to). It is
+// for folders of the data partition, before their service runs.
+func clean(name string, owner users.ID, depth int) error {
+	entries, err := os.ReadDir(name)
+	errs := []error{err}
+	for _, e := range entries {
+		file := filepath.Join(name, e.Name())
+		if fi, err := e.Info(); err == nil {
+			st, ok := fi.Sys().(*syscall.Stat_t)
+			own := ok && st.Uid == uint32(owner)
+			if own && fi.Mode().IsRegular() && st.Nlink == 1 {
+				continue
+			}
+			if own && fi.IsDir() && depth < maxDepth {
+				errs = append(errs, clean(file, owner, depth+1))
+				continue
+			}
+		}
+		errs = append(errs, fmt.Errorf("clean %s: took away what does not belong there (%v)", name, e.Type()), os.RemoveAll(file))
+	}
+	return errors.Join(errs...)
+}
+
+// maxDepth is how deep folders of the data partition may lie in each other.
+const maxDepth = 4
+
+// prepareData makes the folders of the data partition and cleans those that belong to one user.
+func (s Setup) prepareData() error {
+	errs := []error{s.folders(dataFolders)}
+	for _, f := range dataFolders {
+		if f.mode == 0o700 {
+			errs = append(errs, clean(s.path(f.name), f.uid, 0))
 		}
 	}
 	return errors.Join(errs...)

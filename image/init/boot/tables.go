@@ -42,7 +42,8 @@ var folders = []folder{
 	{"/run/net", 0o755, users.Net, users.Net},
 }
 
-// dataFolders are made on the data partition.
+// dataFolders are made on the data partition, each after the one that it lies in. Those that only one user may enter hold
+// plain files of that user and nothing else.
 var dataFolders = []folder{
 	{"/data/log", 0o755, users.Root, users.Root},
 	{"/data/log/init", 0o700, users.Root, users.Root},
