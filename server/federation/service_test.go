@@ -191,7 +191,7 @@ func TestKeysTogether(t *testing.T) {
 	}
 	now := load()
 	if len(now.list) != 2 || now.list[0].Deposited.IsZero() || !now.list[1].Deposited.IsZero() {
-		t.Errorf("%+v", now.list)
+		t.Fatalf("%+v", now.list)
 	}
 	other := second.Public
 	other.X, other.Y = first.Public.X, first.Public.Y

@@ -45,7 +45,7 @@ type Report struct {
 // Watch compares what was registered, what the service publishes now and what the Federation Master publishes about it
 // (FED-27): each disagreement with what comes of it and what to do.
 func Watch(ctx context.Context, c WatchConfig) Report {
-	r := Report{Reached: true}
+	r := Report{Reached: true, Findings: Findings{}, Known: []string{}} // lists in JSON also where they are empty
 	unreached := func(found Findings) {
 		r.Reached = false
 		r.Findings = append(r.Findings, found...)

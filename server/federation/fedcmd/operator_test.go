@@ -15,6 +15,7 @@ import (
 	"ktradv/internal/req"
 	"ktradv/server/federation"
 	"ktradv/server/internal/tool"
+	"ktradv/server/tisim/fedmaster"
 )
 
 // apart runs a command and returns what it wrote to each of the two outputs.
@@ -37,6 +38,20 @@ func TestJSON(t *testing.T) {
 		if out, _ := b.apart(tool.Clean, args...); !json.Valid([]byte(out)) {
 			t.Errorf("%v writes no JSON:\n%s", args, out)
 		}
+	}
+	n := newBench(t, federation.TU)
+	n.register()
+	for _, status := range []int{tool.Clean, tool.Unknown} { // and once without a Federation Master
+		out, _ := n.apart(status, "watch", "-json")
+		var r struct {
+			Findings  []any
+			Reached   bool
+			KnownKids []string `json:"known_kids"`
+		}
+		if err := json.Unmarshal([]byte(out), &r); err != nil || r.Findings == nil || r.KnownKids == nil || r.Reached != (status == tool.Clean) {
+			t.Errorf("%v %s", err, out)
+		}
+		n.master.SetFault(fedmaster.Down)
 	}
 	doc, err := os.ReadFile(form)
 	if err != nil {

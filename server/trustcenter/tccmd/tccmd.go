@@ -456,7 +456,7 @@ func status(_ context.Context, c *tool.Call) int {
 	if err != nil {
 		return c.Fail(err)
 	}
-	r := report{Findings: s.Check(c.Now()).At(*c.Config, 0, "")}
+	r := report{Findings: append(finding.List{}, s.Check(c.Now()).At(*c.Config, 0, "")...)} // a list in JSON also where it is empty
 	state, err := s.Status()
 	if err != nil {
 		return c.Fail(err)

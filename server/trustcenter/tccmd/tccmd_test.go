@@ -288,6 +288,8 @@ func TestDesk(t *testing.T) {
 		t.Errorf("no JSON: %s", out)
 	}
 	has(t, d.run(tool.Unknown, sheet...), "--force")
+	d.run(tool.Clean, append(sheet, "-force", "-contract-until", "open", "-email", "erika.muster@software.example")...)
+	has(t, alone(tool.Clean, "status", "-json"), `"findings": []`, `"next": 1`)
 	d.run(tool.Clean, append(sheet, "-force")...)
 
 	// The note changes nothing but the note.
