@@ -114,7 +114,10 @@ func (p Profile) Judge(cert *Certificate) []Finding {
 	if p.ExtKeyUsage != nil && !cert.HasExtKeyUsage(p.ExtKeyUsage) && !(p.ExtKeyUsageOptional && len(cert.ExtKeyUsage) == 0) {
 		add(StepExtKeyUsage, WrongExtendedKeyUsage)
 	}
-	if !cert.criticalExpected() {
+	switch {
+	case cert.IsCA && !p.CA:
+		add(StepCritical, fmt.Errorf("%w: basic constraints say that it is a CA", ErrCritical))
+	case !cert.criticalExpected():
 		add(StepCritical, ErrCritical)
 	}
 	if err := p.CheckType(cert); err != nil {

@@ -177,6 +177,7 @@ func TestJudge(t *testing.T) {
 			{name: "the second type", change: func(t *testpki.Template) { t.Policies = [][]int{profile.AltType} }, skip: profile.AltType == nil},
 			{name: "no role", change: func(t *testpki.Template) { t.Admission = nil }, skip: profile.Role == nil, step: x509ti.StepRole, err: x509ti.ErrRole},
 			{name: "another role", change: func(t *testpki.Template) { t.Admission.OID = x509ti.OIDArzt }, skip: profile.Role == nil, step: x509ti.StepRole, err: x509ti.ErrRole},
+			{name: "a CA", change: func(t *testpki.Template) { t.CA = true }, step: x509ti.StepCritical, err: x509ti.ErrCritical},
 			{name: "unknown critical extension", change: func(t *testpki.Template) {
 				t.Extra = []testpki.Extension{{OID: []int{1, 2, 3}, Critical: true, Value: []byte{5, 0}}}
 			}, step: x509ti.StepCritical, err: x509ti.ErrCritical},
