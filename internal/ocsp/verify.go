@@ -201,10 +201,18 @@ func authorised(signer *x509ti.Certificate, c Check, producedAt time.Time) Signe
 		}
 	}
 	if !c.ListedOnly && signer.HasExtKeyUsage(x509ti.OIDOCSPSigning) && signer.ValidAt(producedAt) && len(signer.UnhandledCritical) == 0 &&
-		signer.CheckSignatureFromWith(c.Verifier, c.Issuer) == nil {
+		c.issued(signer) == nil {
 		return Signer{signer, Issued}
 	}
 	return Signer{}
+}
+
+// issued checks that the certificate's CA signed the responder's certificate.
+func (c *Check) issued(signer *x509ti.Certificate) error {
+	if c.Issued != nil {
+		return c.Issued(signer, c.Issuer)
+	}
+	return signer.CheckSignatureFromWith(c.Verifier, c.Issuer)
 }
 
 // About reports whether the answer has a single response whose CertID is that of the certificate.
