@@ -76,8 +76,11 @@ func (c *Checker) certificate(ctx context.Context, r *checked, rule rule, cert *
 			if code = uncoded[id]; code == 0 {
 				code = CodeUnexpectedFinding
 			}
-			if id == StepAlgorithm && v == Warning {
+			switch {
+			case id == StepAlgorithm && v == Warning:
 				code = CodePhasedOut
+			case id == StepCAStatus && v == Warning:
+				code = CodeCAClosed
 			}
 		}
 		if id == StepStatus && v == Indeterminate {
@@ -90,6 +93,7 @@ func (c *Checker) certificate(ctx context.Context, r *checked, rule rule, cert *
 		l.put(StepCA, max(v, Indeterminate), CodeUnexpectedFinding, "the certificate check as a whole says "+res.Verdict.String())
 	}
 	r.roles(rule, admitted, cert)
+	r.rep.Signer.Admissible = x509ti.KeyAdmissible(cert.PublicKey, at).String()
 	r.rep.Signer.Profile = res.Profile
 	if res.List.SHA256 != "" {
 		kind := "tsl"
@@ -237,7 +241,7 @@ func describe(cert *x509ti.Certificate) *Signer {
 	s := &Signer{Issuer: commonName(cert.Issuer), Serial: cert.Serial.String(), SHA256: hex.EncodeToString(sum[:]),
 		NotBefore: cert.NotBefore.UTC().Format(time.RFC3339), NotAfter: cert.NotAfter.UTC().Format(time.RFC3339),
 		Policies: dotted(cert.Policies), Roles: dotted(cert.Roles()), KeyUsage: usages(cert.KeyUsage),
-		Key: x509ti.KeyName(cert.PublicKey), Admissible: x509ti.KeyAdmissible(cert.PublicKey, time.Time{}).String()}
+		Key: x509ti.KeyName(cert.PublicKey)}
 	personal := false
 	for _, p := range insured {
 		personal = personal || cert.HasPolicy(p)

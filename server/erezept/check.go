@@ -87,6 +87,9 @@ func (c *Checker) Check(ctx context.Context, in *Case) *CaseReport {
 	}
 	if in.Single && len(messages) == 1 {
 		r := c.check(ctx, messages[0], now)
+		if in.FHIR != nil {
+			c.fhirOf(r, in.FHIR)
+		}
 		out.Records, out.Verdict = []*Report{r.report()}, r.ledger.verdict()
 		out.PrescriptionID = r.prescriptionID()
 		return out

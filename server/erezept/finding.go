@@ -43,6 +43,7 @@ const (
 	CodeDigitalSignature  Code = 12032
 	CodeCritical          Code = 12033
 	CodeNotQualified      Code = 12034
+	CodeCAClosed          Code = 12035
 	CodeAged              Code = 12040
 	CodeNoStatusSource    Code = 12041
 	CodeCountersignature  Code = 12050
@@ -52,6 +53,7 @@ const (
 	CodeCheckDigits       Code = 12063
 	CodePrescriptionHash  Code = 12064
 	CodeNoHash            Code = 12065
+	CodeHashExpected      Code = 12066
 	CodeTimeOrder         Code = 12070
 	CodeNoTime            Code = 12071
 	CodeOuterCopy         Code = 12072
@@ -125,6 +127,7 @@ var Findings = []Finding{
 	{CodeDigitalSignature, "KEYUSAGE_TRANSITION", Warning, "Die Quittung ist mit einem älteren Zertifikat des Fachdienstes signiert (keyUsage digitalSignature); in der Übergangszeit wird das anerkannt."},
 	{CodeCritical, "CRITICAL_EXTENSIONS", Invalid, "Das Zertifikat enthält Bedingungen, die nicht vorgesehen sind."},
 	{CodeNotQualified, "NOT_QUALIFIED", Warning, "Die Bescheinigung trägt keine qualifizierte Signatur, sondern die der Praxis."},
+	{CodeCAClosed, "CA_CLOSED_BEFORE_ISSUE", Warning, "Der Aussteller hatte laut Vertrauensliste den Betrieb eingestellt, bevor er das Zertifikat ausstellte."},
 	{CodeAged, "STATUS_NO_LONGER_AVAILABLE", Indeterminate, "Das Zertifikat ist abgelaufen; Auskunft über seinen Sperrstatus gibt es nicht mehr."},
 	{CodeNoStatusSource, "STATUS_NOT_REQUESTED", Indeterminate, "Der Sperrstatus liegt nicht bei und durfte nicht online abgefragt werden."},
 	{CodeCountersignature, "COUNTERSIGNATURE_NOT_VALID", Warning, "Eine zusätzliche Gegensignatur ist nicht gültig; die Signatur selbst ist davon nicht betroffen."},
@@ -134,6 +137,7 @@ var Findings = []Finding{
 	{CodeCheckDigits, "PRESCRIPTION_ID_CHECK_DIGITS", Warning, "Die Prüfziffern der Rezept-ID stimmen nicht."},
 	{CodePrescriptionHash, "PRESCRIPTION_DIGEST_MISMATCH", Invalid, "Die Quittung bestätigt eine andere Verordnung als die vorgelegte."},
 	{CodeNoHash, "PRESCRIPTION_DIGEST_MISSING", Warning, "Die Quittung enthält keinen Prüfwert der Verordnung (ältere Fassung); verglichen wurde nur die Rezept-ID."},
+	{CodeHashExpected, "PRESCRIPTION_DIGEST_EXPECTED", Indeterminate, "Der Quittung fehlt der eine Prüfwert der Verordnung, den ihre Fassung vorschreibt; ob sie diese Verordnung bestätigt, ist nicht prüfbar."},
 	{CodeTimeOrder, "ORDER_OF_TIMES", Warning, "Die Reihenfolge der Signaturzeitpunkte ist ungewöhnlich."},
 	{CodeNoTime, "ORDER_UNKNOWN", Indeterminate, "Die Reihenfolge der Signaturzeitpunkte ist nicht prüfbar."},
 	{CodeOuterCopy, "OUTER_COPY_DIFFERS", Warning, "Die unsignierte Kopie weicht vom signierten Inhalt ab; maßgeblich ist der signierte Inhalt."},

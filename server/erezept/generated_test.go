@@ -512,3 +512,102 @@ func TestCacheHoldsNoVerdictOfAnother(t *testing.T) {
 		}
 	}
 }
+
+// TestReceiptDigest: the digest of the prescription may be missing in the receipts of old profiles and in no other, and there
+// is one: with two of them nobody knows which prescription is meant.
+func TestReceiptDigest(t *testing.T) {
+	t.Parallel()
+	const bundle, digest = "GEM_ERP_PR_Bundle|1.4", "GEM_ERP_PR_Digest"
+	r := newRig(t)
+	made, err := r.b.Case(r.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(made.ReceiptContent)
+	without := strings.Replace(text, digest, "Another", 1)
+	from := strings.LastIndex(text, "<entry>")
+	entry := text[from : strings.LastIndex(text, "</entry>")+len("</entry>")]
+	for _, tt := range []struct {
+		name, content string
+		want          Verdict
+		code          Code
+	}{
+		{"as it is", text, Valid, 0},
+		{"without", without, Indeterminate, CodeHashExpected},
+		{"without, version 1.2", strings.Replace(without, bundle, "GEM_ERP_PR_Bundle|1.2", 1), Indeterminate, CodeHashExpected},
+		{"without, no version", strings.Replace(without, bundle, "GEM_ERP_PR_Bundle", 1), Indeterminate, CodeHashExpected},
+		{"without, version 1.1.1", strings.Replace(without, bundle, "GEM_ERP_PR_Bundle|1.1.1", 1), Warning, CodeNoHash},
+		{"without, version 1.10", strings.Replace(without, bundle, "GEM_ERP_PR_Bundle|1.10", 1), Indeterminate, CodeHashExpected},
+		{"without, of 2021", strings.Replace(without, "fhir/erp/StructureDefinition/"+bundle, "fhir/StructureDefinition/ErxReceipt", 1), Warning, CodeNoHash},
+		{"two", text[:from] + entry + text[from:], Indeterminate, CodeHashExpected},
+	} {
+		receipt, err := r.pki.SignCMS([]byte(tt.content), &r.signers[testpki.Service].X509Identity, made.ReceiptSignedAt, testpki.CMSOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := given(made)
+		in.Records[2].Data = receipt
+		rep := r.checker().Check(context.Background(), in)
+		if s := stepOf(rep.Steps, StepLinkHash); rep.Verdict != tt.want || s.Code != tt.code {
+			t.Errorf("%s: %s, %+v; want %s, %d\n%s", tt.name, rep.Verdict, s, tt.want, tt.code, rep.Text())
+		}
+	}
+}
+
+// TestFHIROfSingleRecord: findings of a validation count for a receipt on its own, too, and beside any other record nobody knows what
+// they mean.
+func TestFHIROfSingleRecord(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	made, err := r.b.Case(r.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	findings := json.RawMessage(`{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"structure","diagnostics":"Bundle.entry: minimum required = 2"}]}`)
+	for _, tt := range []struct {
+		data []byte
+		want Verdict
+		code Code
+	}{{made.Receipt, Invalid, CodeFHIR}, {made.Prescription, Indeterminate, CodeInput}} {
+		rep := r.checker().Check(context.Background(), &Case{Single: true, Records: []Given{{Data: tt.data}}, FHIR: findings})
+		if rep.Verdict != tt.want || stepOf(rep.Records[0].Steps, StepContent).Code != tt.code {
+			t.Errorf("%s; want %s\n%s", rep.Verdict, tt.want, rep.Text())
+		}
+	}
+}
+
+// TestClosedCA: a CA that had ceased to operate when it issued the certificate is named, with a code of its own; one that
+// ceased later is not.
+func TestClosedCA(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	made, err := r.b.Case(r.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lists, err := r.b.Lists(testpki.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for closed, want := range map[time.Time]Verdict{rigTime.AddDate(-4, 0, 0): Warning, rigTime.AddDate(0, 0, -1): Valid} {
+		l, err := tsl.Parse(lists.TSL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range l.Services {
+			if s := &l.Services[i]; s.Type == tsl.TypeCAPKC {
+				s.Status, s.Start = tsl.StatusExpired, closed
+			}
+		}
+		space, err := trust.NewSpace(trust.Config{TSLs: []*tsl.List{l}, Clock: func() time.Time { return rigTime }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := r.checker()
+		c.Space = func() *trust.Space { return space }
+		rep := c.Check(context.Background(), &Case{Single: true, Records: []Given{{Kind: Receipt, Data: made.Receipt}}})
+		if s := stepOf(rep.Records[0].Steps, StepCAStatus); rep.Verdict != want || (s.Code == CodeCAClosed) != (want == Warning) {
+			t.Errorf("closed %s: %s\n%s", closed, rep.Verdict, rep.Text())
+		}
+	}
+}

@@ -50,7 +50,9 @@ func (c *Checker) link(l *ledger, out *CaseReport, records map[Kind]*checked, fh
 	sameDigest(l, records)
 	order(l, records)
 	if fhir != nil {
-		c.fhir(l, records[Receipt], fhir)
+		if r := records[Receipt]; r != nil {
+			c.fhirOf(r, fhir)
+		}
 	}
 }
 
@@ -102,7 +104,11 @@ func sameDigest(l *ledger, records map[Kind]*checked) {
 	switch {
 	case q.facts == nil || q.rep.Found != Receipt:
 		return // there is no content to read a digest from
-	case !q.facts.HasDigest:
+	case q.facts.Digests > 1:
+		l.find(StepLinkHash, CodeHashExpected, "the receipt carries %d digests", q.facts.Digests)
+	case q.facts.Digests == 0 && !digestOptional(q.facts):
+		l.find(StepLinkHash, CodeHashExpected, "profile %.200s", q.rep.Profile)
+	case q.facts.Digests == 0:
 		l.find(StepLinkHash, CodeNoHash, "profile %.200s", q.rep.Profile)
 	case !bytes.Equal(q.facts.Digest, v.hash):
 		l.find(StepLinkHash, CodePrescriptionHash, "the receipt carries %.64x, the prescription has %x", q.facts.Digest, v.hash)
@@ -154,10 +160,11 @@ var cardinality = []struct{ start, inside string }{
 
 const maxOutcome = 64 << 10
 
-// fhir judges the result of a FHIR validation of the receipt: errors that concern nothing but the cardinality of Bundle.signature count
+// fhirOf judges the result of a FHIR validation of the receipt: errors that concern nothing but the cardinality of Bundle.signature count
 // as none (transition rule (c)).
-func (c *Checker) fhir(l *ledger, receipt *checked, raw json.RawMessage) {
-	if receipt == nil {
+func (c *Checker) fhirOf(receipt *checked, raw json.RawMessage) {
+	if receipt.rep.Kind != Receipt {
+		receipt.ledger.find(StepContent, CodeInput, "a FHIR validation of a receipt beside a record that is none")
 		return
 	}
 	o, err := readOutcome(raw)

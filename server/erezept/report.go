@@ -202,7 +202,7 @@ type Signer struct {
 	Registration string   `json:"telematik_id,omitempty"`
 	KeyUsage     []string `json:"key_usage,omitempty"`
 	Key          string   `json:"key"`
-	Admissible   string   `json:"admissible"` // ok, or phased out
+	Admissible   string   `json:"admissible"` // ok, phased out or not admissible, at the reference time; "" without one
 }
 
 // TrustList identifies the list by which the issuer was judged.

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"ktradv/internal/x509ti"
+	"ktradv/server/erezept/record"
 )
 
 // admission is a certificate profile with which a record of a kind may be signed.
@@ -127,6 +128,15 @@ var Transitions = []Transition{
 // signatureRequired says which receipt profiles demand Bundle.signature (cardinality 1..1) inside the signed content,
 // where it cannot be: those before the correction of 2021.
 var signatureRequired = []string{"https://gematik.de/fhir/StructureDefinition/ErxReceipt"}
+
+// digestOptional says whether a receipt may come without the digest of the prescription: those of 2021, and those before
+// version 1.2 of the profile that followed.
+func digestOptional(f *record.Facts) bool {
+	if demandsSignature(f.Profile) {
+		return true
+	}
+	return f.Version == "1.0" || f.Version == "1.1" || strings.HasPrefix(f.Version, "1.0.") || strings.HasPrefix(f.Version, "1.1.")
+}
 
 func demandsSignature(profile string) bool {
 	name, _, _ := strings.Cut(profile, "|")

@@ -226,7 +226,7 @@ func (c *collector) end(int) {
 		}
 	case n.action == binary:
 		if c.isDigest {
-			c.facts.HasDigest = true
+			c.facts.Digests++
 			c.facts.Digest = nil
 			if digest, err := base64.StdEncoding.AppendDecode(nil, bytes.TrimSpace(c.data)); c.hasData && err == nil {
 				c.facts.Digest = digest
@@ -359,7 +359,7 @@ func (f *Facts) Differences(other *Facts) []string {
 	differ("profile", f.Kind == other.Kind && f.Profile == other.Profile && f.Version == other.Version)
 	differ("bundle-id", f.Bundle == other.Bundle)
 	differ("prescription-id", sameIDs)
-	differ("digest", f.HasDigest == other.HasDigest && bytes.Equal(f.Digest, other.Digest))
+	differ("digest", f.Digests == other.Digests && bytes.Equal(f.Digest, other.Digest))
 	differ("beneficiary", f.Beneficiary == other.Beneficiary)
 	differ("timestamp", f.Timestamp.Equal(other.Timestamp))
 	differ("date", f.Date.Equal(other.Date))

@@ -254,7 +254,7 @@ func TestFacts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !receipt.HasDigest || !bytes.Equal(receipt.Digest, sd.ContentDigest(crypto.SHA256)) || receipt.Beneficiary != "3-SMC-B-Testkarte-000000000001" ||
+	if receipt.Digests != 1 || !bytes.Equal(receipt.Digest, sd.ContentDigest(crypto.SHA256)) || receipt.Beneficiary != "3-SMC-B-Testkarte-000000000001" ||
 		!receipt.PeriodEnd.Equal(c.ReceiptSignedAt) || !receipt.PeriodStart.Equal(c.ReceiptSignedAt.Add(-10*time.Minute)) || receipt.HasSignature {
 		t.Errorf("%+v", receipt)
 	}

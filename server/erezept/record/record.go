@@ -117,10 +117,10 @@ type Facts struct {
 	// HasSignature: the Bundle has an element signature, which is right in the copy around a receipt and not inside.
 	HasSignature bool
 
-	// HasDigest: the receipt has a Binary of the profile GEM_ERP_PR_Digest; Digest is its data, 32 octets when it is what
+	// Digests is how many Binaries of the profile GEM_ERP_PR_Digest the receipt has; Digest is the data of the last one, 32 octets when it is what
 	// it should be, and nil when it is no base64.
-	HasDigest bool
-	Digest    []byte
+	Digests int
+	Digest  []byte
 
 	// Beneficiary is the Telematik-ID of the pharmacy in the receipt.
 	Beneficiary string

@@ -118,7 +118,7 @@ func TestPublicFacts(t *testing.T) {
 			if diff := cmp.Diff(c.ids, ids); diff != "" {
 				t.Error(diff)
 			}
-			if facts.Kind != c.kind || facts.HasDigest != c.digest || c.digest && len(facts.Digest) != 32 || facts.HasSignature {
+			if facts.Kind != c.kind || facts.Digests == 1 != c.digest || c.digest && len(facts.Digest) != 32 || facts.HasSignature {
 				t.Errorf("%+v", facts)
 			}
 			if c.kind == Receipt && (facts.Beneficiary == "" || facts.PeriodStart.IsZero() || facts.PeriodEnd.Before(facts.PeriodStart)) {
