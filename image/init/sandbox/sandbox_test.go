@@ -102,6 +102,9 @@ func TestServicesAreRefused(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: the sandbox changes the user")
 	}
+	if st, err := os.Stat("/"); err != nil || st.Mode().Perm()&0o001 == 0 {
+		t.Skip("the root folder of this machine is closed to other users: no program can be started as one")
+	}
 	// The twin: outside any sandbox the same attempts are not refused, so the probe can tell.
 	free, marks := run(t, "")
 	for _, a := range probe.Forbidden {
