@@ -24,6 +24,7 @@ import (
 
 	simreader "ktradv/hw/sim/reader"
 	"ktradv/image/disk"
+	"ktradv/kiosk/session"
 	"ktradv/kiosk/view"
 	"ktradv/tests/demo/appliance"
 )
@@ -76,6 +77,7 @@ type run struct {
 	ctx   context.Context
 	start time.Time
 	dir   string
+	told  int64 // answers of the time server before power on
 
 	mu    sync.Mutex
 	steps []step
@@ -110,6 +112,7 @@ func boot(t *testing.T, o appliance.Options) *run {
 // on switches the machine on.
 func (r *run) on(o appliance.Options) {
 	r.t.Helper()
+	r.told = world.Time.Told()
 	t, err := world.Start(r.ctx, o)
 	if err != nil {
 		r.t.Fatal(err)
@@ -249,9 +252,39 @@ func (r *run) pad(what string) {
 	r.must(r.Reader().WaitAwaiting(ctx, what))
 }
 
+// online waits until the terminal has asked for the time, and so has a network: it shows its first screen before that, and
+// no person is as quick as a test.
+func (r *run) online() {
+	r.t.Helper()
+	for end := time.Now().Add(patience); !world.Time.Muted() && world.Time.Told() == r.told; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			r.t.Fatal("the terminal does not ask for the time")
+		}
+	}
+}
+
+// problem waits for a problem that the person is told, recognised by its title and its code.
+func (r *run) problem(code string) {
+	r.t.Helper()
+	v := session.OutOfOrder(code)
+	v.Screen, v.CanEnd = view.Problem, true
+	l, err := draw("problem "+code, v)
+	r.must(err)
+	r.see("problem "+code, patience, func(img *image.RGBA) bool {
+		ok, _ := l.in(img, false)
+		for _, e := range l.texts(true) {
+			if strings.Contains(e.Label, code) {
+				ok = ok && same(img, l.picture, e.Ink)
+			}
+		}
+		return ok
+	})
+}
+
 // pin types a PIN when the pad asks for one.
 func (r *run) pin(digits string) {
 	r.t.Helper()
+	r.online()
 	r.pad("pin")
 	r.must(r.Reader().PressDigits(digits))
 	r.must(r.Reader().PressKey(simreader.KeyOK))

@@ -13,6 +13,7 @@ type TimeServer struct {
 	conn   net.PacketConn
 	offset atomic.Int64
 	mute   atomic.Bool
+	told   atomic.Int64
 }
 
 // ServeTime starts a time server.
@@ -31,6 +32,12 @@ func (s *TimeServer) Addr() string { return s.conn.LocalAddr().String() }
 
 // Mute makes it answer nothing.
 func (s *TimeServer) Mute(on bool) { s.mute.Store(on) }
+
+// Muted tells whether it answers nothing.
+func (s *TimeServer) Muted() bool { return s.mute.Load() }
+
+// Told is how often it has answered.
+func (s *TimeServer) Told() int64 { return s.told.Load() }
 
 // SetOffset makes it tell another time.
 func (s *TimeServer) SetOffset(d time.Duration) { s.offset.Store(int64(d)) }
@@ -66,5 +73,6 @@ func (s *TimeServer) serve() {
 		if _, err := s.conn.WriteTo(out, from); err != nil {
 			return
 		}
+		s.told.Add(1)
 	}
 }
