@@ -8,6 +8,7 @@ import (
 
 	"ktradv/hw/apdu"
 	"ktradv/hw/cos"
+	"ktradv/hw/cvc"
 	"ktradv/hw/egk"
 	"ktradv/hw/reader"
 	"ktradv/hw/vsd"
@@ -76,6 +77,7 @@ var causes = []struct {
 	{reader.ErrPINLength, "PIN-LENGTH"},
 	{egk.ErrNotEGK, "CARD-NOT-EGK"},
 	{egk.ErrGenerationTooOld, "CARD-TOO-OLD"},
+	{cvc.ErrNotYetValid, "TERMINAL-CLOCK"}, // a card is issued with a certificate that is valid: the clock is behind
 	{egk.ErrNotAuthentic, "CARD-NOT-AUTHENTIC"},
 	{vsd.ErrInconsistent, "VSD-3001"},
 	{vsd.ErrUnreadable, "VSD-3011"},
@@ -250,6 +252,7 @@ var logCodes = map[string]advlog.Code{
 	"SERVER-LOST":                advlog.NewCode(10404, "SERVER-LOST"),
 	"SERVER-FORBIDDEN-COMMAND":   advlog.NewCode(10405, "SERVER-FORBIDDEN-COMMAND"),
 	"NO-INSURER-IDENTITY":        advlog.NewCode(10406, "NO-INSURER-IDENTITY"),
+	"TERMINAL-CLOCK":             advlog.NewCode(10502, "TERMINAL-CLOCK"),
 	"IDLE-TIMEOUT":               advlog.NewCode(10501, "IDLE-TIMEOUT"),
 	"CardTerminated":             advlog.NewCode(10601, "CardTerminated"),
 	"CorruptDataWarning":         advlog.NewCode(10602, "CorruptDataWarning"),

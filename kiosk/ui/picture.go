@@ -55,7 +55,7 @@ func pictureFor(code string) picture {
 	case "PIN-LENGTH", "PIN-CANCELLED", "PIN-MISMATCH", "PIN-READER-LEAK", "PIN-STATUS-NOT-SET", "WrongSecretWarning",
 		"ErrorUserVerification":
 		return picReader
-	case "PIN-TIMEOUT", "IDLE-TIMEOUT":
+	case "PIN-TIMEOUT", "IDLE-TIMEOUT", "TERMINAL-CLOCK":
 		return picHourglass
 	}
 	return picCard
