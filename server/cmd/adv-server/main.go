@@ -52,6 +52,18 @@ var commands = map[string]func(ctx context.Context, args []string) int{
 	"federation":  func(ctx context.Context, args []string) int { return fedcmd.Main(ctx, args, os.Stdout, os.Stderr) },
 }
 
+const usage = `adv-server: the AdV-Server of the KTR-AdV, and its operator's tools
+
+  adv-server -config FILE     serve the terminals
+  adv-server verify           check signatures of E-Rezept billing records
+  adv-server trustcenter      a certificate for test procedures of software makers
+  adv-server federation       registration in the TI-Föderation
+
+Each tool explains itself with -help. The handbooks are docs/operator.md and docs/registration.md.
+
+options of the server:
+`
+
 // runCommand runs a tool. The first signal asks it to end; the next one ends the program.
 func runCommand(command func(context.Context, []string) int) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -88,6 +100,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	path := flags.String("config", "/etc/adv-server/server.json", "configuration `file`")
 	check := flags.Bool("check", false, "check the configuration and stop")
+	flags.Usage = func() {
+		fmt.Fprint(stderr, usage)
+		flags.PrintDefaults()
+	}
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return 0
