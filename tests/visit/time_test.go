@@ -367,6 +367,27 @@ func TestToldWithinASecond(t *testing.T) {
 	}
 }
 
+// Under a clock that is years behind no card can be checked, and the person is not told that the card is a copy; the right
+// clock takes the card (the twin).
+func TestClockBehind(t *testing.T) {
+	t.Parallel()
+	req.Covers(t, "AdV-A_2444")
+	for _, behind := range []bool{true, false} {
+		now := time.Now
+		if behind {
+			now = func() time.Time { return time.Now().AddDate(-9, 0, 0) }
+		}
+		r := newRig(t, TerminalConfig{Change: func(c *session.Config) { c.Now = now }})
+		r.insert("healthy-g21")
+		if behind {
+			r.problem("TERMINAL-CLOCK")
+			r.leave()
+		} else {
+			r.screen(view.PIN)
+		}
+	}
+}
+
 // An explanation goes when its card goes; when the card is gone already, after a while; and when nobody cares, after a
 // minute, so that the terminal does not stand still.
 func TestExplanationsEnd(t *testing.T) {
