@@ -14,7 +14,7 @@
 //	active            shows it, gives it the input, watches that it lives
 //	says: hung        replaces the card service; the process goes on
 //	ended             shows the next one, and replaces the card service, whose memory held the card's answers
-//	dead or silent    kills it, notes it, shows the next one
+//	dead or silent    kills it, which darkens the screen, notes it, shows the next one
 package supervise
 
 import (
@@ -163,6 +163,9 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		}()
 		said, ok := s.watch(ctx, active, replaced)
 		last = said
+		if !ok {
+			active.kill() // what stands on the screen may be personal, and nobody can turn it away any more: dark at once
+		}
 		if ok && said.Reason != control.Broken {
 			failures = 0
 		} else {

@@ -357,6 +357,21 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// The last picture of a session that hangs may be a page of somebody's data, and nobody can turn it away: the screen is dark
+// at once, and not only when there is another picture.
+func TestHungSessionIsDarkened(t *testing.T) {
+	t.Parallel()
+	dark := -1 // shade of no process
+	r := start(t, "silent,notready", nil, func(c *Config) { c.ReadyIn = time.Minute })
+	r.shows(0)
+	r.shows(dark)
+	for deadline := time.Now().Add(15 * time.Second); r.alive(0); time.Sleep(5 * time.Millisecond) { // its number goes a moment later
+		if time.Now().After(deadline) {
+			t.Fatal("the process that hangs still lives")
+		}
+	}
+}
+
 func TestCardServiceIsReplaced(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -430,11 +445,13 @@ func TestHealthyCardServiceIsLeftAlone(t *testing.T) {
 // Readiness is told once, when the first picture is on the display; signs of life for as long as the session answers.
 func TestSignsForInit(t *testing.T) {
 	t.Parallel()
-	r := start(t, "serve,stay", nil)
-	<-r.ready
-	if r.display.Image().RGBAAt(10, 10) != shade(0) && r.display.Image().RGBAAt(10, 10) != shade(1) {
+	first := start(t, "stay", nil)
+	<-first.ready
+	if first.display.Image().RGBAAt(10, 10) != shade(0) {
 		t.Error("ready before a picture was on the display")
 	}
+	r := start(t, "serve,stay", nil)
+	<-r.ready
 	r.shows(1)
 	for range 3 {
 		<-r.living

@@ -423,7 +423,12 @@ func (m *Machine) run(ctx context.Context, s spec) {
 			m.journal.service(cfg.Name)
 		}
 	}
-	cfg.Replaced = func(c service.Cause, code int) { m.journal.replaced(cfg.Name, c, code) }
+	cfg.Replaced = func(c service.Cause, code int) {
+		m.journal.replaced(cfg.Name, c, code)
+		if s.Replaced != nil {
+			s.Replaced(c, code)
+		}
+	}
 	svc := service.New(cfg)
 	ctx, cancel := context.WithCancel(ctx)
 	r := &running{svc, cancel, make(chan struct{})}

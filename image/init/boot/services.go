@@ -46,6 +46,13 @@ func (m *Machine) startKiosk(ctx context.Context, dataReady <-chan struct{}, pro
 			Name: sandbox.Kiosk, Ready: 30 * time.Second, Watchdog: 20 * time.Second, Stop: 5 * time.Second, Limit: 5, Retry: time.Second,
 			Forgive: 2 * time.Minute,
 			Last:    func() { m.lastRung(ends) },
+			// A kiosk that ended in the middle of a visit could not ask for it any more: what the card service still holds of
+			// the person goes (AdV-A_2409).
+			Replaced: func(c service.Cause, _ int) {
+				if c != service.CauseStuck { // its end is told once more
+					go m.Restart(ctx, initctl.PCSCD, 0)
+				}
+			},
 		},
 	})
 	go m.forgiveReboots(ctx)
