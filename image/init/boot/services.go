@@ -46,16 +46,22 @@ func (m *Machine) startKiosk(ctx context.Context, dataReady <-chan struct{}, pro
 			Name: sandbox.Kiosk, Ready: 30 * time.Second, Watchdog: 20 * time.Second, Stop: 5 * time.Second, Limit: 5, Retry: time.Second,
 			Forgive: 2 * time.Minute,
 			Last:    func() { m.lastRung(ends) },
-			// A kiosk that ended in the middle of a visit could not ask for it any more: what the card service still holds of
-			// the person goes (AdV-A_2409).
 			Replaced: func(c service.Cause, _ int) {
 				if c != service.CauseStuck { // its end is told once more
-					go m.Restart(ctx, initctl.PCSCD, 0)
+					go m.forgetCards(ctx)
 				}
 			},
 		},
 	})
 	go m.forgiveReboots(ctx)
+}
+
+// forgetCards replaces the card service after a kiosk that ended in the middle of a visit and could not ask for it any more:
+// what the service still holds of the person goes (AdV-A_2409).
+func (m *Machine) forgetCards(ctx context.Context) {
+	if f := m.Restart(ctx, initctl.PCSCD, 0); f != initctl.FaultNone {
+		m.journal.failure(codeService, 1)
+	}
 }
 
 // lastRung is called when the kiosk does not come up: the machine starts anew, or, when it has done so too often, shows
