@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ktradv/internal/testpki"
+	"ktradv/server/erezept/record"
 )
 
 // zeros is a content of any size; at counts from its beginning and is 1 instead of 0.
@@ -158,3 +159,46 @@ func TestLargeForms(t *testing.T) {
 type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// FuzzLarge: a message gets the same verdict from memory and as a stream, but that a part of unusual length is not looked
+// for in a stream; nothing panics.
+func FuzzLarge(f *testing.F) {
+	r := newRig(f)
+	made, err := r.b.Case(r.options())
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, message := range [][]byte{made.Prescription, made.Dispensing, made.Receipt, []byte(base64.StdEncoding.EncodeToString(made.Receipt)), []byte("MA== A"), []byte("0\x80\x06\x860000000")} {
+		f.Add(message)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		check := func(g Given) *CaseReport {
+			return r.checker().Check(context.Background(), &Case{Single: true, Records: []Given{g}})
+		}
+		streamed := check(Given{Large: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }})
+		if messages, err := record.Open(data); err != nil || len(messages) != 1 || len(messages[0].Forms) != 1 {
+			return // another form than the message itself
+		}
+		if held := check(Given{Data: data}); held.Verdict != streamed.Verdict && stepOf(streamed.Records[0].Steps, StepContainer).Code != CodeTooLarge {
+			t.Fatalf("from memory:\n%s\nstreamed:\n%s", held.Text(), streamed.Text())
+		}
+	})
+}
+
+// FuzzOutcome: what a validator is said to have found is read strictly; nothing panics, and what cannot be read is never an
+// outcome without errors.
+func FuzzOutcome(f *testing.F) {
+	f.Add([]byte(`{"resourceType":"OperationOutcome","issue":[{"severity":"error","diagnostics":"Bundle.signature: minimum required = 1, but only found 0"}]}`))
+	f.Add([]byte(`{"resourceType":"OperationOutcome","issue":[{"severity":"information","details":{"text":"All OK"}}]}`))
+	f.Add([]byte(`{"resourceType":"OperationOutcome","issue":[]}`))
+	f.Add([]byte(`[{"severity":"fatal"}]`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		rec := &checked{rep: Report{Kind: Receipt}, ledger: recordLedger()}
+		rec.ledger.pass(StepContent)
+		(&Checker{}).fhirOf(rec, data)
+		s := stepOf(rec.ledger.list(), StepContent)
+		if _, err := readOutcome(data); err != nil && s.Verdict != Indeterminate {
+			t.Fatalf("%v, but %+v", err, s)
+		}
+	})
+}
