@@ -31,6 +31,8 @@ type kernel struct {
 	mounts map[string]uintptr
 	owners map[string][2]int
 	refuse error
+
+	unmounts int
 }
 
 func newKernel(t *testing.T) *kernel {
@@ -43,7 +45,7 @@ func (k *kernel) Mount(_, target, _ string, flags uintptr, _ string) error {
 	k.mounts[k.rel(target)] = flags
 	return k.refuse
 }
-func (k *kernel) Unmount(string) error { return nil }
+func (k *kernel) Unmount(string) error { k.unmounts++; return nil }
 func (k *kernel) Chown(name string, uid, gid int) error {
 	k.owners[k.rel(name)] = [2]int{uid, gid}
 	return nil

@@ -268,7 +268,7 @@ func hostname(c terminal.Config) string { return "ktr-adv-" + strings.ToLower(c.
 
 func (m *Machine) openData(ctx context.Context) {
 	cfg := m.dataConfig()
-	st, err := data.Open(ctx, cfg)
+	st, err := m.mountData(func() (initctl.Data, error) { return data.Open(ctx, cfg) })
 	m.journal.problem(stepData, err)
 	m.journal.problem(stepData, m.setup.prepareData())
 	if st == initctl.DataOK && !m.setup.hasFolders(dataFolders) { // it mounts, and is no good all the same
@@ -300,6 +300,33 @@ func (m *Machine) openData(ctx context.Context) {
 			}
 		}
 	}()
+}
+
+// dataIn is how long the data partition may take to be there. A disk that answers nothing keeps the kernel, and whoever
+// mounts, waiting for ever.
+const dataIn = 20 * time.Second
+
+// mountData waits for the data partition, or mounts memory in its place when that takes too long.
+func (m *Machine) mountData(open func() (initctl.Data, error)) (initctl.Data, error) {
+	type result struct {
+		state initctl.Data
+		err   error
+	}
+	opened := make(chan result, 1)
+	go func() {
+		st, err := open()
+		opened <- result{st, err}
+	}()
+	select {
+	case r := <-opened:
+		return r.state, r.err
+	case <-time.After(dataIn):
+	}
+	go func() {
+		<-opened // whatever it has mounted covers what the services use by now
+		m.journal.problem(stepData, m.setup.Kernel.Unmount("/data"))
+	}()
+	return initctl.DataDamaged, errors.Join(errors.New("the disk does not answer"), m.setup.Kernel.Mount("tmpfs", "/data", "tmpfs", data.Flags, data.TmpOptions))
 }
 
 func (m *Machine) dataConfig() data.Config {
@@ -464,16 +491,31 @@ func (m *Machine) shutdown(end command) {
 		m.stop(name)
 	}
 	m.journal.step(stepStopped)
-	m.journal.close()
-	unix.Sync()
-	if err := unix.Unmount("/data", 0); err != nil {
-		// Somebody still holds it: at least nothing is written any more.
-		_ = unix.Mount("", "/data", "", unix.MS_REMOUNT|unix.MS_RDONLY|data.Flags, "")
-	}
-	unix.Sync()
+	within(flushIn, func() {
+		m.journal.close()
+		unix.Sync()
+		if err := unix.Unmount("/data", 0); err != nil {
+			// Somebody still holds it: at least nothing is written any more.
+			_ = unix.Mount("", "/data", "", unix.MS_REMOUNT|unix.MS_RDONLY|data.Flags, "")
+		}
+		unix.Sync()
+	})
 	_ = unix.Reboot(int(end))
 	// The kernel refused, or takes its time: the first process must not end.
 	select {}
+}
+
+// flushIn is how long a disk may take at the end: one that does not answer any more keeps no terminal from starting anew.
+const flushIn = 15 * time.Second
+
+// within calls f and returns when it has returned, or after d.
+func within(d time.Duration, f func()) {
+	done := make(chan struct{})
+	go func() { defer close(done); f() }()
+	select {
+	case <-done:
+	case <-time.After(d):
+	}
 }
 
 // writeFault leaves word for the technician's screen.

@@ -216,6 +216,9 @@ func (r *Relay) plugged(path string) {
 		d.kind, d.reason = r.cfg.Policy.Judge(d.Device)
 	}
 	old := r.devices[path]
+	if old != nil && old.reason == ReasonKeys && old.ID == d.ID {
+		d.kind, d.reason = old.kind, old.reason // what has typed once is not tried again before it has been pulled
+	}
 	r.devices[path] = d
 	if d.kind == Refused {
 		r.write(r.sys(path, "authorized"), "0")

@@ -501,6 +501,14 @@ func TestTouchThatTypes(t *testing.T) {
 	if got := k.read("sys" + panel + "/authorized"); got[:1] != "0" {
 		t.Errorf("it is authorized = %q; want 0", got)
 	}
+	// When everything is looked at anew it stays out, and is told once.
+	os.RemoveAll(filepath.Join(k.root, "sys", path))
+	os.Remove(filepath.Join(k.root, "sys/class/input/event1"))
+	k.events <- nil
+	r.flush()
+	if got := k.read("sys" + panel + "/authorized"); got[:1] != "0" {
+		t.Errorf("after another look it is authorized = %q; want 0", got)
+	}
 	if diff := cmp.Diff([]string{fmt.Sprintf("1209:0ADF %d", ReasonKeys)}, r.refused); diff != "" {
 		t.Errorf("refused (-want +got):\n%s", diff)
 	}

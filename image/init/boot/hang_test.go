@@ -1,0 +1,57 @@
+//go:build linux
+
+package boot
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ktradv/internal/initctl"
+)
+
+// A disk that does not answer keeps nobody waiting: memory takes its place, and what the kernel mounts at last is taken away.
+func TestDiskThatHangs(t *testing.T) {
+	t.Parallel()
+	k := newKernel(t)
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(Setup{k, k.root})
+		if st, err := m.mountData(func() (initctl.Data, error) { time.Sleep(time.Second); return initctl.DataFull, nil }); st != initctl.DataFull || err != nil {
+			t.Errorf("a disk that answers: %v, %v", st, err)
+		}
+		if len(k.mounts) != 0 {
+			t.Errorf("mounted %v beside it", k.mounts)
+		}
+		start, answer := time.Now(), make(chan struct{})
+		st, err := m.mountData(func() (initctl.Data, error) { <-answer; return initctl.DataOK, nil })
+		if d := time.Since(start); st != initctl.DataDamaged || err == nil || d != dataIn {
+			t.Errorf("a disk that hangs: %v, %v after %v", st, err, d)
+		}
+		if _, ok := k.mounts["/data"]; !ok || k.unmounts != 0 {
+			t.Errorf("mounts %v, %d taken away; want memory at /data", k.mounts, k.unmounts)
+		}
+		close(answer)
+		synctest.Wait()
+		if k.unmounts != 1 {
+			t.Errorf("%d mounts taken away; want the late one", k.unmounts)
+		}
+	})
+}
+
+// What hangs holds the end of the machine up for so long and no longer; what does not, not at all.
+func TestWithin(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		start, free := time.Now(), make(chan struct{})
+		within(time.Minute, func() { time.Sleep(time.Second) })
+		if d := time.Since(start); d != time.Second {
+			t.Errorf("waited %v for something that takes 1 s", d)
+		}
+		start = time.Now()
+		within(time.Minute, func() { <-free })
+		if d := time.Since(start); d != time.Minute {
+			t.Errorf("waited %v for something that hangs; want 1 min", d)
+		}
+		close(free)
+	})
+}
