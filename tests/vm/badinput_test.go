@@ -31,40 +31,12 @@ import (
 	"ktradv/image/init/usb"
 	"ktradv/internal/req"
 	"ktradv/internal/terminal"
-	"ktradv/kiosk/session"
 	"ktradv/kiosk/view"
 	"ktradv/qemu/ccid"
 	"ktradv/qemu/machine"
 	"ktradv/qemu/usbredir"
 	"ktradv/tests/demo/appliance"
 )
-
-// explained waits until the person is told why the session cannot go on, and takes the card out.
-func (r *run) explained(code string) {
-	r.t.Helper()
-	v := view.View{Screen: view.Problem, Problem: session.OutOfOrder(code).Problem, CanEnd: true}
-	l, err := draw("problem "+code, v)
-	r.must(err)
-	r.see("the person is told "+code, patience, func(img *image.RGBA) bool {
-		title, _ := l.in(img, false)
-		return title && l.finds(img, code)
-	})
-	r.remove()
-}
-
-// finds tells whether a shot has all texts of the look that contain a word, wherever on the screen.
-func (l look) finds(shot *image.RGBA, word string) bool {
-	found := false
-	for _, e := range l.elements {
-		if strings.Contains(e.Label, word) && !e.Body {
-			if !anywhere(shot, l.picture, e.Ink) {
-				return false
-			}
-			found = true
-		}
-	}
-	return found
-}
 
 // anywhere tells whether a piece of a picture is in a shot, as far left as there, at any height.
 func anywhere(shot, picture *image.RGBA, r image.Rectangle) bool {
@@ -142,7 +114,8 @@ func TestNetworkClockModule(t *testing.T) {
 	r.note("network cable in; no time server answers")
 	r.showsView("wrong time", neutral("CLOCK-WRONG", failed))
 	r.insert(healthy)
-	r.explained("TERMINAL-CLOCK")
+	r.problem("TERMINAL-CLOCK")
+	r.remove()
 	world.Time.Mute(false)
 	r.note("the time server answers")
 	r.showsView("the right time", neutral(failed))
@@ -150,7 +123,8 @@ func TestNetworkClockModule(t *testing.T) {
 	r.note("network cable out")
 	r.insert(healthy)
 	r.pin(pin)
-	r.explained("SERVER-UNREACHABLE")
+	r.problem("SERVER-UNREACHABLE")
+	r.remove()
 	r.must(r.SetLink(r.ctx, true))
 	r.note("network cable in")
 	r.visit("end")
