@@ -44,12 +44,12 @@ var oneRig = sync.OnceValues(func() (*rig, error) {
 			return nil, err
 		}
 	}
-	r.space, err = r.newSpace(testpki.ListOptions{})
+	r.space, err = r.newSpace(testpki.ListOptions{}, 0)
 	return r, err
 })
 
 // newSpace reads and verifies lists with the rig's authorities as an updater does.
-func (r *rig) newSpace(o testpki.ListOptions) (*trust.Space, error) {
+func (r *rig) newSpace(o testpki.ListOptions, grace time.Duration) (*trust.Space, error) {
 	lists, err := r.b.Lists(o)
 	if err != nil {
 		return nil, err
@@ -76,7 +76,7 @@ func (r *rig) newSpace(o testpki.ListOptions) (*trust.Space, error) {
 	if err := v.VerifyVL(rigTime, signers, nil); err != nil {
 		return nil, err
 	}
-	return trust.NewSpace(trust.Config{TSLs: []*tsl.List{t}, VLs: []*tsl.List{v}, Clock: func() time.Time { return rigTime }})
+	return trust.NewSpace(trust.Config{TSLs: []*tsl.List{t}, VLs: []*tsl.List{v}, Grace: grace, Clock: func() time.Time { return rigTime }})
 }
 
 func newRig(t testing.TB) *rig {
@@ -120,7 +120,11 @@ type fault struct {
 }
 
 func space(t *testing.T, r *rig, o testpki.ListOptions) func() *trust.Space {
-	s, err := r.newSpace(o)
+	return graceful(t, r, o, 0)
+}
+
+func graceful(t *testing.T, r *rig, o testpki.ListOptions, grace time.Duration) func() *trust.Space {
+	s, err := r.newSpace(o, grace)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -293,6 +297,27 @@ var generated = []fault{
 	{"list of last year", func(t *testing.T, r *rig, _ *testpki.CaseOptions, c *Checker) {
 		c.Space = space(t, r, testpki.ListOptions{Issued: rigTime.AddDate(-1, 0, 0)})
 	}, Indeterminate, Dispensing, StepList, 1009},
+	{"list of yesterday", func(t *testing.T, r *rig, _ *testpki.CaseOptions, c *Checker) {
+		c.Space = space(t, r, testpki.ListOptions{Issued: rigTime.AddDate(0, 0, -1)})
+	}, Valid, "", 0, 0},
+	{"list that ran out yesterday", func(t *testing.T, r *rig, _ *testpki.CaseOptions, c *Checker) {
+		c.Space = space(t, r, testpki.ListOptions{Issued: rigTime.AddDate(0, 0, -31)})
+	}, Indeterminate, Dispensing, StepList, 1009},
+	{"list that runs out now", func(t *testing.T, r *rig, _ *testpki.CaseOptions, c *Checker) {
+		c.Space = space(t, r, testpki.ListOptions{Issued: rigTime.AddDate(0, 0, -30)})
+	}, Indeterminate, Receipt, StepList, 1009},
+	{"list that runs out in a second", func(t *testing.T, r *rig, _ *testpki.CaseOptions, c *Checker) {
+		c.Space = space(t, r, testpki.ListOptions{Issued: rigTime.AddDate(0, 0, -30).Add(time.Second)})
+	}, Valid, "", 0, 0},
+	{"list in its grace period", func(t *testing.T, r *rig, _ *testpki.CaseOptions, c *Checker) {
+		c.Space = graceful(t, r, testpki.ListOptions{Issued: rigTime.AddDate(0, 0, -31)}, 48*time.Hour)
+	}, Warning, Receipt, StepList, 1008},
+	{"list after its grace period", func(t *testing.T, r *rig, _ *testpki.CaseOptions, c *Checker) {
+		c.Space = graceful(t, r, testpki.ListOptions{Issued: rigTime.AddDate(0, 0, -32)}, 48*time.Hour)
+	}, Indeterminate, Receipt, StepList, 1009},
+	{"clock of the check is a year ahead", func(_ *testing.T, _ *rig, _ *testpki.CaseOptions, c *Checker) {
+		c.Clock = func() time.Time { return rigTime.AddDate(1, 0, 0) }
+	}, Indeterminate, Receipt, StepList, 1009},
 
 	// Status.
 	{"nobody to ask", func(_ *testing.T, _ *rig, _ *testpki.CaseOptions, c *Checker) { c.Status = nil }, Indeterminate, Dispensing, StepStatus, CodeNoStatusSource},

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/pem"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -242,6 +243,49 @@ func TestPublicRecords(t *testing.T) {
 			if name, _ := filepath.Rel(dir, f); !seen[filepath.ToSlash(name)] {
 				t.Errorf("%s does not stand in the table", name)
 			}
+		}
+	}
+}
+
+// tables says which test has the table of the files of a folder; each of them fails for a file that has no row.
+var tables = map[string]string{
+	"cms/*.p7s":        "TestPublicRecords",
+	"fhir/*":           "TestPublicRecords",
+	"cms/MANIFEST.tsv": "TestPublicRecords; its columns: internal/cms TestPublicMessages",
+	"certs/ca/*.pem":   "server/trust TestPublicAuthorities",
+	"certs/ee-*/*.pem": "server/trust TestPublicCertificates",
+	"ocsp/*.ocsp.der":  "server/trust TestPublicResponses",
+	"tsl/*.xml.gz":     "internal/tsl TestPublicLists",
+	"README.md":        "the source of verdicts",
+}
+
+// TestPublicDataIsComplete: no file of the public data is of a kind that no table knows.
+func TestPublicDataIsComplete(t *testing.T) {
+	t.Parallel()
+	dir := testdata.Dir(t, "pki")
+	seen := map[string]int{}
+	err := fs.WalkDir(os.DirFS(dir), ".", func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		known := false
+		for pattern := range tables {
+			if ok, _ := filepath.Match(pattern, path); ok {
+				seen[pattern]++
+				known = true
+			}
+		}
+		if !known {
+			t.Errorf("%s stands in no table", path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pattern, test := range tables {
+		if seen[pattern] == 0 {
+			t.Errorf("no file is %s (%s)", pattern, test)
 		}
 	}
 }
