@@ -119,6 +119,11 @@ func Build(ctx context.Context, cfg Config) (Result, error) {
 			return Result{}, err
 		}
 	}
+	unlock, err := b.lock()
+	if err != nil {
+		return Result{}, err
+	}
+	defer unlock()
 	over, err := loadOverlay(b.Root, b.Overlays)
 	if over == nil {
 		return Result{}, err
@@ -221,6 +226,10 @@ func (b *builder) add(e entry) {
 
 // addPrograms builds our own programs.
 func (b *builder) addPrograms() error {
+	env, err := goEnv(b.ctx, b.Root, os.Environ())
+	if err != nil {
+		return err
+	}
 	for _, p := range programs {
 		out := filepath.Join(b.Cache, "bin", path.Base(p.pkg))
 		b.Log("build %s", p.pkg)
@@ -231,7 +240,7 @@ func (b *builder) addPrograms() error {
 		}
 		cmd := exec.CommandContext(b.ctx, "go", append(args, "./"+p.pkg)...)
 		cmd.Dir = b.Root
-		cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo, "GOOS=linux", "GOARCH=amd64", "GOAMD64=v1", "GOFLAGS=", "CGO_CFLAGS=-O2", "CGO_LDFLAGS=")
+		cmd.Env = append(slices.Clip(env), "CGO_ENABLED="+cgo)
 		if msg, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("build %s: %w\n%s", p.pkg, err, msg)
 		}

@@ -24,6 +24,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/u-root/u-root/pkg/cpio"
 	"github.com/u-root/u-root/pkg/kmodule"
+	"golang.org/x/sys/unix"
 
 	"ktradv/image/disk"
 	"ktradv/image/kernel"
@@ -430,6 +431,12 @@ func TestReproducible(t *testing.T) {
 	t.Setenv("GOCACHE", t.TempDir())
 	t.Setenv("TZ", "Asia/Tokyo")
 	t.Setenv("LC_ALL", "C.UTF-8")
+	t.Setenv("TMPDIR", t.TempDir())
+	t.Setenv("GOFLAGS", "-tags=demo")
+	t.Setenv("GOAMD64", "v3")
+	t.Setenv("GOFIPS140", "latest")
+	t.Setenv("CGO_CFLAGS", "-O0 -g")
+	defer unix.Umask(unix.Umask(0o077))
 	b, err := Build(context.Background(), Config{Root: second, Overlays: []string{filepath.Join(second, "overlays", "demo")}, Out: filepath.Join(second, "image"), Cache: cache})
 	if err != nil {
 		t.Fatal(err)
