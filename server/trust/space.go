@@ -221,7 +221,8 @@ func (s *Space) freshness(h *listHandle, selected string, at, now time.Time) Ste
 		now = at
 	}
 	switch {
-	case newest.next.IsZero():
+	case newest.next.IsZero(): // TS 119 612: a list that is closed
+		return Step{StepList, Indeterminate, fail, "the newest list names no next update: it is closed"}
 	case !now.Before(newest.next.Add(s.grace)):
 		return Step{StepList, Indeterminate, fail, "the newest list has run out"}
 	case !now.Before(newest.next):

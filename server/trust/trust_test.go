@@ -644,6 +644,39 @@ func TestSelection(t *testing.T) {
 	}
 }
 
+// TestClosedList: a list that names no next update is closed; it is never as good as one that was issued today.
+func TestClosedList(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, tc := range []struct {
+		cert    *x509ti.Certificate
+		profile x509ti.Profile
+		closed  tsl.Kind
+		verdict trust.Verdict
+		code    int
+	}{
+		{w.institute, x509ti.HCIOSIG, tsl.TSL, trust.Indeterminate, 1009},
+		{w.institute, x509ti.HCIOSIG, tsl.VL, trust.Valid, 0},
+		{w.physician, x509ti.HPQES, tsl.VL, trust.Indeterminate, 1060},
+		{w.physician, x509ti.HPQES, tsl.TSL, trust.Valid, 0},
+	} {
+		t1, vl := *w.list(t, w.tslSpec()), *w.list(t, w.vlSpec())
+		if tc.closed == tsl.TSL {
+			t1.NextUpdate = time.Time{}
+		} else {
+			vl.NextUpdate = time.Time{}
+		}
+		space, err := trust.NewSpace(trust.Config{TSLs: []*tsl.List{&t1}, VLs: []*tsl.List{&vl}, Clock: func() time.Time { return at }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := space.Check(context.Background(), tc.cert, trust.Options{At: at, Profiles: []x509ti.Profile{tc.profile}, Status: good()})
+		if r.Verdict != tc.verdict || r.Step(trust.StepList).Code != tc.code {
+			t.Errorf("%s with a closed %s: %v, %+v", tc.profile.Name, tc.closed, r.Verdict, r.Step(trust.StepList))
+		}
+	}
+}
+
 // TestPhasedOut: RSA keys of 2048 bits are reported from 2026 on and never refused.
 func TestPhasedOut(t *testing.T) {
 	t.Parallel()

@@ -239,7 +239,9 @@ func (o *TrustOptions) static(anchors []*x509ti.Certificate, now func() time.Tim
 			return nil, fmt.Errorf("TSL %s is not to be trusted: %w", path, err)
 		}
 		for _, s := range l.Of(tsl.TypeVLSigner) {
-			signers = append(signers, s.Certificates...)
+			if s.Status == tsl.StatusInAccord {
+				signers = append(signers, s.Certificates...)
+			}
 		}
 		c.TSLs = append(c.TSLs, l)
 	}
