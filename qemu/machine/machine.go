@@ -74,6 +74,7 @@ type Machine struct {
 	*Monitor
 	dir   string
 	cmd   *exec.Cmd
+	began time.Time
 	ended chan struct{}
 	err   error // once ended is closed
 	on    time.Time
@@ -190,6 +191,7 @@ func Start(ctx context.Context, cfg Config) (*Machine, error) {
 		runtime.LockOSThread() // the kernel looks at the thread that started the program
 		defer runtime.UnlockOSThread()
 		m.on = time.Now()
+		m.began = time.Now()
 		err := m.cmd.Start()
 		started <- err
 		if err == nil {
@@ -248,6 +250,9 @@ func (m *Machine) memorySize(ctx context.Context) (int64, error) {
 
 // Started is when the machine was switched on: when its process was started.
 func (m *Machine) Started() time.Time { return m.on }
+
+// Began is when the machine was switched on: the start of its process.
+func (m *Machine) Began() time.Time { return m.began }
 
 // PID is the process of the machine.
 func (m *Machine) PID() int { return m.cmd.Process.Pid }

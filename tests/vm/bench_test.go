@@ -93,7 +93,7 @@ func (f figures) screen(r *run) float64 {
 	l, err := sample("neutral")
 	r.must(err)
 	r.see("neutral screen", patience, func(img *image.RGBA) bool { ok, _ := l.in(img, false); return ok })
-	return time.Since(r.start).Seconds()
+	return time.Since(r.Began()).Seconds()
 }
 
 // changed waits for another picture and returns when it was there.
@@ -113,7 +113,6 @@ func (f figures) changed(r *run, from *image.RGBA) (*image.RGBA, time.Time) {
 // boot measures power on, the first touch, touches and a card.
 func (f figures) boot(t *testing.T) {
 	r := boot(t, appliance.Options{})
-	r.start = time.Now()
 	l, err := sample("neutral")
 	r.must(err)
 	power := f.screen(r)
