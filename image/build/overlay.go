@@ -158,7 +158,7 @@ func (o *overlay) read(dir string, base bool) ([]terminal.Problem, error) {
 			if err != nil {
 				return err
 			}
-			if path.IsAbs(target) || !inPlace(path.Join(path.Dir(name), target), false) {
+			if path.IsAbs(target) || goesUpLater(target) || !inPlace(path.Join(path.Dir(name), target), false) {
 				bad("is a link that leads out of the overlay's own folders: "+target, "link to a file beside it, or copy the file")
 				return nil
 			}
@@ -169,12 +169,28 @@ func (o *overlay) read(dir string, base bool) ([]terminal.Problem, error) {
 		}
 		if old, ok := o.tree[name]; ok && old.mode.IsDir() != e.mode.IsDir() {
 			bad("is a folder in one overlay and a file in another", "rename one of them")
+			if d.IsDir() {
+				return fs.SkipDir // nothing is laid behind a link
+			}
 			return nil
 		}
 		o.tree[name] = e
 		return nil
 	})
 	return problems, err
+}
+
+// goesUpLater says whether a link goes up after it has gone down: over another link that leads somewhere that its text does
+// not show.
+func goesUpLater(target string) bool {
+	down := false
+	for e := range strings.SplitSeq(target, "/") {
+		if down && e == ".." {
+			return true
+		}
+		down = down || e != ".." && e != "." && e != ""
+	}
+	return false
 }
 
 // inPlace says whether an overlay may have a file or folder of this name.

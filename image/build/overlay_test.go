@@ -84,6 +84,17 @@ func TestOverlayRefused(t *testing.T) {
 				}
 			}
 		}, []string{"/etc/adv/a: is a link that leads out", "/etc/adv/b: is a link that leads out", "/etc/adv/c: is a link that leads out"}},
+		{"link out over another link", func(t *testing.T, dir string) {
+			if err := os.MkdirAll(filepath.Join(dir, "etc/adv/deep/er"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			// By its text the second link stays below etc/adv; over the first one it leads to the root of whoever builds.
+			for name, target := range map[string]string{"deep/er/top": "../../trust", "out": "deep/er/top/../../.."} {
+				if err := os.Symlink(target, filepath.Join(dir, "etc/adv", name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}, []string{"/etc/adv/out: is a link that leads out"}},
 		{"setuid", func(t *testing.T, dir string) {
 			name := filepath.Join(dir, "etc/adv/tool")
 			write(t, name, "x")
