@@ -21,6 +21,7 @@ import (
 	"ktradv/qemu/machine"
 	"ktradv/qemu/touch"
 	"ktradv/tests/demo/appliance"
+	"ktradv/tests/figures"
 )
 
 var (
@@ -28,26 +29,23 @@ var (
 	rounds   = flag.Int("rounds", 5, "how often is measured; the median counts")
 )
 
-// figure is one entry of the file.
-type figure struct {
-	Value float64 `json:"value"`
-	Unit  string  `json:"unit"`
-}
+// samples are the measured values of each figure.
+type samples map[string][]float64
 
-type figures map[string][]float64
+func (f samples) add(name string, v float64) { f[name] = append(f[name], v) }
 
-func (f figures) add(name string, v float64) { f[name] = append(f[name], v) }
-
-// units of the figures.
-var units = map[string]string{
-	"boot.kernel_to_touchable_s": "s", "boot.power_to_screen_s": "s", "boot.uki_power_to_screen_s": "s", "touch_to_pixels_ms": "ms",
-	"insert_to_pixels_ms": "ms", "image.compressed_bytes": "bytes", "image.slot_bytes": "bytes", "kiosk.anon_bytes": "bytes",
-	"guest.ram_needed_bytes": "bytes", "idle_frames_per_min": "frames", "idle_host_cpu_percent": "%",
+// table is what is measured, and the goals.
+var table = []struct{ name, unit, goal string }{
+	{"boot.kernel_to_touchable_s", "s", "3"}, {"boot.power_to_screen_s", "s", "5.5"}, {"boot.uki_power_to_screen_s", "s", "9"},
+	{"touch_to_pixels_ms", "ms", "100"}, {"insert_to_pixels_ms", "ms", "300"},
+	{"image.compressed_bytes", "bytes", "20e6"}, {"image.slot_bytes", "bytes", "24e6"},
+	{"kiosk.anon_bytes", "bytes", "60e6"}, {"guest.ram_needed_bytes", "bytes", "201326592"},
+	{"idle_frames_per_min", "frames", "0"}, {"idle_host_cpu_percent", "%", ""},
 }
 
 // TestBench measures the terminal with all its hardening on.
 func TestBench(t *testing.T) {
-	f := figures{}
+	f := samples{}
 	size := func(names ...string) (n float64) {
 		for _, name := range names {
 			fi, err := os.Stat(name)
@@ -69,17 +67,18 @@ func TestBench(t *testing.T) {
 		t.Run(fmt.Sprintf("idle %d", i+1), func(t *testing.T) { f.idle(t) })
 	}
 	t.Run("memory", func(t *testing.T) { f.memory(t) })
-	out := map[string]figure{}
-	for name, unit := range units {
-		v := f[name]
+	out := figures.Set{}
+	for _, row := range table {
+		v := f[row.name]
 		if len(v) == 0 {
-			t.Errorf("no figure %s", name)
+			t.Errorf("no figure %s", row.name)
 			continue
 		}
 		slices.Sort(v)
-		out[name] = figure{v[len(v)/2], unit}
-		t.Logf("%-28s %12.4g %s  %v", name, out[name].Value, unit, v)
+		out.Add(row.name, v[len(v)/2], row.unit, row.goal)
+		t.Logf("%s: %v", row.name, v)
 	}
+	out.Print(os.Stdout)
 	if *benchOut != "" {
 		if err := merge(*benchOut, out); err != nil {
 			t.Fatal(err)
@@ -88,7 +87,7 @@ func TestBench(t *testing.T) {
 }
 
 // screen waits for the neutral screen and returns the seconds since power on.
-func (f figures) screen(r *run) float64 {
+func (f samples) screen(r *run) float64 {
 	r.t.Helper()
 	l, err := sample("neutral")
 	r.must(err)
@@ -97,7 +96,7 @@ func (f figures) screen(r *run) float64 {
 }
 
 // changed waits for another picture and returns when it was there.
-func (f figures) changed(r *run, from *image.RGBA) (*image.RGBA, time.Time) {
+func (f samples) changed(r *run, from *image.RGBA) (*image.RGBA, time.Time) {
 	r.t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); {
 		img, err := r.Screen(r.ctx)
@@ -111,7 +110,7 @@ func (f figures) changed(r *run, from *image.RGBA) (*image.RGBA, time.Time) {
 }
 
 // boot measures power on, the first touch, touches and a card.
-func (f figures) boot(t *testing.T) {
+func (f samples) boot(t *testing.T) {
 	r := boot(t, appliance.Options{})
 	l, err := sample("neutral")
 	r.must(err)
@@ -185,7 +184,7 @@ func (f figures) boot(t *testing.T) {
 }
 
 // idle counts frames and processor time of a minute in which nothing happens. QEMU traces every flush of the display.
-func (f figures) idle(t *testing.T) {
+func (f samples) idle(t *testing.T) {
 	var trace lockedBuffer
 	r := boot(t, appliance.Options{Change: func(c *machine.Config) { c.Stderr = &trace }})
 	r.shows("neutral")
@@ -223,7 +222,7 @@ func cpuTime(t *testing.T, pid int) time.Duration {
 }
 
 // memory finds the smallest memory that passes a visit, in steps of 8 MiB.
-func (f figures) memory(t *testing.T) {
+func (f samples) memory(t *testing.T) {
 	const step = 8
 	low, high := 64, 256 // too small, enough
 	for high-low > step {
@@ -320,7 +319,7 @@ func (l *lockedBuffer) Since(n int) string {
 }
 
 // merge writes figures into a file and keeps the others that it holds.
-func merge(name string, add map[string]figure) error {
+func merge(name string, add figures.Set) error {
 	all := map[string]json.RawMessage{}
 	b, err := os.ReadFile(name)
 	if err == nil {
