@@ -125,6 +125,7 @@ func TestNetworkClockModule(t *testing.T) {
 	r.pin(pin)
 	r.problem("SERVER-UNREACHABLE")
 	r.remove()
+	r.shows("neutral")
 	r.must(r.SetLink(r.ctx, true))
 	r.note("network cable in")
 	r.visit("end")
