@@ -538,6 +538,22 @@ func TestCacheHoldsNoVerdictOfAnother(t *testing.T) {
 	}
 }
 
+// TestRevokedLaterIsSaid: a CA that was revoked after it issued the certificate changes no verdict, and the report says so.
+func TestRevokedLaterIsSaid(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	made, err := r.b.Case(r.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := r.checker()
+	c.Space = space(t, r, testpki.ListOptions{SMCBRevoked: rigTime.AddDate(0, -1, 0)})
+	rep := c.Check(context.Background(), &Case{Single: true, Records: []Given{{Data: made.Dispensing}}})
+	if s := stepOf(rep.Records[0].Steps, StepCAStatus); rep.Verdict != Valid || s.Verdict != Valid || !strings.Contains(s.Detail, "revoked in the list since 2026-10-22") {
+		t.Errorf("%s, %+v", rep.Verdict, s)
+	}
+}
+
 // TestReceiptDigest: the digest of the prescription may be missing in the receipts of old profiles and in no other, and there
 // is one: with two of them nobody knows which prescription is meant.
 func TestReceiptDigest(t *testing.T) {

@@ -165,6 +165,7 @@ func caStatus(s *tsl.Service, issued time.Time) Step {
 		if s.Start.Before(issued) {
 			return stepOf(StepCAStatus, CARevokedInTSL)
 		}
+		return Step{StepCAStatus, Valid, 0, "revoked in the list since " + s.Start.UTC().Format(time.RFC3339) + ", after it issued the certificate, which stays valid"}
 	case tsl.StatusExpired:
 		if s.Start.Before(issued) {
 			return Step{StepCAStatus, Warnings, 0, "the list says that the CA had ceased to operate when it issued the certificate"}
