@@ -31,6 +31,7 @@ import (
 
 	"ktradv/internal/advlog"
 	"ktradv/kiosk/control"
+	"ktradv/kiosk/platform"
 	"ktradv/kiosk/platform/remote"
 )
 
@@ -206,13 +207,32 @@ func (s *Supervisor) turn(ctx context.Context, p **process, activate control.Mes
 	select {
 	case <-(*p).visible:
 	case <-(*p).exited:
-		return errors.New("session process ended before it showed anything")
+		<-(*p).heard // its last words may still be on their way: that it showed something, and how it ended
+		select {
+		case <-(*p).visible:
+		default:
+			return errors.New("session process ended before it showed anything")
+		}
 	case <-limit.C:
 		return errors.New("session process shows nothing")
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	return s.cfg.Host.Activate((*p).display)
+	err := s.cfg.Host.Activate((*p).display)
+	if errors.Is(err, platform.ErrClosed) && (*p).left() {
+		return s.cfg.Host.Activate(nil) // it has served and gone already; watch hears how
+	}
+	return err
+}
+
+// left says whether a process ends, or has ended, with a word about how.
+func (p *process) left() bool {
+	select {
+	case <-p.heard:
+		return len(p.ended) > 0
+	case <-time.After(time.Second):
+		return false
+	}
 }
 
 // tell says to a session how the terminal is; the channel is closed when that changes.
