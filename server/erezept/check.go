@@ -304,9 +304,12 @@ func (r *checked) content(want Kind, sd *cms.SignedData, outer *record.Facts) {
 	}
 	facts, err := record.ReadFacts(sd.Content)
 	if err != nil {
-		if want == Unknown {
+		switch {
+		case errors.Is(err, record.ErrLimit): // beyond what is read, which says nothing against it
+			l.find(StepKind, CodeTooLarge, "%v", err)
+		case want == Unknown:
 			l.find(StepKind, CodeUnknownKind, "%v", err)
-		} else {
+		default:
 			l.find(StepKind, CodeContent, "%v", err)
 		}
 		return

@@ -554,6 +554,25 @@ func TestRevokedLaterIsSaid(t *testing.T) {
 	}
 }
 
+// TestDeepContent: a content beyond what is read is not called wrong, and one that is no document is.
+func TestDeepContent(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for content, want := range map[string]Verdict{
+		`<Bundle xmlns="http://hl7.org/fhir">` + strings.Repeat("<a>", 100) + strings.Repeat("</a>", 100) + "</Bundle>": Indeterminate,
+		`<Bundle xmlns="http://hl7.org/fhir"><a></Bundle>`:                                                              Invalid,
+	} {
+		message, err := r.pki.SignCMS([]byte(content), &r.signers[testpki.Service].X509Identity, rigTime.Add(-time.Hour), testpki.CMSOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rep := r.checker().Check(context.Background(), &Case{Single: true, Records: []Given{{Kind: Receipt, Data: message}}})
+		if rep.Verdict != want {
+			t.Errorf("%.60s: %s", content, rep.Text())
+		}
+	}
+}
+
 // TestReceiptDigest: the digest of the prescription may be missing in the receipts of old profiles and in no other, and there
 // is one: with two of them nobody knows which prescription is meant.
 func TestReceiptDigest(t *testing.T) {
