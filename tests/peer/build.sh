@@ -20,24 +20,17 @@ mmdebstrap --quiet --mode=root --variant=apt \
 mkdir "$root"
 tar -C "$root" -xf "$out/root.tar" --exclude=./dev/\*
 rm "$out/root.tar"
-chroot "$root" useradd -m kiosk
+chroot "$root" useradd -m -G video kiosk # the group that seatd serves
 mkdir -p "$root/usr/share/kiosk"
 cat >"$root/usr/share/kiosk/index.html" <<'HTML'
 <!doctype html><meta charset="utf-8"><title>Kiosk</title>
 <body style="margin:0;background:#00a040;color:#fff;font:48px sans-serif;text-align:center;padding-top:30vh">Bitte Gesundheitskarte einstecken</body>
 HTML
-cat >"$root/etc/systemd/system/seat.service" <<'UNIT'
-[Unit]
-DefaultDependencies=no
-After=systemd-udevd.service
-[Service]
-Environment=SEATD_VTBOUND=0
-ExecStart=/usr/sbin/seatd -u kiosk -g kiosk
-UNIT
 cat >"$root/etc/systemd/system/kiosk.service" <<'UNIT'
 [Unit]
-Requires=seat.service
-After=seat.service systemd-udev-trigger.service dev-dri-card0.device dbus.socket
+Requires=seatd.service
+StartLimitIntervalSec=0
+After=seatd.service systemd-udev-trigger.service dev-dri-card0.device dbus.socket
 Wants=dev-dri-card0.device dbus.socket
 [Service]
 User=kiosk
@@ -46,6 +39,7 @@ RuntimeDirectoryMode=0700
 Environment=XDG_RUNTIME_DIR=/run/kiosk LIBSEAT_BACKEND=seatd WLR_BACKENDS=drm,libinput WLR_RENDERER=pixman WLR_LIBINPUT_NO_DEVICES=1 WLR_NO_HARDWARE_CURSORS=1 LIBGL_ALWAYS_SOFTWARE=1
 ExecStart=/usr/bin/cage -d -- /usr/bin/chromium --ozone-platform=wayland --kiosk --incognito --no-first-run --disable-gpu --noerrdialogs --password-store=basic --disable-extensions --disable-sync --disable-background-networking --disable-component-update file:///usr/share/kiosk/index.html
 Restart=on-failure
+RestartSec=100ms
 [Install]
 WantedBy=multi-user.target
 UNIT
