@@ -408,6 +408,7 @@ func TestStrangers(t *testing.T) {
 		r.must(err)
 	}
 	r.note("keys pressed: Ctrl-Alt-Del, Alt-F2, SysRq-B, Return")
+	r.online() // and the clock is right
 	r.visit("end")
 	if img := r.showsView("neutral after it all", neutral()); !bytes.Equal(img.Pix, calm.Pix) {
 		t.Error("the screen has changed")
