@@ -110,6 +110,31 @@ func TestLogFolders(t *testing.T) {
 	req.Covers(t, "AdV-A_2443")
 }
 
+// A folder of devices that a sandbox names is there before the service, and stays when its last device goes: a touch screen
+// or a reader that is plugged in later is seen.
+func TestDeviceFoldersAreThere(t *testing.T) {
+	t.Parallel()
+	k := newKernel(t)
+	if err := (Setup{k, k.root}).folders(folders); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, p := range sandbox.Profiles {
+		for _, d := range append(slices.Clone(p.ReadDirs), p.WriteDirs...) {
+			if !strings.HasPrefix(d, "/dev/") {
+				continue
+			}
+			n++
+			if fi, err := os.Stat(filepath.Join(k.root, d)); err != nil || fi.Mode() != os.ModeDir|0o755 {
+				t.Errorf("%s of %s: %v, %v; want a folder before anything is plugged in", d, p.Name, fi, err)
+			}
+		}
+	}
+	if n == 0 {
+		t.Error("no sandbox names a folder of devices")
+	}
+}
+
 func TestNameServers(t *testing.T) {
 	t.Parallel()
 	k := newKernel(t)

@@ -40,6 +40,12 @@ var folders = []folder{
 	{"/run/udev", 0o755, users.Root, users.Root},
 	{"/run/udev/data", 0o755, users.Root, users.Root},
 	{"/run/net", 0o755, users.Net, users.Net},
+	// Sandboxes hold on to these folders themselves, not to their names. The kernel would make each with its first device,
+	// which may come after the service, and take it away with its last; what we have made stays.
+	{"/dev/dri", 0o755, users.Root, users.Root},
+	{"/dev/input", 0o755, users.Root, users.Root},
+	{"/dev/bus", 0o755, users.Root, users.Root},
+	{"/dev/bus/usb", 0o755, users.Root, users.Root},
 }
 
 // dataFolders are made on the data partition, each after the one that it lies in. Those that only one user may enter hold
