@@ -43,6 +43,7 @@ func givenUp(name string) func(initctl.State) bool {
 // Notes is the table, in the order in which codes are shown.
 var Notes = []Note{
 	{ReaderUnsupported, advlog.NewCode(11201, "READER-UNSUPPORTED"), func(s initctl.State) bool { return s.Reader == initctl.ReaderUnsupported }, 0},
+	{"READER-SEVERAL", advlog.NewCode(11202, "READER-SEVERAL"), func(s initctl.State) bool { return s.Reader == initctl.ReaderSeveral }, 0},
 	{"NETWORK-DOWN", advlog.NewCode(11211, "NETWORK-DOWN"), func(s initctl.State) bool { return s.Network == initctl.NetworkDown }, settling},
 	{"NETWORK-NO-ADDRESS", advlog.NewCode(11212, "NETWORK-NO-ADDRESS"), func(s initctl.State) bool { return s.Network == initctl.NetworkNoAddress }, settling},
 	{"CLOCK-WRONG", advlog.NewCode(11221, "CLOCK-WRONG"), func(s initctl.State) bool { return s.Clock == initctl.ClockWrong }, settling},

@@ -38,6 +38,7 @@ func TestOf(t *testing.T) {
 		"service starts again":     {func(s *initctl.State) { s.Services[initctl.PCSCD] = initctl.Service{State: initctl.ServiceRestarting} }, nil},
 		"a foreign stick":          {func(s *initctl.State) { s.USBRefused = 3 }, nil},
 		"unsupported reader":       {func(s *initctl.State) { s.Reader = initctl.ReaderUnsupported }, []string{"READER-UNSUPPORTED"}},
+		"two readers":              {func(s *initctl.State) { s.Reader = initctl.ReaderSeveral }, []string{"READER-SEVERAL"}},
 		"no link":                  {func(s *initctl.State) { s.Network = initctl.NetworkDown }, []string{"NETWORK-DOWN"}},
 		"no address":               {func(s *initctl.State) { s.Network = initctl.NetworkNoAddress }, []string{"NETWORK-NO-ADDRESS"}},
 		"wrong clock":              {func(s *initctl.State) { s.Clock = initctl.ClockWrong }, []string{"CLOCK-WRONG"}},

@@ -420,6 +420,24 @@ func TestMisplaced(t *testing.T) {
 	}
 }
 
+// Two readers are one too many, unless the configuration names which one serves.
+func TestReader(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name                   string
+		supported, unsupported int
+		want                   initctl.Readers
+	}{
+		{"", 2, 0, initctl.ReaderSeveral}, {"KOBIL", 2, 0, initctl.ReaderOne}, {"KOBIL", 0, 1, initctl.ReaderUnsupported}, {"KOBIL", 0, 0, initctl.ReaderNone},
+	} {
+		m := newMachine(Setup{})
+		m.config.Reader.Name = tc.name
+		if got := m.reader(tc.supported, tc.unsupported); got != tc.want {
+			t.Errorf("%q, %d, %d: %s, want %s", tc.name, tc.supported, tc.unsupported, got, tc.want)
+		}
+	}
+}
+
 func TestHostname(t *testing.T) {
 	t.Parallel()
 	if got := hostname(terminal.Config{TerminalID: "00000000000000D0"}); got != "ktr-adv-00000000000000d0" || len(got) > 64 {

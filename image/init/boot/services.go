@@ -166,6 +166,14 @@ func (m *Machine) startPCSCD(ctx context.Context) {
 	})
 }
 
+// reader is the word for a number of readers. More than one is as it should be where the configuration names which serves.
+func (m *Machine) reader(supported, unsupported int) initctl.Readers {
+	if m.config.Reader.Name != "" {
+		supported = min(supported, 1)
+	}
+	return initctl.ReaderState(supported, unsupported)
+}
+
 func (m *Machine) startUSB(ctx context.Context) {
 	m.run(ctx, spec{
 		user: users.Root, notifies: true,
@@ -179,7 +187,7 @@ func (m *Machine) startUSB(ctx context.Context) {
 				if !ok || err1 != nil || err2 != nil || n < 0 || u < 0 {
 					return
 				}
-				m.store.Update(func(s *initctl.State) { s.Supported, s.Unsupported, s.Reader = n, u, initctl.ReaderState(n, u) })
+				m.store.Update(func(s *initctl.State) { s.Supported, s.Unsupported, s.Reader = n, u, m.reader(n, u) })
 			case "REFUSED":
 				var vendor, product, reason int
 				if n, err := fmt.Sscanf(f.Value, "%d:%d:%d", &vendor, &product, &reason); n != 3 || err != nil {
