@@ -550,6 +550,9 @@ func (c *Certificate) CheckQC() error {
 	return nil
 }
 
+// HasQCStatement reports whether the statements name oid.
+func (c *Certificate) HasQCStatement(oid OID) bool { return contains(c.QCStatements, oid) }
+
 // IsRSA reports whether the key is an RSA key.
 func (c *Certificate) IsRSA() bool {
 	_, ok := c.PublicKey.(*rsa.PublicKey)

@@ -81,6 +81,8 @@ func (c *Checker) certificate(ctx context.Context, r *checked, rule rule, cert *
 				code = CodePhasedOut
 			case id == StepCAStatus && v == Warning:
 				code = CodeCAClosed
+			case id == StepQCStatements && v == Warning:
+				code = CodeNoSSCD
 			}
 		}
 		if id == StepStatus && v == Indeterminate {

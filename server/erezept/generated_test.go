@@ -254,6 +254,12 @@ var generated = []fault{
 	{"another key usage", signer(testpki.Pharmacy, testpki.BrainpoolKey, func(t *testpki.Template) { t.KeyUsage = testpki.UsageDigitalSignature }, pharmacy), Invalid, Dispensing, StepKeyUsage, 1016},
 	{"no key usage", signer(testpki.Pharmacy, testpki.BrainpoolKey, func(t *testpki.Template) { t.KeyUsage = 0 }, pharmacy), Invalid, Dispensing, StepKeyUsage, 1016},
 	{"no QCStatements", signer(testpki.Doctor, testpki.BrainpoolKey, func(t *testpki.Template) { t.Extra = t.Extra[1:] }, doctor), Invalid, Prescription, StepQCStatements, 1048},
+	{"no QcSSCD", signer(testpki.Doctor, testpki.BrainpoolKey, func(t *testpki.Template) {
+		t.Extra[0].Value = []byte{0x30, 10, 0x30, 8, 6, 6, 4, 0, 0x8e, 0x46, 1, 1}
+	}, doctor), Warning, Prescription, StepQCStatements, CodeNoSSCD},
+	{"no QcCompliance", signer(testpki.Doctor, testpki.BrainpoolKey, func(t *testpki.Template) {
+		t.Extra[0].Value = []byte{0x30, 10, 0x30, 8, 6, 6, 4, 0, 0x8e, 0x46, 1, 4}
+	}, doctor), Invalid, Prescription, StepQCStatements, 1048},
 	{"no admission", signer(testpki.Doctor, testpki.BrainpoolKey, func(t *testpki.Template) { t.Admission = nil }, doctor), Invalid, Prescription, StepRole, CodeRole},
 	{"critical extension", signer(testpki.Pharmacy, testpki.BrainpoolKey, func(t *testpki.Template) {
 		t.Extra = append(t.Extra, testpki.Extension{OID: []int{1, 2, 3, 4}, Critical: true, Value: []byte{5, 0}})

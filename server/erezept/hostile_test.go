@@ -191,12 +191,15 @@ func TestCosts(t *testing.T) {
 	t.Parallel()
 	req.Covers(t, "ERP-30")
 	r := newRig(t)
-	const signers, rounds = 5, 4
-	var cases [rounds][]*Case
+	// With LONG it is the million: five thousand doctors and as many pharmacies, one case of each pair again and again.
+	signers, made, rounds := 5, 4, 4
+	if os.Getenv("LONG") == "1" {
+		signers, made, rounds = 5000, 1, 67
+	}
+	cases := make([][]*Case, made)
 	for range signers {
 		o := r.options()
 		o.Doctor, o.Pharmacy = r.issue(t, testpki.Doctor, testpki.BrainpoolKey, nil), r.issue(t, testpki.Pharmacy, testpki.BrainpoolKey, nil)
-		var err error
 		for _, s := range []*testpki.Signer{o.Doctor, o.Pharmacy, o.Service} {
 			answer, err := r.b.Status(s, testpki.StatusAnswer{ProducedAt: rigTime.AddDate(0, 0, -1).Add(-time.Hour)})
 			if err != nil {
@@ -214,21 +217,21 @@ func TestCosts(t *testing.T) {
 				o.Service = &clone
 			}
 		}
-		for round := range rounds {
-			var made *testpki.Case
-			if made, err = r.b.Case(o); err != nil {
+		for round := range cases {
+			one, err := r.b.Case(o)
+			if err != nil {
 				t.Fatal(err)
 			}
-			cases[round] = append(cases[round], given(made))
+			cases[round] = append(cases[round], given(one))
 		}
 	}
 	count := &counter{}
 	c := r.checker()
 	status := &countedStatus{}
-	c.Chains, c.Certificates, c.Verifier, c.Status = trust.NewChainCache(1000), NewCertificateCache(1000), count, status
-	for round, list := range cases {
+	c.Chains, c.Certificates, c.Verifier, c.Status = trust.NewChainCache(50_000), NewCertificateCache(50_000), count, status
+	for round := range rounds {
 		before := count.signatures.Load()
-		for _, in := range list {
+		for _, in := range cases[round%made] {
 			if rep := c.Check(context.Background(), in); rep.Verdict != Valid {
 				t.Fatal(rep.Text())
 			}
@@ -237,16 +240,16 @@ func TestCosts(t *testing.T) {
 		switch {
 		// Of every signer the certificate, of every record the status answer (each case has one of its own about the service),
 		// and once that the CA of doctors issued its responder.
-		case round == 0 && spent != 3*signers+(2*signers+1)+3*signers+1:
+		case round == 0 && spent != int64(3*signers+(2*signers+1)+3*signers+1):
 			t.Errorf("first round: %d signatures", spent)
-		case round > 0 && spent != 3*signers:
+		case round > 0 && spent != int64(3*signers):
 			t.Errorf("round %d: %d signatures for %d records", round, spent, 3*signers)
 		}
 	}
 	if n := status.asked.Load(); n != 0 {
 		t.Errorf("%d questions about statuses that were embedded", n)
 	}
-	if n := c.Certificates.Misses.Load(); n != 2*signers+1 {
+	if n := c.Certificates.Misses.Load(); n != int64(2*signers+1) {
 		t.Errorf("%d certificates were parsed; %d signers", n, 2*signers+1)
 	}
 }

@@ -106,7 +106,11 @@ func build(cert *x509ti.Certificate, profile *x509ti.Profile, v *view, verifier 
 		return true
 	}
 	if profile.QES {
-		pass(StepQCStatements, cert.CheckQC())
+		if err := cert.CheckQC(); err != nil || cert.HasQCStatement(x509ti.OIDQcSSCD) {
+			pass(StepQCStatements, err)
+		} else { // the profile has it, TUC_PKI_030 does not ask for it
+			add(Step{StepQCStatements, Warnings, 0, "QcSSCD is missing: nothing says that the key is in a qualified signature creation device"})
+		}
 	}
 	findings := map[string]error{}
 	for _, f := range profile.Judge(cert) {
