@@ -52,6 +52,7 @@ func TestPublicLists(t *testing.T) {
 	t.Parallel()
 	dir := testdata.Dir(t, "pki")
 	ca51 := loadCert(t, filepath.Join(dir, "certs/ca/GEM.TSL-CA51-TEST-ONLY.pem"))
+	seen := map[string]bool{}
 	for _, tc := range []struct {
 		file     string
 		clock    string // "" is the time of issue
@@ -72,6 +73,7 @@ func TestPublicLists(t *testing.T) {
 		{"rsa_valid_TSL_default", "2022-08-10T13:00:00Z", nil, 1042, "", 1, 147, "README: anchor GEM.TSL-CA4 is not included"},
 		{"pkits_ECC-RSA_TSL-test", "", nil, 1042, "", 10554, 307, "README: re-indented; its anchor is not included"},
 	} {
+		seen[tc.file+".xml.gz"] = true
 		t.Run(tc.file+tc.clock, func(t *testing.T) {
 			t.Parallel()
 			list, err := tsl.Parse(unpack(t, filepath.Join(dir, "tsl", tc.file+".xml.gz")))
@@ -91,6 +93,15 @@ func TestPublicLists(t *testing.T) {
 				t.Errorf("%s %d with %d services", list.Kind, list.Sequence, len(list.Services))
 			}
 		})
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "tsl", "*"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, f := range files {
+		if !seen[filepath.Base(f)] {
+			t.Errorf("%s stands in no row", filepath.Base(f))
+		}
 	}
 	// The signatures alone: the RSA list's is good (RSASSA-PSS), the re-indented list has lost its digest.
 	for file, want := range map[string]string{"rsa_valid_TSL_default": "", "pkits_ECC-RSA_TSL-test": "signed digest"} {
