@@ -38,16 +38,20 @@ func addresses(t *testing.T, function string) (entry, loop uint64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table, err := gosym.NewTable(nil, gosym.NewLineTable(lines, text.Addr))
+	table, err := gosym.NewTable(nil, gosym.NewLineTable(lines, 0)) // addresses from the beginning of the Go code
 	if err != nil {
 		t.Fatal(err)
 	}
-	fn := table.LookupFunc(function)
-	i := bytes.Index(code, []byte{0xEB, 0xFE}) // jmp to itself
-	if fn == nil || i < 0 {
-		t.Fatalf("function %s: %v; loop at %d", function, fn, i)
+	// Where the Go code begins behind that of the C library, no header says. runtime.abort is a breakpoint and an endless
+	// loop, which stand nowhere else.
+	fn, abort := table.LookupFunc(function), table.LookupFunc("runtime.abort")
+	abortCode := []byte{0xCC, 0xCD, 0x03, 0xEB, 0xFE} // padding before it, int 3, jmp to itself
+	i := bytes.Index(code, abortCode)
+	if fn == nil || abort == nil || i < 0 || bytes.Contains(code[i+1:], abortCode) {
+		t.Fatalf("function %s: %v; runtime.abort: %v at %d", function, fn, abort, i)
 	}
-	return fn.Entry, text.Addr + uint64(i)
+	at := text.Addr + uint64(i) + 1
+	return fn.Entry + at - abort.Entry, at + 2
 }
 
 // TestStopped stops the kiosk from outside, in the middle of drawing and while a person's data are on the screen: the
