@@ -367,7 +367,7 @@ var keys = usbredir.Interface{
 // is the data partition, a reader of a known model that types as well. They are refused and noted as security events; the
 // terminal serves. Its clock is years ahead meanwhile, and is set right before anybody comes.
 func TestStrangers(t *testing.T) {
-	req.Covers(t, "AdV-A_2405")
+	req.Covers(t, "AdV-A_2405", "AdV-A_2435")
 	stick := copyFile(t, world.Image.Disk)
 	stickBefore := sha256.Sum256(partition(t, stick))
 	reader := simreader.New(simreader.Config{})
