@@ -27,6 +27,9 @@ const (
 	epOut       = 0x02
 	epIn        = 0x81
 	epInterrupt = 0x83
+
+	// SlotEvents is the endpoint that tells of cards; a driver at work asks it all the time.
+	SlotEvents = epInterrupt
 )
 
 // Config describes the device.

@@ -128,6 +128,19 @@ func (p *Port) Connected() bool {
 	return p.link != nil && p.link.greeted
 }
 
+// Polled tells whether the host asks an interrupt endpoint of the device for data at present: a driver is at work.
+func (p *Port) Polled(endpoint byte) bool {
+	p.mu.Lock()
+	l := p.link
+	p.mu.Unlock()
+	if l == nil {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.polling[endpoint]
+}
+
 // StopAfter makes the device that is in the port die after it has sent so many more octets of data: a transfer is cut
 // off, and no other is completed any more. To unplug it and plug it in again revives it.
 func (p *Port) StopAfter(octets int) {

@@ -166,8 +166,8 @@ func TestTransfers(t *testing.T) {
 
 func TestInterrupts(t *testing.T) {
 	t.Parallel()
-	ctx, _, d, h := rig(t)
-	if d.link.Interrupt(0x83, []byte{1}) {
+	ctx, p, d, h := rig(t)
+	if d.link.Interrupt(0x83, []byte{1}) || p.Polled(0x83) {
 		t.Error("a packet was taken that nobody asks for")
 	}
 	if s, err := h.Poll(ctx, 0x85, true); err != nil || s != StatusInvalid {
@@ -177,7 +177,7 @@ func TestInterrupts(t *testing.T) {
 		t.Fatalf("status %d, %v", s, err)
 	}
 	wait(t, ctx, d.polled)
-	if !d.link.Interrupt(0x83, []byte{0x50, 3}) {
+	if !p.Polled(0x83) || !d.link.Interrupt(0x83, []byte{0x50, 3}) {
 		t.Fatal("packet not taken")
 	}
 	if b, err := h.Interrupt(ctx); err != nil || string(b) != "\x50\x03" {

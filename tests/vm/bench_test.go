@@ -247,6 +247,7 @@ func serves(t *testing.T, mib int) bool {
 	r.touchable()
 	c, err := world.Card(healthy)
 	r.must(err)
+	r.attentive()
 	r.Reader().Insert(c)
 	for end := time.Now().Add(20 * time.Second); r.Reader().Awaiting() != "pin"; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {

@@ -264,6 +264,7 @@ func TestMemory(t *testing.T) {
 	r.touchable()
 	p, c := canary(t)
 	what := append(secrets(t, p, c), pinBlock)
+	r.attentive()
 	r.Reader().Insert(c)
 	r.note("card in: the canary")
 	r.pin(pin)

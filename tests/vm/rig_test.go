@@ -26,6 +26,7 @@ import (
 	"ktradv/image/disk"
 	"ktradv/kiosk/session"
 	"ktradv/kiosk/view"
+	"ktradv/qemu/ccid"
 	"ktradv/tests/demo/appliance"
 )
 
@@ -78,6 +79,7 @@ type run struct {
 	start time.Time
 	dir   string
 	told  int64 // answers of the time server before power on
+	looks bool  // the terminal looks for cards since power on
 
 	mu    sync.Mutex
 	steps []step
@@ -112,7 +114,7 @@ func boot(t *testing.T, o appliance.Options) *run {
 // on switches the machine on.
 func (r *run) on(o appliance.Options) {
 	r.t.Helper()
-	r.told = world.Time.Told()
+	r.told, r.looks = world.Time.Told(), false
 	t, err := world.Start(r.ctx, o)
 	if err != nil {
 		r.t.Fatal(err)
@@ -235,8 +237,26 @@ func (r *run) insert(id string) {
 	r.t.Helper()
 	c, err := world.Card(id)
 	r.must(err)
+	r.attentive()
 	r.Reader().Insert(c)
 	r.note("card in: %s", id)
+}
+
+// attentive waits until a card that is put in will be noticed as new. The first screen is there a moment before the card
+// service, and a card that the terminal finds in the slot when it begins to look is one that somebody has forgotten.
+func (r *run) attentive() {
+	r.t.Helper()
+	if r.looks {
+		return
+	}
+	r.online()
+	for end := time.Now().Add(patience); !r.Ports[0].Polled(ccid.SlotEvents); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			r.t.Fatal("no driver asks the reader for cards")
+		}
+	}
+	time.Sleep(time.Second) // the kiosk asks the card service, which cannot be seen from outside
+	r.looks = true
 }
 
 func (r *run) remove() {
