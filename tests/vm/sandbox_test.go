@@ -67,7 +67,7 @@ func TestServicesAreConfined(t *testing.T) {
 		c.Cmdline += " console=ttyS0 adv.console=1"
 	}})
 	text := ""
-	for end := time.Now().Add(patience); strings.Count(text, "probe: end") < 2; time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(patience); strings.Count(text, "probe: end") < 2 || !strings.Contains(text, "sealed: end"); time.Sleep(200 * time.Millisecond) {
 		b, err := os.ReadFile(console)
 		if err != nil && time.Now().After(end) || time.Now().After(end) {
 			t.Fatalf("the probes did not come to their end: %v\n%s", err, b)
@@ -105,6 +105,32 @@ func TestServicesAreConfined(t *testing.T) {
 		for _, want := range []string{fmt.Sprintf("UID:%d GID:%d ", p.User, p.User), "NoNewPrivs:true", "Seccomp:true", "Capabilities:0 ", "CoreLimit:0 ", "SupplementGID:0"} {
 			if !strings.Contains(marks, want) {
 				t.Errorf("%s: marks %s; want %s", name, marks, want)
+			}
+		}
+	}
+	// The machine as a whole, as the kernel tells it when the set-up is over.
+	got := map[string]string{}
+	for l := range strings.Lines(text) {
+		if _, f, ok := strings.Cut(strings.TrimSpace(l), " fact: "); ok {
+			name, value, _ := strings.Cut(f, " = ")
+			got[name] = value
+		}
+	}
+	for name, want := range map[string]string{
+		"kernel/modules_disabled": "1", "kernel/sysrq": "0", "kernel/ctrl-alt-del": "0", "kernel/kptr_restrict": "2", "kernel/dmesg_restrict": "1",
+		"kernel/yama/ptrace_scope": "3", "kernel/unprivileged_bpf_disabled": "1", "kernel/kexec_load_disabled": "1", "kernel/core_pattern": "|/nonexistent",
+		"user/max_user_namespaces": "0",
+	} {
+		if got[name] != want {
+			t.Errorf("%s = %q; want %q", name, got[name], want)
+		}
+	}
+	for folder, want := range map[string]string{
+		"/": "ro nosuid nodev", "/data": "nosuid nodev noexec", "/run": "nosuid nodev noexec", "/proc": "nosuid nodev noexec", "/sys": "nosuid nodev noexec", "/dev": "nosuid noexec",
+	} {
+		for flag := range strings.FieldsSeq(want) {
+			if !slices.Contains(strings.Split(got[folder], ","), flag) {
+				t.Errorf("%s is mounted with %q; want %s", folder, got[folder], flag)
 			}
 		}
 	}
