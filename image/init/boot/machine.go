@@ -113,13 +113,17 @@ func (m *Machine) boot(ctx context.Context, ends chan<- command) {
 	base, rest := split(baseModules())
 	var loaded sync.WaitGroup // everything that loads modules or changes the root
 	dataReady := make(chan struct{})
+	// Whoever asks for the card service before it runs waits for it.
+	cards, err := listenPCSCD()
+	m.journal.problem(stepServices, err)
 	// Two ways beside each other, as a terminal has two processors at least: each begins with what the kiosk waits for.
 	loaded.Go(func() {
 		loader.Load(1, early...) // display
 		loader.Load(2, base...)  // input, USB
 		m.journal.step(stepModules)
 		m.startUSB(ctx)
-		m.startPCSCD(ctx)
+		m.kioskServes(ctx)
+		m.startPCSCD(ctx, cards)
 	})
 	loaded.Go(func() {
 		loader.Load(1, disks(late)...)

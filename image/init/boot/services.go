@@ -134,23 +134,25 @@ func giveDisplay() bool {
 	return len(cards) > 0
 }
 
-func (m *Machine) startPCSCD(ctx context.Context) {
-	// libudev listens to messages about devices only where it finds this; otherwise readers that come later are not seen.
-	m.journal.problem(stepServices, errors.Join(os.MkdirAll("/run/udev", 0o755), os.WriteFile("/run/udev/control", nil, 0o644)))
+// listenPCSCD opens the socket of the card service. It is ours and stays while daemons change behind it.
+func listenPCSCD() (*os.File, error) {
 	_ = os.Remove(pcscdSocket)
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: pcscdSocket, Net: "unix"})
 	if err != nil {
-		m.journal.problem(stepServices, err)
-		return
+		return nil, err
 	}
-	// The socket is ours and stays while daemons change behind it; only the kiosk may connect.
+	// Only the kiosk may connect.
 	_ = os.Chmod(pcscdSocket, 0o600)
 	_ = os.Chown(pcscdSocket, int(users.Kiosk), int(users.Root))
-	f, err := l.File()
-	if err != nil {
-		m.journal.problem(stepServices, err)
-		return
+	return l.File()
+}
+
+func (m *Machine) startPCSCD(ctx context.Context, f *os.File) {
+	if f == nil {
+		return // there is no socket
 	}
+	// libudev listens to messages about devices only where it finds this; otherwise readers that come later are not seen.
+	m.journal.problem(stepServices, errors.Join(os.MkdirAll("/run/udev", 0o755), os.WriteFile("/run/udev/control", nil, 0o644)))
 	m.run(ctx, spec{
 		user: users.PCSCD, listener: f,
 		argv: func() []string { return []string{pcscdProgram, "--foreground"} },
