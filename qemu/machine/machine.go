@@ -77,7 +77,6 @@ type Machine struct {
 	began time.Time
 	ended chan struct{}
 	err   error // once ended is closed
-	on    time.Time
 	shot  sync.Mutex
 	size  int64 // of the memory in octets
 }
@@ -190,7 +189,6 @@ func Start(ctx context.Context, cfg Config) (*Machine, error) {
 	go func() {
 		runtime.LockOSThread() // the kernel looks at the thread that started the program
 		defer runtime.UnlockOSThread()
-		m.on = time.Now()
 		m.began = time.Now()
 		err := m.cmd.Start()
 		started <- err
@@ -247,9 +245,6 @@ func (m *Machine) memorySize(ctx context.Context) (int64, error) {
 	}
 	return s.Base, err
 }
-
-// Started is when the machine was switched on: when its process was started.
-func (m *Machine) Started() time.Time { return m.on }
 
 // Began is when the machine was switched on: the start of its process.
 func (m *Machine) Began() time.Time { return m.began }
