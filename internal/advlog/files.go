@@ -168,15 +168,15 @@ func (f *files) rotate(s Stream, now time.Time) error {
 	stamp := now.UTC().Format(rotatedStamp)
 	for i := range 1000 {
 		name := filepath.Join(f.cfg.Dir, f.stem(s)+"."+stamp+"."+strconv.Itoa(i)+".log")
-		// Link and remove instead of rename: an existing file is never overwritten.
-		err := os.Link(f.current(s), name)
-		if errors.Is(err, os.ErrExist) {
+		// An existing file is never overwritten: whoever makes files here holds the lock. Hard links, which would see to it by
+		// themselves, are forbidden to a confined program.
+		switch _, err := os.Lstat(name); {
+		case err == nil:
 			continue
-		}
-		if err != nil {
+		case !errors.Is(err, os.ErrNotExist):
 			return fmt.Errorf("rotate log: %w", err)
 		}
-		if err := os.Remove(f.current(s)); err != nil {
+		if err := os.Rename(f.current(s), name); err != nil {
 			return fmt.Errorf("rotate log: %w", err)
 		}
 		return f.bound(s, now)
