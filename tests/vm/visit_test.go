@@ -12,7 +12,6 @@ import (
 
 	simreader "ktradv/hw/sim/reader"
 	"ktradv/internal/req"
-	"ktradv/qemu/machine"
 	"ktradv/tests/demo/appliance"
 )
 
@@ -133,13 +132,4 @@ func TestPowerCut(t *testing.T) {
 	if !n.has(map[string]string{"log": "flow", "name": "session.end", "result": "ok"}) {
 		t.Error("the visit after the power cut is not in the log")
 	}
-}
-
-// TestSmall serves with the least memory that a terminal may have.
-func TestSmall(t *testing.T) {
-	r := boot(t, appliance.Options{Change: func(c *machine.Config) { c.MemoryMB = 192 }})
-	r.shows("neutral")
-	r.touchable()
-	r.visit("end")
-	r.off()
 }
