@@ -444,3 +444,28 @@ func TestHostname(t *testing.T) {
 		t.Errorf("hostname = %q", got)
 	}
 }
+
+// After the set-up nothing can be loaded, the root is read-only, and the modules' files hold no memory any more.
+func TestSeal(t *testing.T) {
+	t.Parallel()
+	k := newKernel(t)
+	closed, module := filepath.Join(k.root, "proc/sys/kernel/modules_disabled"), filepath.Join(k.root, "lib/modules/6.1.0/kernel/drm.ko")
+	for _, f := range []string{closed, module} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(f), 0o700), os.WriteFile(f, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	newMachine(Setup{k, k.root}).seal()
+	if b, err := os.ReadFile(closed); err != nil || string(b) != "1" {
+		t.Errorf("modules_disabled = %q, %v", b, err)
+	}
+	if _, err := os.Stat(module); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the module's file: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(k.root, "lib")); err != nil {
+		t.Error(err)
+	}
+	if k.mounts[""]&unix.MS_RDONLY == 0 && k.mounts["/"]&unix.MS_RDONLY == 0 {
+		t.Errorf("the root is not read-only: %v", k.mounts)
+	}
+}

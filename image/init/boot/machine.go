@@ -183,9 +183,11 @@ func misplaced(c terminal.Config) []terminal.Problem {
 	return nil
 }
 
-// seal is the end of the set-up: from here on nothing is loaded and nothing changes the root.
+// seal is the end of the set-up: from here on nothing is loaded and nothing changes the root. The root is memory, so that
+// modules that cannot be loaded any more give theirs back.
 func (m *Machine) seal() {
 	m.journal.problem(stepSealed, m.setup.set(lastSettings))
+	m.journal.problem(stepSealed, os.RemoveAll(m.setup.path("/lib/modules")))
 	m.journal.problem(stepSealed, m.setup.Kernel.Mount("", m.setup.path("/"), "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, ""))
 	m.journal.step(stepSealed)
 }
