@@ -47,6 +47,9 @@ var table = []struct{ name, unit, goal string }{
 // it, which would take minutes.
 const ahead = time.Minute
 
+// memory is that of the machine that is measured, in MiB: a third more than it needs.
+const memory = 256
+
 // TestBench measures the terminal with all its hardening on.
 //
 // The machine is watched without being disturbed: a screen shot holds up the emulated processors, so that one is taken only
@@ -54,6 +57,9 @@ const ahead = time.Minute
 // 0 is known from the guest's own log, read from the data partition when it is off: an entry of its end names the time since
 // the kernel's time 0 and the time of day, which the guest has from this side's time server, to a few milliseconds. A touch
 // or a card counts as answered when a changed picture has been seen.
+//
+// The machine has memory MiB. More makes the boot longer, not shorter: the kernel wipes all of it when it starts
+// (init_on_free), and every page that an emulator's guest touches for the first time is one that this side has to find.
 func TestBench(t *testing.T) {
 	f := samples{}
 	size := func(names ...string) (n float64) {
@@ -119,7 +125,7 @@ type eye struct {
 func watch(t *testing.T, o appliance.Options) *eye {
 	e := &eye{trace: &lockedBuffer{}}
 	o.Change = func(c *machine.Config) {
-		c.Stderr, c.Args = e.trace, append(c.Args, "-trace", flush)
+		c.MemoryMB, c.Stderr, c.Args = memory, e.trace, append(c.Args, "-trace", flush)
 	}
 	e.run = boot(t, o)
 	return e
