@@ -38,7 +38,9 @@ func (p *firstProcess) Restart(_ context.Context, service string, start int) ini
 	if service != initctl.PCSCD {
 		return initctl.FaultRefused
 	}
-	p.set(func(s *initctl.State) { s.Services[service] = initctl.Service{State: initctl.ServiceRunning, Starts: start + 1} })
+	p.set(func(s *initctl.State) {
+		s.Services[service] = initctl.Service{State: initctl.ServiceRunning, Starts: start + 1}
+	})
 	p.mu.Lock()
 	p.restarts++
 	p.mu.Unlock()
@@ -83,7 +85,9 @@ func TestCardServiceOfTheFirstProcess(t *testing.T) {
 	if err := c.Ping(ctx); !errors.Is(err, mute) {
 		t.Errorf("a service that runs was not asked: %v", err)
 	}
-	p.set(func(s *initctl.State) { s.Services[initctl.PCSCD] = initctl.Service{State: initctl.ServiceRestarting, Starts: 2} })
+	p.set(func(s *initctl.State) {
+		s.Services[initctl.PCSCD] = initctl.Service{State: initctl.ServiceRestarting, Starts: 2}
+	})
 	if _, err := client.Wait(ctx, func(s initctl.State) bool { return s.Services[initctl.PCSCD].State == initctl.ServiceRestarting }); err != nil {
 		t.Fatal(err)
 	}
