@@ -457,10 +457,16 @@ func TestEvents(t *testing.T) {
 	g.sim.Insert(newCard())
 	k := g.connect(t, nil)
 	g.sim.Insert(newCard())
-	for {
+	for late := 0; ; {
 		_, err := k.Transmit(within(t), apdu.Command{INS: 0xB0, P2: 1, Ne: 256})
 		if errors.Is(err, reader.ErrCardRemoved) {
 			break
+		}
+		// pcscd looks for a removal before it waits for the reader: one command, already past that look, can reach a card that
+		// was changed in no time at all. No hand is that fast, but a busy machine is that slow.
+		if err == nil && late == 0 {
+			late++
+			continue
 		}
 		if !errors.Is(err, reader.ErrTransmission) && !errors.Is(err, reader.ErrMute) {
 			t.Fatalf("old connection: %v", err)
