@@ -15,10 +15,13 @@ var Cmdline = strings.Join([]string{
 	"lsm=lockdown,yama,landlock", "lockdown=confidentiality", "module.sig_enforce=1", "debugfs=off",
 	// Keyboards on PS/2 are not asked for: input comes from USB devices that were let in.
 	"i8042.nokbd", "i8042.noaux",
+	// Small programs in a small memory: no pages of 2 MiB of which most stays empty.
+	"transparent_hugepage=never",
 	// A terminal that nobody sits at starts anew by itself.
 	"oops=panic", "panic=10",
-	// Start faster: the kernel's tests of its own ciphers, of which the terminal uses none, are left out.
-	"cryptomgr.notests", "random.trust_cpu=on",
+	// Start faster: the kernel's tests of its own ciphers and key derivation, of which the terminal uses none, are left out.
+	// The latter looks for a module by name and waits for the whole initramfs to be unpacked for that.
+	"cryptomgr.notests", "initcall_blacklist=crypto_kdf108_init", "random.trust_cpu=on",
 }, " ")
 
 // packages are the Debian packages that files are taken from, with the reason. What is not listed in the tables below or

@@ -108,9 +108,10 @@ const (
 // Data tells what holds /data.
 type Data string
 
-// States of the data partition. In all but DataOK a bounded memory file system stands in for it or space is short: logs
+// States of the data partition. In those after DataOK a bounded memory file system stands in for it or space is short: logs
 // may be lost at power off.
 const (
+	DataOpening Data = "opening" // it is being looked for; nothing is mounted yet
 	DataOK      Data = "ok"
 	DataFull    Data = "full"    // less than the reserve is free
 	DataDamaged Data = "damaged" // there, but cannot be mounted
@@ -203,7 +204,7 @@ func (s *State) check() error {
 	case !slices.Contains([]Readers{ReaderNone, ReaderOne, ReaderSeveral, ReaderUnsupported}, s.Reader),
 		!slices.Contains([]Network{NetworkDown, NetworkNoAddress, NetworkUp}, s.Network),
 		!slices.Contains([]Clock{ClockOK, ClockUnset, ClockWrong}, s.Clock),
-		!slices.Contains([]Data{DataOK, DataFull, DataDamaged, DataMissing}, s.Data):
+		!slices.Contains([]Data{DataOpening, DataOK, DataFull, DataDamaged, DataMissing}, s.Data):
 		return fmt.Errorf("%w: unknown word of state", ErrProtocol)
 	case len(s.Services) > maxServices || len(s.Modules) > maxModules:
 		return fmt.Errorf("%w: too many entries", ErrProtocol)

@@ -33,7 +33,7 @@ func TestDefaults(t *testing.T) {
 		Network: Network{Mode: NetworkDHCP}, Time: Time{MaxOffsetS: 60}, Data: Data{MinFreeMiB: 16},
 		Server:    Server{Address: "adv.example:8443", TrustStore: "/etc/adv/trust/tls"},
 		CardRoots: "/etc/adv/trust/cvc",
-		Log:       Log{Dir: "/data/log/kiosk", Level: "info"}, // off
+		Log:       Log{Dir: "/log/kiosk", Level: "info"}, // off
 		Idle:      Idle{EndSeconds: 300, WarnSeconds: 240, BlankSeconds: 60}, TerminalID: "0000000000000000",
 	}
 	if d := cmp.Diff(want, c); d != "" {

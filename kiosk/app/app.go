@@ -84,11 +84,6 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	k := cfg.Kiosk
-	log, err := OpenLog(k.Log, advlog.App)
-	if err != nil {
-		return fmt.Errorf("open log: %w", err)
-	}
-	defer log.Close()
 	// Beside the first picture, which needs none of it.
 	trusted := make(chan trust, 1)
 	go func() { trusted <- loadTrust(k) }()
@@ -156,10 +151,15 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 		s.publish(view.View{Screen: view.Neutral, TriesLeft: -1})
 	}
 	if turn.Wait {
-		if err := waitForCards(ctx, heard, s, turn.Slot == control.SlotUnknown); err != nil {
-			return fmt.Errorf("wait for the card service: %w", err)
+		if err := waitForCards(ctx, heard, s, turn.Slot == control.SlotUnknown || turn.Slot == control.SlotFirst); err != nil {
+			return fmt.Errorf("wait for card service and logs: %w", err)
 		}
 	}
+	log, err := OpenLog(k.Log, advlog.App)
+	if err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	defer log.Close()
 	rd, err := openReader(ctx, cfg.OpenReader, s)
 	if err != nil {
 		return err
@@ -299,7 +299,7 @@ func hear(ctx context.Context, word <-chan control.Message, ended <-chan error) 
 	}
 }
 
-// waitForCards waits for the card service. A terminal that does not know what is in its slot asks for no card meanwhile:
+// waitForCards waits for the card service, and at first for the place of the logs. A terminal that does not know what is in its slot asks for no card meanwhile:
 // the picture of before stands for a moment, then it says that it is out of order.
 func waitForCards(ctx context.Context, heard words, s *screen, unknown bool) error {
 	const moment = 2 * time.Second

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -464,7 +465,6 @@ func TestBroken(t *testing.T) {
 		"no roots":       func(p *process) { p.cfg.Kiosk.CardRoots = filepath.Join(p.t.TempDir(), "none") },
 		"no trust store": func(p *process) { p.cfg.Kiosk.Server.TrustStore = p.t.TempDir() },
 		"no design":      func(p *process) { p.cfg.Kiosk.Design = filepath.Join(p.t.TempDir(), "none") },
-		"no log folder":  func(p *process) { p.cfg.Kiosk.Log.Dir = filepath.Join(os.DevNull, "log") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -478,32 +478,41 @@ func TestBroken(t *testing.T) {
 			}
 		})
 	}
-	t.Run("reader of another kind", func(t *testing.T) {
-		t.Parallel()
-		p := prepare(t)
-		mine := errors.New("no such driver")
-		p.cfg.OpenReader = func() (reader.Reader, error) { return nil, mine }
-		p.start()
-		p.says(control.Message{Kind: control.Ready})
-		if err := p.control.Send(control.Message{Kind: control.Activate}); err != nil {
-			t.Fatal(err)
-		}
-		for {
-			m, err := p.control.Receive()
-			if err != nil {
+	mine := errors.New("no such driver")
+	for name, tc := range map[string]struct {
+		change func(*process)
+		want   error
+	}{
+		"reader of another kind": {func(p *process) { p.cfg.OpenReader = func() (reader.Reader, error) { return nil, mine } }, mine},
+		"no log folder":          {func(p *process) { p.cfg.Kiosk.Log.Dir = filepath.Join(os.DevNull, "log") }, syscall.ENOTDIR},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := prepare(t)
+			p.t = t
+			tc.change(p)
+			p.start()
+			p.says(control.Message{Kind: control.Ready})
+			if err := p.control.Send(control.Message{Kind: control.Activate}); err != nil {
 				t.Fatal(err)
 			}
-			if m.Kind == control.Ended {
-				if m.Reason != control.Broken {
-					t.Errorf("reason %s", m.Reason)
+			for {
+				m, err := p.control.Receive()
+				if err != nil {
+					t.Fatal(err)
 				}
-				break
+				if m.Kind == control.Ended {
+					if m.Reason != control.Broken {
+						t.Errorf("reason %s", m.Reason)
+					}
+					break
+				}
 			}
-		}
-		if err := p.end(); !errors.Is(err, mine) {
-			t.Errorf("%v; want %v", err, mine)
-		}
-	})
+			if err := p.end(); !errors.Is(err, tc.want) {
+				t.Errorf("%v; want %v", err, tc.want)
+			}
+		})
+	}
 	t.Run("supervisor says something else", func(t *testing.T) {
 		t.Parallel()
 		p := prepare(t)

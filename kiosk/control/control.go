@@ -24,10 +24,10 @@ type Kind string
 const (
 	// Ready: the session process is set up and waits (session to supervisor).
 	Ready Kind = "ready"
-	// Activate: its turn has come (supervisor to session). With Wait the card service is being replaced: no reader is
-	// opened before Cards.
+	// Activate: its turn has come (supervisor to session). With Wait the card service is being replaced, or the place of the
+	// logs is not there yet: neither reader nor log is opened before Cards.
 	Activate Kind = "activate"
-	// Cards: the card service runs anew (supervisor to session, after an Activate with Wait).
+	// Cards: what Wait was for is there (supervisor to session, after an Activate with Wait).
 	Cards Kind = "cards"
 	// Service: how the terminal is, for the staff (supervisor to session, at any time after Ready).
 	Service Kind = "service"

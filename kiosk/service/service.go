@@ -85,7 +85,7 @@ type Source interface {
 // Watch follows the state. Make it with New and let Run run.
 type Watch struct {
 	source Source
-	log    *advlog.Log
+	log    *advlog.Log          // Run's
 	since  map[string]time.Time // when a code began to hold
 
 	mu      sync.Mutex
@@ -94,8 +94,8 @@ type Watch struct {
 }
 
 // New returns a watch that knows what holds from the start.
-func New(source Source, log *advlog.Log) *Watch {
-	w := &Watch{source: source, log: log, changed: make(chan struct{}), since: make(map[string]time.Time)}
+func New(source Source) *Watch {
+	w := &Watch{source: source, changed: make(chan struct{}), since: make(map[string]time.Time)}
 	state, _ := source.State()
 	w.codes, _ = w.due(Of(state))
 	return w
@@ -108,8 +108,9 @@ func (w *Watch) Codes() ([]string, <-chan struct{}) {
 	return slices.Clone(w.codes), w.changed
 }
 
-// Run follows the state until ctx or the conversation ends, and logs what comes and goes.
-func (w *Watch) Run(ctx context.Context) {
+// Run follows the state until ctx or the conversation ends, and logs what holds at the start, comes and goes.
+func (w *Watch) Run(ctx context.Context, log *advlog.Log) {
+	w.log = log
 	codes, _ := w.Codes()
 	w.note(ctx, nil, codes)
 	for {

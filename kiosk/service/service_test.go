@@ -107,7 +107,7 @@ func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &machine{state: well(), changed: make(chan struct{})}
 		m.state.Data = initctl.DataMissing
-		w := New(m, log)
+		w := New(m)
 		codes := func(want ...string) <-chan struct{} {
 			t.Helper()
 			got, changed := w.Codes()
@@ -118,7 +118,7 @@ func TestWatch(t *testing.T) {
 		}
 		codes("DATA-MISSING") // known before it runs
 		done := make(chan struct{})
-		go func() { w.Run(t.Context()); close(done) }()
+		go func() { w.Run(t.Context(), log); close(done) }()
 		synctest.Wait()
 		changed := codes("DATA-MISSING")
 		m.set(func() { m.state.USBRefused++ }) // nothing for the staff

@@ -67,8 +67,10 @@ type Config struct {
 	Cards CardService
 	// Service is told to the sessions, which show it; nil where nobody knows.
 	Service Service
-	// Log records what the supervisor does; nil records nothing.
-	Log *advlog.Log
+	// OpenLog opens the log of what the supervisor does; no log records nothing. It is called once, beside the first session,
+	// and may wait for the place of the logs: that session opens neither its log nor the reader before. An error ends Run. Nil
+	// is no log.
+	OpenLog func(context.Context) (*advlog.Log, error)
 
 	// ReadyIn is how long a session process may take to set itself up. Zero means 30 s.
 	ReadyIn time.Duration
@@ -92,7 +94,11 @@ var (
 )
 
 // Supervisor runs session processes.
-type Supervisor struct{ cfg Config }
+type Supervisor struct {
+	cfg    Config
+	opened <-chan struct{} // closed when log is there
+	log    *advlog.Log
+}
 
 // New prepares a supervisor.
 func New(cfg Config) (*Supervisor, error) {
@@ -108,7 +114,7 @@ func New(cfg Config) (*Supervisor, error) {
 	if cfg.Ready == nil {
 		cfg.Ready = func() {}
 	}
-	return &Supervisor{cfg}, nil
+	return &Supervisor{cfg: cfg}, nil
 }
 
 // process is one session process.
@@ -129,8 +135,11 @@ type process struct {
 func (s *Supervisor) Run(ctx context.Context) error {
 	var shown, waiting *process // shown served before and is still seen
 	defer func() { shown.kill(); waiting.kill() }()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer func() { cancel(nil); <-s.opened }()
 	last := control.Message{Slot: control.SlotFirst} // how the visit before ended
-	var replaced <-chan struct{}                     // closed when the card service runs anew; nil when it is not being replaced
+	// Closed when the card service runs anew, at first when there is a log; nil when nothing has to be waited for.
+	replaced := s.openLog(ctx, cancel)
 	ready := sync.OnceFunc(s.cfg.Ready)
 	for failures := 0; ctx.Err() == nil; {
 		if failures > 0 && !pause(ctx, failures) {
@@ -138,7 +147,14 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		}
 		active := waiting
 		waiting = nil
-		err := s.turn(ctx, &active, control.Message{Kind: control.Activate, Slot: last.Slot, Wait: replaced != nil})
+		err := s.turn(ctx, &active, func() control.Message {
+			select {
+			case <-replaced: // while the process started
+				replaced = nil
+			default:
+			}
+			return control.Message{Kind: control.Activate, Slot: last.Slot, Wait: replaced != nil}
+		})
 		last = control.Message{}
 		shown.kill() // only now: its last picture stood until there was another
 		shown = nil
@@ -187,9 +203,26 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
+// openLog opens the log, and closes the channel when that is done. An error goes to failed.
+func (s *Supervisor) openLog(ctx context.Context, failed func(error)) <-chan struct{} {
+	opened := make(chan struct{})
+	s.opened = opened
+	go func() {
+		defer close(opened)
+		if s.cfg.OpenLog == nil {
+			return
+		}
+		var err error
+		if s.log, err = s.cfg.OpenLog(ctx); err != nil {
+			failed(fmt.Errorf("open log: %w", err))
+		}
+	}()
+	return opened
+}
+
 // turn gives a process its turn, starting it first where none waits, and shows it as soon as it has something to show: the
 // neutral screen, or that a card is still in the slot.
-func (s *Supervisor) turn(ctx context.Context, p **process, activate control.Message) error {
+func (s *Supervisor) turn(ctx context.Context, p **process, activate func() control.Message) error {
 	if *p == nil {
 		var err error
 		if *p, err = s.start(ctx); err != nil {
@@ -199,7 +232,7 @@ func (s *Supervisor) turn(ctx context.Context, p **process, activate control.Mes
 	if _, err := s.tell(*p); err != nil {
 		return err
 	}
-	if err := (*p).control.Send(activate); err != nil {
+	if err := (*p).control.Send(activate()); err != nil {
 		return err
 	}
 	limit := time.NewTimer(s.cfg.SilentFor)
@@ -327,14 +360,24 @@ func (s *Supervisor) cardsExited() <-chan struct{} {
 // went; it is nil where the service is the system's.
 func (s *Supervisor) replace(ctx context.Context) <-chan struct{} {
 	if s.cfg.Cards == nil {
-		return nil
+		select {
+		case <-s.opened:
+			return nil
+		default:
+			return s.opened
+		}
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		select {
+		case <-s.opened:
+		case <-ctx.Done():
+			return
+		}
 		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
-		span := s.cfg.Log.Begin(ctx, advlog.L("cards.replace"))
+		span := s.log.Begin(ctx, advlog.L("cards.replace"))
 		if err := s.cfg.Cards.Restart(ctx); err != nil {
 			span.End(advlog.ResultFailed, codeCardsBroken)
 			if context.Cause(ctx) == nil || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
@@ -348,7 +391,21 @@ func (s *Supervisor) replace(ctx context.Context) <-chan struct{} {
 }
 
 func (s *Supervisor) failed(ctx context.Context, code advlog.Code) {
-	s.cfg.Log.Error(ctx, advlog.ErrorEvent{Code: code, Severity: advlog.Error, Name: advlog.L("session.process"), Result: advlog.ResultFailed})
+	note := func() {
+		s.log.Error(ctx, advlog.ErrorEvent{Code: code, Severity: advlog.Error, Name: advlog.L("session.process"), Result: advlog.ResultFailed})
+	}
+	select {
+	case <-s.opened:
+		note()
+	default:
+		go func() {
+			select {
+			case <-s.opened:
+				note()
+			case <-ctx.Done():
+			}
+		}()
+	}
 }
 
 // pause waits a little longer after every failure in a row, and tells whether to go on.

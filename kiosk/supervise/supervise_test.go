@@ -223,7 +223,7 @@ func start(t *testing.T, behaviour string, c CardService, more ...func(*Config))
 	r.screen = &screen{Display: r.display, hangs: make(chan struct{}), free: make(chan struct{})}
 	host := remote.NewHost(r.screen, nil)
 	cfg := Config{
-		Host: host, Cards: c, Log: r.log, ReadyIn: 5 * time.Second, SilentFor: time.Second,
+		Host: host, Cards: c, OpenLog: func(context.Context) (*advlog.Log, error) { return r.log, nil }, ReadyIn: 5 * time.Second, SilentFor: time.Second,
 		Command: func() *exec.Cmd {
 			cmd := exec.Command(os.Args[0])
 			cmd.Env = append(os.Environ(), behaviourEnv+"="+behaviour, dirEnv+"="+r.dir)

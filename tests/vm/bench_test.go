@@ -217,7 +217,7 @@ func (f samples) boot(t *testing.T) {
 	var touched time.Time
 	for end := time.Now().Add(patience); touched.IsZero() && time.Now().Before(end); {
 		e.must(e.Touch.Set(&buttons[0]))
-		touched = e.changed(shown, 150*time.Millisecond)
+		touched = e.changed(shown, 50*time.Millisecond)
 		e.must(e.Touch.Set(nil))
 	}
 	if touched.IsZero() {

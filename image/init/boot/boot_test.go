@@ -409,7 +409,7 @@ func TestAllModules(t *testing.T) {
 
 func TestMisplaced(t *testing.T) {
 	t.Parallel()
-	for dir, bad := range map[string]bool{"/data/log/kiosk": false, "/data/log/kiosk/x": false, "/data/log": true, "/tmp/log": true, "/data/log/kiosk/../init": true} {
+	for dir, bad := range map[string]bool{"/log/kiosk": false, "/log/kiosk/x": false, "/data/log/kiosk": true, "/log": true, "/tmp/log": true, "/data/log/kiosk/../init": true} {
 		c := terminal.Config{Log: terminal.Log{Enabled: true, Dir: dir}}
 		if got := len(misplaced(c)) > 0; got != bad {
 			t.Errorf("log.dir %s is misplaced: %v; want %v", dir, got, bad)

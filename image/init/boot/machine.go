@@ -111,33 +111,46 @@ func (m *Machine) boot(ctx context.Context, ends chan<- command) {
 	}
 	early, late := split(extra)
 	base, rest := split(baseModules())
-	var loaded sync.WaitGroup // everything that loads modules or changes the root
+	// The kiosk needs longest until it has something to show, and waits for display and data partition itself.
+	m.journal.problem(stepControl, m.serveControl(ctx))
 	dataReady := make(chan struct{})
+	if len(problems) == 0 {
+		m.startKiosk(ctx, nil, ends)
+	} else {
+		go func() {
+			<-dataReady // the technician reads about it, and about what else is there by then
+			m.startKiosk(ctx, problems, ends)
+		}()
+	}
+	var loaded sync.WaitGroup // everything that loads modules or changes the root
 	// Whoever asks for the card service before it runs waits for it.
 	cards, err := listenPCSCD()
 	m.journal.problem(stepServices, err)
-	// Two ways beside each other, as a terminal has two processors at least: each begins with what the kiosk waits for.
+	// First what the kiosk shows itself on and is touched by; until then the processors are its own.
+	first := func() {
+		if len(problems) == 0 {
+			m.kioskServes(ctx)
+		}
+	}
 	loaded.Go(func() {
 		loader.Load(1, early...) // display
-		loader.Load(2, base...)  // input, USB
+		loader.Load(1, base...)  // input, USB
 		m.journal.step(stepModules)
 		m.startUSB(ctx)
-		m.kioskServes(ctx)
+		first()
 		m.startPCSCD(ctx, cards)
 	})
 	loaded.Go(func() {
+		first()
 		loader.Load(1, disks(late)...)
 		m.openData(ctx)
 		close(dataReady)
-		m.kioskServes(ctx) // the processors are the kiosk's until a person could touch it
 		loader.Load(1, append(late, rest...)...)
 		m.startNetwork(ctx)
 		m.startTime(ctx)
 	})
 	m.journal.problem(stepSettings, m.setup.set(settings))
 	m.journal.problem(stepSettings, m.setup.Kernel.Hostname(hostname(cfg)))
-	m.journal.problem(stepControl, m.serveControl(ctx))
-	go m.startKiosk(ctx, dataReady, problems, ends)
 	go func() {
 		loaded.Wait()
 		m.seal()
@@ -169,8 +182,12 @@ func (m *Machine) kioskServes(ctx context.Context) {
 	}
 }
 
-// kioskLogs is the one folder that the kiosk may write to.
-const kioskLogs = "/data/log/kiosk"
+// kioskLogs is the one folder that the kiosk may write to: kioskData, bound to a place below logPlace.
+const (
+	logPlace  = "/log"
+	kioskLogs = logPlace + "/kiosk"
+	kioskData = "/data/log/kiosk"
+)
 
 // misplaced names what is right on a desk and cannot work on the terminal, where the kiosk is confined.
 func misplaced(c terminal.Config) []terminal.Problem {
@@ -281,6 +298,7 @@ func (m *Machine) openData(ctx context.Context) {
 		st = initctl.DataDamaged
 		m.journal.problem(stepData, errors.Join(m.setup.Kernel.Unmount("/data"), m.setup.Kernel.Mount("tmpfs", "/data", "tmpfs", data.Flags, data.TmpOptions), m.setup.prepareData()))
 	}
+	m.journal.problem(stepData, m.setup.bindLogs())
 	m.store.Update(func(s *initctl.State) { s.Data = st; s.Reboots = m.setup.readReboots() })
 	m.journal.step(stepData)
 	m.journal.open("/data/log/init", m.config.Log)
@@ -500,7 +518,7 @@ func (m *Machine) shutdown(end command) {
 	within(flushIn, func() {
 		m.journal.close()
 		unix.Sync()
-		if err := unix.Unmount("/data", 0); err != nil {
+		if err := errors.Join(unix.Unmount(kioskLogs, 0), unix.Unmount("/data", 0)); err != nil {
 			// Somebody still holds it: at least nothing is written any more.
 			_ = unix.Mount("", "/data", "", unix.MS_REMOUNT|unix.MS_RDONLY|data.Flags, "")
 		}

@@ -22,11 +22,12 @@ import (
 	"ktradv/internal/terminal"
 )
 
-// startKiosk starts the AdV-App as soon as a display is there and the place of its logs is known.
-func (m *Machine) startKiosk(ctx context.Context, dataReady <-chan struct{}, problems []terminal.Problem, ends chan<- command) {
-	m.display()
-	m.journal.step(stepDisplay)
-	<-dataReady
+// startKiosk starts the AdV-App, and gives it the display when there is one.
+func (m *Machine) startKiosk(ctx context.Context, problems []terminal.Problem, ends chan<- command) {
+	go func() {
+		m.display()
+		m.journal.step(stepDisplay)
+	}()
 	if len(problems) > 0 {
 		m.fault = true
 		m.writeFault(terminal.CauseConfiguration, problems)
@@ -104,7 +105,7 @@ func (m *Machine) forgiveReboots(ctx context.Context) {
 	}
 }
 
-// displayIn is how long a display may take to appear; the kiosk starts without one, too, and waits for it itself.
+// displayIn is how long a display may take to appear before the absence is noted; the kiosk waits for it by itself.
 const displayIn = 4 * time.Second
 
 // display waits for a display and gives its nodes to the kiosk. One that comes later than a display should is given to it

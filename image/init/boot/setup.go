@@ -122,6 +122,14 @@ func (s Setup) prepareData() error {
 	return errors.Join(errs...)
 }
 
+// bindLogs shows the kiosk its folder of the data partition, with the flags of that, at the place that its sandbox knows.
+func (s Setup) bindLogs() error {
+	if err := s.Kernel.Mount(s.path(kioskData), s.path(kioskLogs), "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("bind %s to %s: %w", kioskData, kioskLogs, err)
+	}
+	return nil
+}
+
 // links points the C library and Go to the name servers that the network found. A file that the overlay brings stays.
 func (s Setup) links() error {
 	name := s.path("/etc/resolv.conf")

@@ -40,6 +40,10 @@ var folders = []folder{
 	{"/run/udev", 0o755, users.Root, users.Root},
 	{"/run/udev/data", 0o755, users.Root, users.Root},
 	{"/run/net", 0o755, users.Net, users.Net},
+	// Where the kiosk finds its folder of the data partition. The place is there before the partition, so that the kiosk's
+	// sandbox can hold on to it and the kiosk need not wait.
+	{logPlace, 0o755, users.Root, users.Root},
+	{kioskLogs, 0o755, users.Root, users.Root},
 	// Sandboxes hold on to these folders themselves, not to their names. The kernel would make each with its first device,
 	// which may come after the service, and take it away with its last; what we have made stays.
 	{"/dev/dri", 0o755, users.Root, users.Root},
@@ -53,7 +57,7 @@ var folders = []folder{
 var dataFolders = []folder{
 	{"/data/log", 0o755, users.Root, users.Root},
 	{"/data/log/init", 0o700, users.Root, users.Root},
-	{"/data/log/kiosk", 0o700, users.Kiosk, users.Kiosk},
+	{kioskData, 0o700, users.Kiosk, users.Kiosk},
 	{"/data/init", 0o700, users.Root, users.Root},
 }
 

@@ -19,13 +19,22 @@ type Prober interface {
 	Probe(name, params string) error
 }
 
-// params are parameters of modules. The USB core admits no device by itself: package usb decides.
-var params = map[string]string{"usbcore": "authorized_default=0"}
+// params are parameters of modules. The USB core admits no device by itself: package usb decides. Displays have no text
+// console, which nobody may see, and no picture memory for it.
+var params = map[string]string{"usbcore": "authorized_default=0", "drm_kms_helper": "fbdev_emulation=0"}
 
 // before lists modules that have to be there before another without being a dependency that the module declares, or
 // because they bear parameters and would otherwise be loaded without.
 var before = map[string][]string{
 	"ext4":           {"crc32c_generic"}, // asked for by name while ext4 starts
+	"virtio_gpu":     {"drm_kms_helper"},
+	"bochs":          {"drm_kms_helper"},
+	"i915":           {"drm_kms_helper"},
+	"amdgpu":         {"drm_kms_helper"},
+	"radeon":         {"drm_kms_helper"},
+	"nouveau":        {"drm_kms_helper"},
+	"ast":            {"drm_kms_helper"},
+	"mgag200":        {"drm_kms_helper"},
 	"xhci_pci":       {"usbcore"},
 	"ehci_pci":       {"usbcore"},
 	"ohci_pci":       {"usbcore"},

@@ -17,7 +17,7 @@ type Store struct {
 // New returns a store with the state of a machine of which nothing is known yet.
 func New() *Store {
 	return &Store{changed: make(chan struct{}), state: initctl.State{
-		Reader: initctl.ReaderNone, Network: initctl.NetworkDown, Clock: initctl.ClockUnset, Data: initctl.DataMissing,
+		Reader: initctl.ReaderNone, Network: initctl.NetworkDown, Clock: initctl.ClockUnset, Data: initctl.DataOpening,
 		Services: make(map[string]initctl.Service),
 	}}
 }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"ktradv/hw/reader/pcscd"
 	"ktradv/internal/advlog"
 	"ktradv/internal/initctl"
 	"ktradv/internal/terminal"
+	"ktradv/kiosk/app"
 	"ktradv/kiosk/service"
 	"ktradv/kiosk/supervise"
 )
@@ -17,9 +19,18 @@ import (
 // systemSocket is where pcscd listens when the configuration names no other place.
 const systemSocket = "/run/pcscd/pcscd.comm"
 
+// machine is what else there is of the terminal.
+type machine struct {
+	cards  supervise.CardService // nil: the system's
+	client *initctl.Client       // the first process; nil where it is none of ours
+	staff  *service.Watch        // how the terminal is, as client tells
+	stop   func()
+	wg     sync.WaitGroup
+}
+
 // openMachine finds out who runs the card service: the kiosk itself, where the configuration says so; the terminal's first
 // process, where there is one, which also tells how the terminal is; or the system, of which the kiosk knows nothing.
-func openMachine(ctx context.Context, cfg terminal.Config, log *advlog.Log) (cards supervise.CardService, staff supervise.Service, stop func(), err error) {
+func openMachine(ctx context.Context, cfg terminal.Config) (*machine, error) {
 	if cfg.Reader.PCSCDConfig != "" {
 		isolation := pcscd.Shared
 		if cfg.Reader.PCSCDPrivate {
@@ -27,12 +38,12 @@ func openMachine(ctx context.Context, cfg terminal.Config, log *advlog.Log) (car
 		}
 		d, err := pcscd.Start(ctx, pcscd.Config{ConfigDir: cfg.Reader.PCSCDConfig, Socket: cfg.Reader.Socket, Isolation: isolation})
 		if err != nil {
-			return nil, nil, nil, fmt.Errorf("card service: %w", err)
+			return nil, fmt.Errorf("card service: %w", err)
 		}
-		return d, nil, func() { d.Close() }, nil
+		return &machine{cards: d, stop: func() { d.Close() }}, nil
 	}
 	if _, err := os.Stat(initctl.Socket); err != nil {
-		return nil, nil, func() {}, nil
+		return &machine{stop: func() {}}, nil
 	}
 	socket := cfg.Reader.Socket
 	if socket == "" {
@@ -46,13 +57,29 @@ func openMachine(ctx context.Context, cfg terminal.Config, log *advlog.Log) (car
 		return pcscd.Ping(ctx, socket)
 	})
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
-	watch := service.New(client, log)
-	ctx, end := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() { defer close(done); watch.Run(ctx) }()
-	return &initCards{client}, watch, func() { end(); <-done; client.Close() }, nil
+	return &machine{cards: &initCards{client}, client: client, staff: service.New(client), stop: func() { client.Close() }}, nil
+}
+
+// openLog opens the supervisor's log as soon as its place is there, and writes down how the terminal is until ctx ends.
+func (m *machine) openLog(ctx context.Context, cfg terminal.Log) (*advlog.Log, error) {
+	if m.client != nil {
+		if _, err := m.client.Wait(ctx, func(s initctl.State) bool { return s.Data != initctl.DataOpening }); err != nil {
+			return nil, fmt.Errorf("wait for the data partition: %w", err)
+		}
+	}
+	log, err := app.OpenLog(cfg, advlog.Supervisor)
+	if err == nil && m.staff != nil {
+		m.wg.Go(func() { m.staff.Run(ctx, log) })
+	}
+	return log, err
+}
+
+// close ends what openMachine began; the context of openLog has ended.
+func (m *machine) close() {
+	m.wg.Wait()
+	m.stop()
 }
 
 // initCards is the card service that the terminal's first process runs. That process brings a service back that ended by

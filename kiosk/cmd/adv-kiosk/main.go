@@ -125,28 +125,31 @@ func report(cfg terminal.Config, problems []terminal.Problem) error {
 }
 
 func supervisor(ctx context.Context, cfg terminal.Config, path string) error {
-	log, err := app.OpenLog(cfg.Log, advlog.Supervisor)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
 	display, err := openDisplay(cfg)
 	if err != nil {
 		return fmt.Errorf("display: %w", err)
 	}
 	defer display.Close()
-	cards, staff, stop, err := openMachine(ctx, cfg, log)
+	m, err := openMachine(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	defer stop()
+	var log *advlog.Log
+	defer func() { log.Close() }()
+	defer m.close()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
 	host := remote.NewHost(display, nil)
-	sup, err := supervise.New(supervise.Config{
-		Host: host, Cards: cards, Log: log,
+	conf := supervise.Config{
+		Host: host, Cards: m.cards,
+		OpenLog: func(ctx context.Context) (_ *advlog.Log, err error) {
+			log, err = m.openLog(ctx, cfg.Log)
+			return log, err
+		},
 		Command: func() *exec.Cmd {
 			cmd := exec.Command(self, "-config", path, sessionArg)
 			cmd.Stderr = os.Stderr
@@ -156,16 +159,17 @@ func supervisor(ctx context.Context, cfg terminal.Config, path string) error {
 			}
 			return cmd
 		},
-		Service: staff,
 		// Without an init system that asks for it these do nothing.
 		Ready: func() { daemon.SdNotify(false, daemon.SdNotifyReady) },
 		Alive: func() { daemon.SdNotify(false, daemon.SdNotifyWatchdog) },
-	})
+	}
+	if m.staff != nil {
+		conf.Service = m.staff
+	}
+	sup, err := supervise.New(conf)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	// What the configuration names is checked beside the first session, so that the first picture does not wait for it. The
 	// clock may not be set yet: dates are left to the sessions.
 	go func() {
@@ -191,9 +195,12 @@ var errClosed = errors.New("display closed")
 
 func session(ctx context.Context, cfg terminal.Config) error {
 	go fonts.Default() // takes longest; meanwhile the rest is set up
-	// The start makes garbage and must be quick; the visit holds personal data, and the less garbage lies around the better.
+	// The start makes garbage and must be quick, in a memory that is small; the visit holds personal data, and the less garbage
+	// lies around the better.
+	const enough = 24 << 20 // octets, above which garbage is collected even at the start
 	debug.SetGCPercent(400)
-	time.AfterFunc(5*time.Second, func() { debug.SetGCPercent(50); debug.FreeOSMemory() })
+	limit := debug.SetMemoryLimit(enough)
+	time.AfterFunc(5*time.Second, func() { debug.SetGCPercent(50); debug.SetMemoryLimit(limit); debug.FreeOSMemory() })
 	if err := undumpable(); err != nil {
 		return err
 	}

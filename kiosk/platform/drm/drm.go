@@ -26,6 +26,7 @@ import (
 	"ktradv/kiosk/platform"
 	"ktradv/kiosk/platform/drm/evdev"
 	"ktradv/kiosk/platform/drm/kms"
+	"ktradv/kiosk/platform/drm/nodes"
 )
 
 const (
@@ -39,8 +40,11 @@ const (
 // Config describes the terminal's display and input. The zero value takes the
 // first display and all input devices.
 type Config struct {
-	// Card is the device node, "" for the first card that works.
+	// Card is the device node, "" for the first card of CardDir that works.
 	Card string
+	// CardDir is the folder of the cards, "/dev/dri" when empty. A card that appears there, or that becomes ours, is taken
+	// at once while there is no display.
+	CardDir string
 	// Output, Mode and Rotation: see kms.Config.
 	Output   string
 	Mode     string
@@ -113,8 +117,11 @@ func Open(c Config) (*Display, error) {
 	if c.After == nil {
 		c.After = time.After
 	}
+	if c.CardDir == "" {
+		c.CardDir = "/dev/dri"
+	}
 	if c.OpenCard == nil {
-		c.OpenCard = func() (kms.Card, error) { return openCard(c.Card) }
+		c.OpenCard = func() (kms.Card, error) { return openCard(c.CardDir, c.Card) }
 	}
 	if !platform.ValidSize(c.Fallback) || !c.Calibration.Valid() || c.DiagonalMM < 0 || c.DiagonalMM > 10000 || c.Scale < 0 || c.Scale > 16 {
 		return nil, fmt.Errorf("configure display: fallback %v, calibration %v, diagonal %v or scale %v", c.Fallback, c.Calibration, c.DiagonalMM, c.Scale)
@@ -128,6 +135,7 @@ func Open(c Config) (*Display, error) {
 		cfg: c, events: make(chan event.Event, 256), space: evdev.NewSpace(c.Fallback, c.Rotation, c.Calibration),
 		ctx: ctx, cancel: cancel, lost: make(chan struct{}, 1), out: out, size: c.Fallback, metric: metric(c, c.Fallback, image.Point{}),
 	}
+	cards := d.cards() // before the first look, so that no card comes in between
 	ok := d.probe(false)
 	in := evdev.New(evdev.Config{
 		Dir: c.InputDir, Space: d.space, Names: c.KeyNames, Share: c.Share, Open: c.OpenInput, Failed: d.failed,
@@ -147,18 +155,18 @@ func Open(c Config) (*Display, error) {
 			}
 		}
 	})
-	d.wg.Go(func() { d.watch(ok) })
+	d.wg.Go(func() { d.watch(ok, cards) })
 	return d, nil
 }
 
-// openCard opens a card by path, or the first one that has outputs.
-func openCard(path string) (kms.Card, error) {
+// openCard opens a card by path, or the first one of a folder that has outputs.
+func openCard(dir, path string) (kms.Card, error) {
 	if path != "" {
 		return kms.Open(path)
 	}
-	cards, err := filepath.Glob("/dev/dri/card*")
+	cards, err := filepath.Glob(filepath.Join(dir, "card*"))
 	if err != nil || len(cards) == 0 {
-		return nil, fmt.Errorf("no card in /dev/dri: %w", os.ErrNotExist)
+		return nil, fmt.Errorf("no card in %s: %w", dir, os.ErrNotExist)
 	}
 	var errs []error
 	for _, path := range cards {
@@ -236,8 +244,8 @@ func (d *Display) send(e event.Event) {
 	}
 }
 
-// watch waits for changes at the display.
-func (d *Display) watch(ok bool) {
+// watch waits for changes at the display, and for cards while there is none.
+func (d *Display) watch(ok bool, cards <-chan struct{}) {
 	hot := d.cfg.HotPlug
 	polling := false
 	if hot == nil {
@@ -261,6 +269,10 @@ func (d *Display) watch(ok bool) {
 				return
 			}
 		case <-d.lost:
+		case <-cards:
+			if ok {
+				continue
+			}
 		case <-retry:
 			if ok && d.unchanged() {
 				continue
@@ -270,6 +282,41 @@ func (d *Display) watch(ok bool) {
 		}
 		ok = d.probe(true)
 	}
+}
+
+// cards tells when a node of the cards' folder appears or changes. Where there is no such folder, nobody tells.
+func (d *Display) cards() <-chan struct{} {
+	f, err := nodes.Watch(d.cfg.CardDir)
+	if err != nil {
+		if !errors.Is(err, os.ErrNotExist) {
+			d.failed(fmt.Errorf("watch %s for displays: %w", d.cfg.CardDir, err))
+		}
+		return nil
+	}
+	return d.signals(f, func([]byte) bool { return true })
+}
+
+// signals reads messages until the platform ends and sends a value for those that count. Messages that were lost count.
+func (d *Display) signals(f *os.File, counts func([]byte) bool) <-chan struct{} {
+	ch := make(chan struct{}, 1)
+	context.AfterFunc(d.ctx, func() { f.Close() })
+	d.wg.Go(func() {
+		buf := make([]byte, 8<<10)
+		for {
+			n, err := f.Read(buf)
+			lost := errors.Is(err, unix.ENOBUFS)
+			if err != nil && !lost {
+				return
+			}
+			if lost || counts(buf[:n]) {
+				select {
+				case ch <- struct{}{}:
+				default:
+				}
+			}
+		}
+	})
+	return ch
 }
 
 // unchanged reports whether polling finds the display as it was.
@@ -290,27 +337,7 @@ func (d *Display) uevents() (<-chan struct{}, error) {
 		f.Close()
 		return nil, fmt.Errorf("listen for displays: %w", err)
 	}
-	ch := make(chan struct{}, 1)
-	context.AfterFunc(d.ctx, func() { f.Close() })
-	d.wg.Go(func() {
-		buf := make([]byte, 8<<10)
-		for {
-			n, err := f.Read(buf)
-			if errors.Is(err, unix.ENOBUFS) {
-				n, err = copy(buf, "change@\x00SUBSYSTEM=drm\x00"), nil // messages were lost: look
-			}
-			if err != nil {
-				return
-			}
-			if isDisplayEvent(buf[:n]) {
-				select {
-				case ch <- struct{}{}:
-				default:
-				}
-			}
-		}
-	})
-	return ch, nil
+	return d.signals(f, isDisplayEvent), nil
 }
 
 // isDisplayEvent reports whether a kernel message (ACTION@path, then KEY=VALUE

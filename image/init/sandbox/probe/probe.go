@@ -111,7 +111,7 @@ var Own = []struct {
 	{Attempt{"netlink socket", socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_KOBJECT_UEVENT)}, []string{"kiosk", "pcscd", "usb", "network"}},
 	{Attempt{"unix socket", socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)}, []string{"kiosk", "pcscd", "usb", "network", "time"}},
 	{Attempt{"change owner", func() error { return unix.Lchown("/nonexistent", 0, 0) }}, []string{"usb"}},
-	{Attempt{"logs of the kiosk", open("/data/log/kiosk", unix.O_RDONLY|unix.O_DIRECTORY)}, []string{"kiosk"}},
+	{Attempt{"logs of the kiosk", open("/log/kiosk", unix.O_RDONLY|unix.O_DIRECTORY)}, []string{"kiosk"}},
 	{Attempt{"USB nodes", open("/dev/bus/usb", unix.O_RDONLY|unix.O_DIRECTORY)}, []string{"pcscd", "usb"}},
 	{Attempt{"input nodes", open("/dev/input", unix.O_RDONLY|unix.O_DIRECTORY)}, []string{"kiosk", "usb"}},
 }

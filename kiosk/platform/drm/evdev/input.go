@@ -15,6 +15,8 @@ import (
 	"gioui.org/io/event"
 	"gioui.org/io/key"
 	"golang.org/x/sys/unix"
+
+	"ktradv/kiosk/platform/drm/nodes"
 )
 
 // maxDevices bounds the devices that are open at once.
@@ -85,7 +87,7 @@ func New(c Config, events chan<- event.Event) *Input {
 func (in *Input) Run(ctx context.Context) error {
 	defer in.wg.Wait()
 	defer in.closeAll()
-	watch, err := newWatch(in.cfg.Dir)
+	watch, err := nodes.Watch(in.cfg.Dir)
 	if err != nil {
 		return fmt.Errorf("watch %s for input devices: %w", in.cfg.Dir, err)
 	}
@@ -120,20 +122,6 @@ func (in *Input) Run(ctx context.Context) error {
 			in.add(ctx, name)
 		}
 	}
-}
-
-// newWatch watches a folder for files that appear or change their mode.
-func newWatch(dir string) (*os.File, error) {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		return nil, fmt.Errorf("inotify: %w", err)
-	}
-	f := os.NewFile(uintptr(fd), "inotify")
-	if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_CREATE|unix.IN_ATTRIB|unix.IN_MOVED_TO); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("inotify: %w", err)
-	}
-	return f, nil
 }
 
 // parseInotify returns the names in a buffer of struct inotify_event, and
