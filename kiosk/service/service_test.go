@@ -44,6 +44,7 @@ func TestOf(t *testing.T) {
 		"wrong clock":              {func(s *initctl.State) { s.Clock = initctl.ClockWrong }, []string{"CLOCK-WRONG"}},
 		"data full":                {func(s *initctl.State) { s.Data = initctl.DataFull }, []string{"DATA-FULL"}},
 		"data damaged":             {func(s *initctl.State) { s.Data = initctl.DataDamaged }, []string{"DATA-DAMAGED"}},
+		"data not there yet":       {func(s *initctl.State) { s.Data = initctl.DataOpening }, nil},
 		"data missing":             {func(s *initctl.State) { s.Data = initctl.DataMissing }, []string{"DATA-MISSING"}},
 		"module":                   {func(s *initctl.State) { s.Modules = []string{"i915"} }, []string{"MODULE-FAILED"}},
 		"services given up": {func(s *initctl.State) {

@@ -133,10 +133,11 @@ type Session struct {
 	mu       sync.Mutex
 	base     view.View // what the flow shows
 	overlay  view.Screen
-	deadline time.Time // of the idle countdown
-	active   time.Time // of the last activity
-	slot     SlotState // what is known about the slot at the end
-	started  bool      // a card is being served: the idle watch runs
+	noted    view.Screen // the last one in the debug log
+	deadline time.Time   // of the idle countdown
+	active   time.Time   // of the last activity
+	slot     SlotState   // what is known about the slot at the end
+	started  bool        // a card is being served: the idle watch runs
 	bump     chan struct{}
 
 	cancel context.CancelCauseFunc // ends the flow; nil before it runs
@@ -212,10 +213,10 @@ func (s *Session) Run(ctx context.Context) Outcome {
 		return Outcome{Err: err}
 	}
 	s.begin(advlog.L("session.start"))
-	s.sid = advlog.NewSession(s.cfg.Rand)
 	flow, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s.mu.Lock()
+	s.sid = advlog.NewSession(s.cfg.Rand)
 	s.cancel, s.started, s.active = cancel, true, time.Now()
 	s.mu.Unlock()
 
@@ -383,6 +384,7 @@ func (s *Session) republish() {
 		v = view.View{Screen: view.Blanked, CanEnd: true, TriesLeft: -1}
 		v.Session, v.Operation = s.public()
 	}
+	s.note(v.Screen)
 	s.mu.Unlock()
 	s.cfg.Publish(v)
 }

@@ -442,6 +442,55 @@ func TestHealthyCardServiceIsLeftAlone(t *testing.T) {
 	}
 }
 
+// The place of the logs may come after the first picture: the first session waits with its log and the reader, and what
+// went wrong meanwhile is written down then.
+func TestFirstSessionWaitsForTheLogs(t *testing.T) {
+	t.Parallel()
+	mounted := make(chan struct{})
+	r := start(t, "die,stay", newCards(), func(c *Config) {
+		open := c.OpenLog
+		c.OpenLog = func(ctx context.Context) (*advlog.Log, error) {
+			select {
+			case <-mounted:
+				return open(ctx)
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+	})
+	r.shows(1)
+	r.heard(1, "activate  true ")
+	if got := r.errors(); len(got) != 0 {
+		t.Errorf("logged %q before there was a place for it", got)
+	}
+	close(mounted)
+	r.heard(1, "cards  false ")
+	for end := time.Now().Add(10 * time.Second); !strings.Contains(strings.Join(r.errors(), " "), "SESSION-PROCESS-FAILED"); {
+		if time.Now().After(end) {
+			t.Fatalf("logged %q; want SESSION-PROCESS-FAILED", r.errors())
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// A log that cannot be opened for any other reason than its medium is a mistake in the configuration: the supervisor ends.
+func TestLogThatCannotBeOpened(t *testing.T) {
+	t.Parallel()
+	wrong := errors.New("no such folder")
+	r := start(t, "stay", nil, func(c *Config) {
+		c.OpenLog = func(context.Context) (*advlog.Log, error) { return nil, wrong }
+	})
+	select {
+	case err := <-r.done:
+		if !errors.Is(err, wrong) {
+			t.Errorf("%v; want %v", err, wrong)
+		}
+		r.done <- err
+	case <-time.After(10 * time.Second):
+		t.Fatal("the supervisor goes on")
+	}
+}
+
 // Readiness is told once, when the first picture is on the display; signs of life for as long as the session answers.
 func TestSignsForInit(t *testing.T) {
 	t.Parallel()

@@ -11,15 +11,17 @@ import (
 )
 
 // TestLogLevel: how fine the error log is stands in the configuration (AdV-A_2439). The same fault, a terminal without a
-// reader, is in the log of a terminal as delivered and not in that of one that keeps only what is fatal.
+// reader, is in the log of a terminal as delivered and not in that of one that keeps only what is fatal. The latter is in
+// test operation, and so it alone keeps a debug log (AdV-A_2433).
 func TestLogLevel(t *testing.T) {
-	req.Covers(t, "AdV-A_2439")
+	req.Covers(t, "AdV-A_2433", "AdV-A_2439")
 	coarse, err := world.Build(t.Context(), "level", func(_ map[string][]byte, c map[string]any) {
-		c["log"] = map[string]any{"enabled": true, "level": "fatal"}
+		c["log"] = map[string]any{"enabled": true, "level": "fatal", "test": true}
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	debug := map[string]string{"component": "adv-app", "log": "debug", "name": "screen", "severity": "Debug", "values": "map[shown:out_of_order]"}
 	gone := map[string]string{"component": "adv-app", "log": "error", "text": "READER-GONE"}
 	for _, c := range []struct {
 		name string
@@ -34,6 +36,9 @@ func TestLogLevel(t *testing.T) {
 		n := r.off()
 		if got := n.has(gone); got != c.want {
 			t.Errorf("%s: the fault is in the log: %v", c.name, got)
+		}
+		if got := n.has(debug); got == c.want {
+			t.Errorf("%s: there is a debug log: %v", c.name, got)
 		}
 		if len(n.files) == 0 {
 			t.Errorf("%s: no logs at all", c.name)

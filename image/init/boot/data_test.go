@@ -3,13 +3,16 @@
 package boot
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"ktradv/image/init/sandbox"
 	"ktradv/image/init/users"
 )
 
@@ -107,5 +110,32 @@ func TestClean(t *testing.T) {
 	}
 	if entries, _ := os.ReadDir(dir); len(entries) != 0 {
 		t.Errorf("left: %v", entries)
+	}
+}
+
+// The kiosk finds its folder of the data partition at the place that its sandbox knows, which is there before.
+func TestLogsAreBound(t *testing.T) {
+	t.Parallel()
+	k := newKernel(t)
+	s := Setup{k, k.root}
+	if err := s.folders(folders); err != nil {
+		t.Fatal(err)
+	}
+	if fi, err := os.Stat(filepath.Join(k.root, kioskLogs)); err != nil || fi.Mode().Perm() != 0o755 || k.owners[kioskLogs] != [2]int{} {
+		t.Errorf("%s before the partition is there: %v, %v, owner %v; want a folder of root", kioskLogs, fi, err, k.owners[kioskLogs])
+	}
+	if err := s.bindLogs(); err != nil {
+		t.Fatal(err)
+	}
+	if k.mounts[kioskLogs] != unix.MS_BIND {
+		t.Errorf("mounts %v; want %s bound", k.mounts, kioskLogs)
+	}
+	profile, err := sandbox.Find(sandbox.Kiosk)
+	if err != nil || !slices.Contains(profile.WriteDirs, filepath.Dir(kioskLogs)) {
+		t.Errorf("the kiosk may write to %v, %v; want the folder above %s", profile.WriteDirs, err, kioskLogs)
+	}
+	k.refuse = unix.EINVAL
+	if err := s.bindLogs(); !errors.Is(err, unix.EINVAL) {
+		t.Errorf("refused: %v", err)
 	}
 }

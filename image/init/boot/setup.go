@@ -3,9 +3,10 @@
 // Package boot is the life of the terminal's first process: what it sets up, in which order it starts the services, and
 // how it ends. The parts are in the packages beside it; here is what belongs to the machine as a whole.
 //
-// Nothing waits for what it does not need. The kiosk starts as soon as a display is there and the place of its logs is
-// known; card service, USB, network and time start beside it, each when its drivers are loaded. What fails is noted in the
-// state, and the boot goes on: an appliance that shows what is wrong is better than a black screen.
+// Nothing waits for what it does not need, and what a person waits for comes first. The kiosk starts at once and waits for
+// the display itself, whose drivers are loaded beside it, then those of the touch screen. When the neutral screen stands, the
+// card service, the data partition with everybody's logs, network and time follow. What fails is noted in the state, and the
+// boot goes on: an appliance that shows what is wrong is better than a black screen.
 package boot
 
 import (

@@ -160,6 +160,59 @@ func (r *rig) event() event.Event {
 	}
 }
 
+// A card that the kernel makes after the start, and that init gives away later still, is taken without waiting.
+func TestCardThatComesLater(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	name := filepath.Join(dir, "card0")
+	c := &card{size: image.Pt(1280, 800)}
+	fails := make(chan error, 100)
+	d, err := drm.Open(drm.Config{
+		CardDir: dir, InputDir: t.TempDir(), HotPlug: make(chan struct{}), Failed: func(err error) { fails <- err },
+		After: func(time.Duration) <-chan time.Time { return nil }, // no time passes
+		OpenCard: func() (kms.Card, error) {
+			switch fi, err := os.Stat(name); {
+			case err != nil:
+				return nil, err
+			case fi.Mode().Perm() != 0o660:
+				return nil, os.ErrPermission
+			}
+			return c, nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	failed := func(want error) {
+		t.Helper()
+		select {
+		case err := <-fails:
+			if !errors.Is(err, want) {
+				t.Fatalf("%v; want %v", err, want)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("nobody is told that %v", want)
+		}
+	}
+	failed(os.ErrNotExist)
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	failed(os.ErrPermission)
+	if err := os.Chmod(name, 0o660); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-d.Events(): // what the loop has to draw anew
+	case <-time.After(10 * time.Second):
+		t.Fatal("the card is not taken")
+	}
+	if name, _ := d.Output(); name != "DP-1" {
+		t.Errorf("shows on %q", name)
+	}
+}
+
 // hotPlug tells of a change and lets the settling time pass.
 func (r *rig) hotPlug() {
 	r.hot <- struct{}{}

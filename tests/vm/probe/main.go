@@ -17,6 +17,12 @@ import (
 
 func main() {
 	say := func(l string) { fmt.Printf("uid %d %s\n", os.Getuid(), l) }
+	for range 600 { // until the kiosk has its folder of the data partition, which is mounted after the first services start
+		if fi, err := os.Lstat("/log/kiosk"); err == nil && fi.Sys().(*syscall.Stat_t).Uid != 0 {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 	probe.Report(say)
 	if _, err := os.ReadFile("/proc/self/mountinfo"); err == nil { // the kiosk sees /proc, the card service does not
 		for range 600 { // the machine is sealed some time after its first services have started
