@@ -64,7 +64,7 @@ func TestServicesAreConfined(t *testing.T) {
 	console := filepath.Join(dir, "console")
 	r := boot(t, appliance.Options{Change: func(c *machine.Config) {
 		c.Initrd, c.Console = out.Name(), console
-		c.Cmdline += " console=ttyS0 adv.console=1"
+		c.Cmdline += " loglevel=6 console=ttyS0 adv.console=1" // the kernel says at the start what it keeps from root
 	}})
 	text := ""
 	for end := time.Now().Add(patience); strings.Count(text, "probe: end") < 2 || !strings.Contains(text, "sealed: end"); time.Sleep(200 * time.Millisecond) {
@@ -73,6 +73,9 @@ func TestServicesAreConfined(t *testing.T) {
 			t.Fatalf("the probes did not come to their end: %v\n%s", err, b)
 		}
 		text = string(b)
+	}
+	if !strings.Contains(text, "Kernel is locked down from command line") {
+		t.Error("the kernel is not locked down")
 	}
 	r.note("both probes have tried everything")
 	for _, name := range []string{sandbox.PCSCD, sandbox.Kiosk} {
@@ -126,7 +129,7 @@ func TestServicesAreConfined(t *testing.T) {
 		}
 	}
 	for folder, want := range map[string]string{
-		"/": "ro nosuid nodev", "/data": "nosuid nodev noexec", "/run": "nosuid nodev noexec", "/proc": "nosuid nodev noexec", "/sys": "nosuid nodev noexec", "/dev": "nosuid noexec",
+		"/": "ro nosuid nodev", "/data": "nosuid nodev noexec", "/log/kiosk": "nosuid nodev noexec", "/run": "nosuid nodev noexec", "/proc": "nosuid nodev noexec", "/sys": "nosuid nodev noexec", "/dev": "nosuid noexec",
 	} {
 		for flag := range strings.FieldsSeq(want) {
 			if !slices.Contains(strings.Split(got[folder], ","), flag) {
