@@ -33,6 +33,9 @@ type Config struct {
 	Kernel, Initrd, Cmdline string
 	// Disks are raw disk images, the first one is booted from.
 	Disks []string
+	// Variables is the file of the firmware's variables, which a machine keeps while it is off; one that is not there is made
+	// with none. "" is a machine that has never been on.
+	Variables string
 	// MemoryMB is the size of the memory; 0 is 512. CPUs 0 is 2.
 	MemoryMB, CPUs int
 	// Display is the display adapter with its options; "" is a virtio-vga of 1280 by 800.
@@ -151,6 +154,21 @@ func (c Config) args(qmp, debug, vars string) []string {
 	return append(a, c.Args...)
 }
 
+// variables finds the file of the firmware's variables, or makes it.
+func (c Config) variables(dir string) (string, error) {
+	name := c.Variables
+	if name == "" {
+		name = filepath.Join(dir, "vars.fd")
+	} else if _, err := os.Stat(name); err == nil {
+		return name, nil
+	}
+	b, err := os.ReadFile(firmwareVars)
+	if err != nil {
+		return "", fmt.Errorf("firmware: %w (package ovmf): %w", ErrMissing, err)
+	}
+	return name, os.WriteFile(name, b, 0o600)
+}
+
 // Start switches the machine on. It ends when the context does.
 func Start(ctx context.Context, cfg Config) (*Machine, error) {
 	qemu, err := exec.LookPath("qemu-system-x86_64")
@@ -165,16 +183,13 @@ func Start(ctx context.Context, cfg Config) (*Machine, error) {
 		return nil, fmt.Errorf("start machine: %w", err)
 	}
 	m := &Machine{dir: dir, ended: make(chan struct{})}
-	qmp, vars := filepath.Join(dir, "qmp"), filepath.Join(dir, "vars.fd")
+	qmp := filepath.Join(dir, "qmp")
 	for _, s := range []string{qmp, m.debugSocket()} {
 		os.Remove(s) // left over by a machine that was killed
 	}
+	vars := ""
 	if cfg.Kernel == "" {
-		b, err := os.ReadFile(firmwareVars)
-		if err != nil {
-			return nil, fmt.Errorf("start machine: firmware: %w (package ovmf): %w", ErrMissing, err)
-		}
-		if err := os.WriteFile(vars, b, 0o600); err != nil {
+		if vars, err = cfg.variables(dir); err != nil {
 			return nil, fmt.Errorf("start machine: %w", err)
 		}
 	}

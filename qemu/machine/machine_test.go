@@ -52,6 +52,25 @@ func TestArgs(t *testing.T) {
 	}
 }
 
+// What the firmware has written is there the next time; a machine without a file for it has never been on.
+func TestVariablesAreKept(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	kept := filepath.Join(dir, "kept")
+	if err := os.WriteFile(kept, []byte("written by firmware"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if name, err := (Config{Variables: kept}).variables(dir); name != kept || err != nil {
+		t.Errorf("%s, %v; want %s", name, err, kept)
+	}
+	if b, err := os.ReadFile(kept); string(b) != "written by firmware" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if name, err := (Config{}).variables(dir); name == kept || err != nil && !errors.Is(err, ErrMissing) {
+		t.Errorf("without a file: %s, %v", name, err)
+	}
+}
+
 func TestPPM(t *testing.T) {
 	t.Parallel()
 	img, err := parsePPM([]byte("P6\n2 1\n255\n\x01\x02\x03\x04\x05\x06"))

@@ -111,6 +111,9 @@ func (m *Machine) boot(ctx context.Context, ends chan<- command) {
 	}
 	early, late := split(extra)
 	base, rest := split(baseModules())
+	// Before anybody else runs.
+	m.journal.problem(stepSettings, m.setup.set(settings))
+	m.journal.problem(stepSettings, m.setup.Kernel.Hostname(hostname(cfg)))
 	// The kiosk needs longest until it has something to show, and waits for display and data partition itself.
 	m.journal.problem(stepControl, m.serveControl(ctx))
 	dataReady := make(chan struct{})
@@ -149,8 +152,6 @@ func (m *Machine) boot(ctx context.Context, ends chan<- command) {
 		m.startNetwork(ctx)
 		m.startTime(ctx)
 	})
-	m.journal.problem(stepSettings, m.setup.set(settings))
-	m.journal.problem(stepSettings, m.setup.Kernel.Hostname(hostname(cfg)))
 	go func() {
 		loaded.Wait()
 		m.seal()

@@ -29,7 +29,9 @@ func (m *Machine) startKiosk(ctx context.Context, problems []terminal.Problem, e
 		m.journal.step(stepDisplay)
 	}()
 	if len(problems) > 0 {
+		m.mu.Lock()
 		m.fault = true
+		m.mu.Unlock()
 		m.writeFault(terminal.CauseConfiguration, problems)
 		m.journal.failure(codeConfig, len(problems))
 	}

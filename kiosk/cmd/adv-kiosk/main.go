@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -125,14 +126,22 @@ func report(cfg terminal.Config, problems []terminal.Problem) error {
 }
 
 func supervisor(ctx context.Context, cfg terminal.Config, path string) error {
+	// Beside each other: the first picture waits for both.
+	var m *machine
+	var machineErr error
+	var opening sync.WaitGroup
+	opening.Go(func() { m, machineErr = openMachine(ctx, cfg) })
 	display, err := openDisplay(cfg)
+	opening.Wait()
 	if err != nil {
+		if m != nil {
+			m.close()
+		}
 		return fmt.Errorf("display: %w", err)
 	}
 	defer display.Close()
-	m, err := openMachine(ctx, cfg)
-	if err != nil {
-		return err
+	if machineErr != nil {
+		return machineErr
 	}
 	var log *advlog.Log
 	defer func() { log.Close() }()
