@@ -72,6 +72,10 @@ type rig struct {
 // limit is how long a test waits for something that should happen at once.
 const limit = 10 * time.Second
 
+// soon is how long what happens within a second on an idle machine may take on one that does much else: far less than any
+// time-out of entry, reader or service.
+const soon = 5 * time.Second
+
 func newRig(t testing.TB, cfg simreader.Config, f simreader.Failures, ours Config) *rig {
 	t.Helper()
 	if skip != "" {
@@ -389,8 +393,7 @@ func TestEntryEndsWithoutPIN(t *testing.T) {
 			if !errors.Is(o.err, tc.want) {
 				t.Errorf("got %v, want %v", o.err, tc.want)
 			}
-			// pcscd pauses for a second when a driver says that its device is gone.
-			if d := time.Since(began); d > time.Second && name != "unplugged" {
+			if d := time.Since(began); d > soon {
 				t.Errorf("told after %v", d)
 			}
 		})
@@ -510,7 +513,7 @@ func TestReaderProcessDiesAndComesBack(t *testing.T) {
 	g.connect(t, nil)
 }
 
-func TestMuteCardIsToldWithinASecond(t *testing.T) {
+func TestMuteCardIsTold(t *testing.T) {
 	g := newRig(t, simreader.Config{}, simreader.Failures{Mute: true}, Config{})
 	g.sim.Insert(newCard())
 	began := time.Now()
@@ -519,7 +522,7 @@ func TestMuteCardIsToldWithinASecond(t *testing.T) {
 	if !errors.Is(err, reader.ErrMute) {
 		t.Errorf("connect: %v", err)
 	}
-	if d := time.Since(began); d > time.Second {
+	if d := time.Since(began); d > soon {
 		t.Errorf("told after %v", d)
 	}
 	g.sim.Remove()
