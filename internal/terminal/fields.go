@@ -41,7 +41,7 @@ var Fields = []Field{
 	{Key: "display.platform", Values: "`drm`, `window`, `memory`", Default: `"drm"`, ok: among("drm", "window", "memory"),
 		Doc: "where the screens go: the terminal's own display; a desktop window (a build with the tag `window`); nowhere (demo)"},
 	{Key: "display.width", Values: "640 to 7680", Default: "1280", ok: within(640, 7680),
-		Doc: "pixels, as the person sees it, after rotation. With `drm` the display's own mode counts, and this only while there is none"},
+		Doc: "pixels, as the person sees it, after rotation. With `drm` the display's own mode counts, and this only until there is one; the right size spares a second layout at power on"},
 	{Key: "display.height", Values: "480 to 7680", Default: "800", ok: within(480, 7680), Doc: "likewise"},
 	{Key: "display.diagonal_mm", Values: "150 to 2000", Absent: "what the display says about itself, else 390", ok: within(150, 2000),
 		Doc: "diagonal of the panel, for touch targets of the right size"},
