@@ -87,7 +87,7 @@ var Fields = []Field{
 		Doc: "SHA-256 over the trust store's certificates (DER, sorted), which `adv-kiosk -check` prints: with it nobody can exchange them (AdV-A_2417)"},
 	{Key: "card_roots", Values: "folder", Default: `"trust/cvc"`, ok: text(1, 1024), path: true, Doc: "pinned CVC roots, `*.cvc` (self-signed) or public keys"},
 	{Key: "log.enabled", Values: "`true`, `false`", Default: "false", Doc: "logs are off unless this is a terminal (AdV-A_2437)"},
-	{Key: "log.dir", Values: "folder", Default: `"/log/kiosk"`, ok: text(1, 1024), path: true, Doc: "where the log files go"},
+	{Key: "log.dir", Values: "folder", Default: `"/log/kiosk"`, ok: text(1, 1024), path: true, Doc: "where the log files go; on the appliance `log/kiosk` of the data partition, which stands there, and no other place"},
 	{Key: "log.level", Values: "`debug` (with `log.test`), `info`, `warning`, `error`, `fatal`", Default: `"info"`, ok: severity, Doc: "lowest severity in the error log (AdV-A_2439)"},
 	{Key: "log.test", Values: "`true`, `false`", Default: "false", Doc: "allows the debug stream; never in production"},
 	{Key: "design", Values: "folder", Absent: "the product's own", ok: text(1, 1024), path: true, Doc: "the insurer's `ui.json`: name, logo, colours, texts"},

@@ -84,9 +84,12 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	k := cfg.Kiosk
-	// Beside the first picture, which needs none of it.
+	// Beside the first picture, which needs none of it. Old entries leave the log when it is opened, which may take a while.
 	trusted := make(chan trust, 1)
 	go func() { trusted <- loadTrust(k) }()
+	opened := sync.OnceValues(func() (*advlog.Log, error) { return OpenLog(k.Log, advlog.App) })
+	go opened()
+	defer func() { l, _ := opened(); l.Close() }()
 
 	screens, err := newUI(k)
 	if err != nil {
@@ -151,15 +154,18 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 		s.publish(view.View{Screen: view.Neutral, TriesLeft: -1})
 	}
 	if turn.Wait {
-		if err := waitForCards(ctx, heard, s, turn.Slot == control.SlotUnknown || turn.Slot == control.SlotFirst); err != nil {
+		if err := waitForWord(ctx, heard, s, turn.Slot == control.SlotUnknown || turn.Slot == control.SlotFirst); err != nil {
 			return fmt.Errorf("wait for card service and logs: %w", err)
 		}
 	}
-	log, err := OpenLog(k.Log, advlog.App)
+	log, err := opened()
+	if err != nil && turn.Wait { // its place was not there yet
+		log, err = OpenLog(k.Log, advlog.App)
+		defer func() { log.Close() }()
+	}
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
-	defer log.Close()
 	rd, err := openReader(ctx, cfg.OpenReader, s)
 	if err != nil {
 		return err
@@ -299,9 +305,10 @@ func hear(ctx context.Context, word <-chan control.Message, ended <-chan error) 
 	}
 }
 
-// waitForCards waits for the card service, and at first for the place of the logs. A terminal that does not know what is in its slot asks for no card meanwhile:
-// the picture of before stands for a moment, then it says that it is out of order.
-func waitForCards(ctx context.Context, heard words, s *screen, unknown bool) error {
+// waitForWord waits until the supervisor says that the card service is there, and at first the place of the logs. A terminal
+// that does not know what is in its slot asks for no card meanwhile: the picture of before stands for a moment, then it says
+// that it is out of order.
+func waitForWord(ctx context.Context, heard words, s *screen, unknown bool) error {
 	const moment = 2 * time.Second
 	soon, cancel := context.WithTimeout(ctx, moment)
 	_, err := hear(soon, heard.cards, heard.ended)

@@ -346,6 +346,52 @@ func TestCardServiceIsReplaced(t *testing.T) {
 	}
 }
 
+// The place of the logs may come after the process: with the word that it is there the log is opened, before the reader.
+func TestLogComesLater(t *testing.T) {
+	t.Parallel()
+	for name, mounted := range map[string]bool{"in time": true, "never": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := prepare(t)
+			p.t = t
+			place := filepath.Join(t.TempDir(), "place")
+			if err := os.WriteFile(place, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			p.cfg.Kiosk.Log = terminal.Log{Enabled: true, Dir: filepath.Join(place, "log"), Level: "info"}
+			p.start()
+			p.activateWith(control.Message{Kind: control.Activate, Slot: control.SlotFirst, Wait: true})
+			p.screen(view.Neutral)
+			if !mounted {
+				p.tell(control.Message{Kind: control.Cards})
+				for m := (control.Message{}); m.Kind != control.Ended; {
+					var err error
+					if m, err = p.control.Receive(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := p.end(); !errors.Is(err, syscall.ENOTDIR) {
+					t.Errorf("%v; want %v", err, syscall.ENOTDIR)
+				}
+				return
+			}
+			if err := errors.Join(os.Remove(place), os.Mkdir(place, 0o700)); err != nil {
+				t.Fatal(err)
+			}
+			card, err := p.world.Card("healthy-g21", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.reader.Insert(card)
+			p.tell(control.Message{Kind: control.Cards})
+			p.screen(view.TakeCard)
+			if files, err := os.ReadDir(p.cfg.Kiosk.Log.Dir); err != nil || len(files) == 0 {
+				t.Errorf("log %v, %v", files, err)
+			}
+		})
+	}
+}
+
 // What the supervisor knows about the terminal stands on the screens of a terminal that serves nobody, and on no other.
 func TestStaffIsTold(t *testing.T) {
 	t.Parallel()

@@ -68,8 +68,8 @@ type Config struct {
 	// Service is told to the sessions, which show it; nil where nobody knows.
 	Service Service
 	// OpenLog opens the log of what the supervisor does; no log records nothing. It is called once, beside the first session,
-	// and may wait for the place of the logs: that session opens neither its log nor the reader before. An error ends Run. Nil
-	// is no log.
+	// and may wait for the place of the logs: sessions that get their turn before wait with log and reader. An error ends Run.
+	// Nil is no log.
 	OpenLog func(context.Context) (*advlog.Log, error)
 
 	// ReadyIn is how long a session process may take to set itself up. Zero means 30 s.

@@ -442,34 +442,67 @@ func TestHealthyCardServiceIsLeftAlone(t *testing.T) {
 	}
 }
 
-// The place of the logs may come after the first picture: the first session waits with its log and the reader, and what
-// went wrong meanwhile is written down then.
-func TestFirstSessionWaitsForTheLogs(t *testing.T) {
+// The place of the logs may come after the first picture: sessions that get their turn before wait with log and reader, no
+// card service is touched meanwhile, and what went wrong is written down then.
+func TestSessionsWaitForTheLogs(t *testing.T) {
 	t.Parallel()
-	mounted := make(chan struct{})
-	r := start(t, "die,stay", newCards(), func(c *Config) {
-		open := c.OpenLog
-		c.OpenLog = func(ctx context.Context) (*advlog.Log, error) {
-			select {
-			case <-mounted:
-				return open(ctx)
-			case <-ctx.Done():
-				return nil, ctx.Err()
+	for _, c := range []struct {
+		name, behaviour string
+		own             bool // card service
+		n               int  // process that is shown
+		activated       string
+	}{
+		{"first session", "stay", true, 0, "activate first true "},
+		{"first session, card service of the system", "stay", false, 0, "activate first true "},
+		{"second session", "die,stay", true, 1, "activate  true "},
+		{"second session, card service of the system", "die,stay", false, 1, "activate  true "},
+		{"after a visit", "serve,stay", true, 1, "activate empty true "},
+		{"after a visit, card service of the system", "serve,stay", false, 1, "activate empty true "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			mounted := make(chan struct{})
+			cards := newCards()
+			var service CardService
+			if c.own {
+				service = cards
 			}
-		}
-	})
-	r.shows(1)
-	r.heard(1, "activate  true ")
-	if got := r.errors(); len(got) != 0 {
-		t.Errorf("logged %q before there was a place for it", got)
-	}
-	close(mounted)
-	r.heard(1, "cards  false ")
-	for end := time.Now().Add(10 * time.Second); !strings.Contains(strings.Join(r.errors(), " "), "SESSION-PROCESS-FAILED"); {
-		if time.Now().After(end) {
-			t.Fatalf("logged %q; want SESSION-PROCESS-FAILED", r.errors())
-		}
-		time.Sleep(5 * time.Millisecond)
+			r := start(t, c.behaviour, service, func(cfg *Config) {
+				open := cfg.OpenLog
+				cfg.OpenLog = func(ctx context.Context) (*advlog.Log, error) {
+					select {
+					case <-mounted:
+						return open(ctx)
+					case <-ctx.Done():
+						return nil, ctx.Err()
+					}
+				}
+			})
+			r.shows(c.n)
+			r.heard(c.n, c.activated)
+			<-r.living // it has been watched for a while
+			if b, err := os.ReadFile(filepath.Join(r.dir, "heard-"+strconv.Itoa(c.n))); err != nil || strings.Contains(string(b), "cards") {
+				t.Errorf("told before there was a place for logs: %q, %v", b, err)
+			}
+			cards.mu.Lock()
+			restarts := cards.restarts
+			cards.mu.Unlock()
+			if got := r.errors(); len(got) != 0 || restarts != 0 {
+				t.Errorf("logged %q, card service replaced %d times before there was a place for logs", got, restarts)
+			}
+			close(mounted)
+			r.heard(c.n, "cards  false ")
+			want := ""
+			if strings.HasPrefix(c.behaviour, "die") {
+				want = "SESSION-PROCESS-FAILED"
+			}
+			for end := time.Now().Add(10 * time.Second); !strings.Contains(strings.Join(r.errors(), " "), want); {
+				if time.Now().After(end) {
+					t.Fatalf("logged %q; want %q", r.errors(), want)
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+		})
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"image"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -159,8 +160,8 @@ func (c Config) variables(dir string) (string, error) {
 	name := c.Variables
 	if name == "" {
 		name = filepath.Join(dir, "vars.fd")
-	} else if _, err := os.Stat(name); err == nil {
-		return name, nil
+	} else if _, err := os.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+		return name, err
 	}
 	b, err := os.ReadFile(firmwareVars)
 	if err != nil {

@@ -66,6 +66,11 @@ func TestVariablesAreKept(t *testing.T) {
 	if b, err := os.ReadFile(kept); string(b) != "written by firmware" {
 		t.Errorf("%q, %v", b, err)
 	}
+	if name, err := (Config{Variables: filepath.Join(dir, "new")}).variables(dir); !errors.Is(err, ErrMissing) {
+		if fi, serr := os.Stat(name); err != nil || serr != nil || fi.Size() == 0 || fi.Mode().Perm() != 0o600 {
+			t.Errorf("a new one: %v, %v", err, serr)
+		}
+	}
 	if name, err := (Config{}).variables(dir); name == kept || err != nil && !errors.Is(err, ErrMissing) {
 		t.Errorf("without a file: %s, %v", name, err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"ktradv/image/init/data"
 	"ktradv/image/init/sandbox"
 	"ktradv/image/init/users"
 )
@@ -124,7 +125,17 @@ func TestLogsAreBound(t *testing.T) {
 	if fi, err := os.Stat(filepath.Join(k.root, kioskLogs)); err != nil || fi.Mode().Perm() != 0o755 || k.owners[kioskLogs] != [2]int{} {
 		t.Errorf("%s before the partition is there: %v, %v, owner %v; want a folder of root", kioskLogs, fi, err, k.owners[kioskLogs])
 	}
-	if err := s.bindLogs(); err != nil {
+	if err := s.bindLogs(); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("without a folder: %v", err)
+	}
+	outside := t.TempDir()
+	if err := errors.Join(os.MkdirAll(filepath.Join(k.root, "data/log"), 0o755), os.Symlink(outside, filepath.Join(k.root, kioskData))); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.bindLogs(); err == nil || len(k.mounts) != 0 {
+		t.Errorf("a link was followed: %v, mounts %v", err, k.mounts)
+	}
+	if err := errors.Join(os.Remove(filepath.Join(k.root, kioskData)), s.prepareData(), s.bindLogs()); err != nil {
 		t.Fatal(err)
 	}
 	if k.mounts[kioskLogs] != unix.MS_BIND {
@@ -137,5 +148,9 @@ func TestLogsAreBound(t *testing.T) {
 	k.refuse = unix.EINVAL
 	if err := s.bindLogs(); !errors.Is(err, unix.EINVAL) {
 		t.Errorf("refused: %v", err)
+	}
+	k.refuse = nil
+	if err := s.memoryLogs(); err != nil || k.mounts[kioskLogs] != data.Flags || k.owners[kioskLogs] != [2]int{int(users.Kiosk), int(users.Kiosk)} {
+		t.Errorf("in memory: %v, mounts %v, owner %v", err, k.mounts, k.owners[kioskLogs])
 	}
 }

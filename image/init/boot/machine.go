@@ -299,7 +299,10 @@ func (m *Machine) openData(ctx context.Context) {
 		st = initctl.DataDamaged
 		m.journal.problem(stepData, errors.Join(m.setup.Kernel.Unmount("/data"), m.setup.Kernel.Mount("tmpfs", "/data", "tmpfs", data.Flags, data.TmpOptions), m.setup.prepareData()))
 	}
-	m.journal.problem(stepData, m.setup.bindLogs())
+	if err := m.setup.bindLogs(); err != nil {
+		st = initctl.DataDamaged
+		m.journal.problem(stepData, errors.Join(err, m.setup.memoryLogs()))
+	}
 	m.store.Update(func(s *initctl.State) { s.Data = st; s.Reboots = m.setup.readReboots() })
 	m.journal.step(stepData)
 	m.journal.open("/data/log/init", m.config.Log)
@@ -395,8 +398,8 @@ func (m *Machine) Restart(ctx context.Context, name string, start int) initctl.F
 	m.mu.Lock()
 	r := m.services[name]
 	m.mu.Unlock()
-	if r == nil {
-		return initctl.FaultFailed
+	if r == nil { // it has not started yet, and will be a fresh one
+		return initctl.FaultNone
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -519,9 +522,11 @@ func (m *Machine) shutdown(end command) {
 	within(flushIn, func() {
 		m.journal.close()
 		unix.Sync()
-		if err := errors.Join(unix.Unmount(kioskLogs, 0), unix.Unmount("/data", 0)); err != nil {
-			// Somebody still holds it: at least nothing is written any more.
-			_ = unix.Mount("", "/data", "", unix.MS_REMOUNT|unix.MS_RDONLY|data.Flags, "")
+		for _, name := range []string{kioskLogs, "/data"} {
+			if err := unix.Unmount(name, 0); err != nil {
+				// Somebody still holds it: at least nothing is written any more.
+				_ = unix.Mount("", name, "", unix.MS_REMOUNT|unix.MS_RDONLY|data.Flags, "")
+			}
 		}
 		unix.Sync()
 	})

@@ -70,7 +70,7 @@ func (m *Machine) forgetCards(ctx context.Context) {
 // lastRung is called when the kiosk does not come up: the machine starts anew, or, when it has done so too often, shows
 // the technician's screen and stays.
 func (m *Machine) lastRung(ends chan<- command) {
-	s, _ := m.store.State()
+	s := m.dataKnown(dataIn + 10*time.Second) // which says, too, how often the machine has started itself anew
 	if s.Data == initctl.DataOK && s.Reboots < maxReboots {
 		if err := m.setup.writeReboots(s.Reboots + 1); err == nil {
 			m.journal.failure(codeReboot, s.Reboots+1)
@@ -89,6 +89,22 @@ func (m *Machine) lastRung(ends chan<- command) {
 	m.mu.Lock()
 	m.fault = true
 	m.mu.Unlock()
+}
+
+// dataKnown waits until it is known what holds /data, which comes after the start of the kiosk, and returns the state.
+func (m *Machine) dataKnown(within time.Duration) initctl.State {
+	end := time.After(within)
+	for {
+		s, changed := m.store.State()
+		if s.Data != initctl.DataOpening {
+			return s
+		}
+		select {
+		case <-changed:
+		case <-end:
+			return s
+		}
+	}
 }
 
 // forgiveReboots sets the count back when the kiosk has served for a while.

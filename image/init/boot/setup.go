@@ -16,10 +16,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"ktradv/image/init/data"
 	"ktradv/image/init/users"
 )
 
@@ -125,8 +127,26 @@ func (s Setup) prepareData() error {
 
 // bindLogs shows the kiosk its folder of the data partition, with the flags of that, at the place that its sandbox knows.
 func (s Setup) bindLogs() error {
-	if err := s.Kernel.Mount(s.path(kioskData), s.path(kioskLogs), "", unix.MS_BIND, ""); err != nil {
+	// The folder itself, wherever its name may lead a moment later.
+	fd, err := unix.Open(s.path(kioskData), unix.O_PATH|unix.O_NOFOLLOW|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		err = s.Kernel.Mount("/proc/self/fd/"+strconv.Itoa(fd), s.path(kioskLogs), "", unix.MS_BIND, "")
+		unix.Close(fd)
+	}
+	if err != nil {
 		return fmt.Errorf("bind %s to %s: %w", kioskData, kioskLogs, err)
+	}
+	return nil
+}
+
+// memoryLogs gives the kiosk a folder in memory where there is none of the data partition.
+func (s Setup) memoryLogs() error {
+	err := s.Kernel.Mount("tmpfs", s.path(kioskLogs), "tmpfs", data.Flags, data.TmpOptions)
+	if err == nil {
+		err = s.folders([]folder{{kioskLogs, 0o700, users.Kiosk, users.Kiosk}})
+	}
+	if err != nil {
+		return fmt.Errorf("logs of the kiosk in memory: %w", err)
 	}
 	return nil
 }

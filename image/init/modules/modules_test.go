@@ -35,17 +35,25 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// The USB core never loads without its parameter, whichever module asks for it first.
-func TestUSBCoreAdmitsNothing(t *testing.T) {
+// The USB core, which admits nothing, and the displays' helper, which has no text console, never load without their
+// parameters, whichever module asks for them first.
+func TestParametersComeFirst(t *testing.T) {
 	t.Parallel()
-	for driver, needs := range before {
-		if !slices.Contains(needs, "usbcore") {
-			continue
+	for module, want := range map[string]string{"usbcore": "usbcore authorized_default=0", "drm_kms_helper": "drm_kms_helper fbdev_emulation=0"} {
+		drivers := 0
+		for driver, needs := range before {
+			if !slices.Contains(needs, module) {
+				continue
+			}
+			drivers++
+			k := &kernel{}
+			New(k).Load(4, driver)
+			if k.calls[0] != want {
+				t.Errorf("%s: first call %q; want %q", driver, k.calls[0], want)
+			}
 		}
-		k := &kernel{}
-		New(k).Load(4, driver)
-		if k.calls[0] != "usbcore authorized_default=0" {
-			t.Errorf("%s: first call %q", driver, k.calls[0])
+		if drivers < 5 {
+			t.Errorf("%d drivers need %s", drivers, module)
 		}
 	}
 }

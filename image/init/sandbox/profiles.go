@@ -23,7 +23,7 @@ var Profiles = []Profile{
 	{
 		Name: Kiosk, User: users.Kiosk,
 		Families:  []uint32{unix.AF_UNIX, unix.AF_INET, unix.AF_INET6, unix.AF_NETLINK}, // netlink: uevents of displays
-		ReadDirs:  []string{"/usr", "/lib", "/lib64", "/etc", "/proc", "/sys/class/drm", "/sys/class/input", "/sys/devices", "/run/net"},
+		ReadDirs:  []string{"/usr", "/lib", "/lib64", "/etc", "/proc", "/run/net"},
 		WriteDirs: []string{"/log", "/dev/dri", "/dev/input"},
 		ReadFiles: []string{"/dev/urandom", terminal.FaultPath}, WriteFiles: []string{"/dev/null", "/dev/console"},
 		Limits: []Limit{{unix.RLIMIT_NPROC, 256}, {unix.RLIMIT_NOFILE, 512}},

@@ -39,8 +39,13 @@ func showFault(ctx context.Context, cfg terminal.Config, f terminal.Fault) error
 	if unix.Uname(&u) == nil {
 		f.Facts = append(f.Facts, terminal.Fact{Name: "kernel", Value: unix.ByteSliceToString(u.Release[:])})
 	}
-	size := display.Size()
-	f.Facts = append(f.Facts, terminal.Fact{Name: "display", Value: fmt.Sprintf("%dx%d", size.X, size.Y)})
+	if d, ok := display.(interface{ Output() (string, bool) }); ok {
+		size, value := display.Size(), "not there yet"
+		if name, _ := d.Output(); name != "" {
+			value = fmt.Sprintf("%s, %dx%d", name, size.X, size.Y)
+		}
+		f.Facts = append(f.Facts, terminal.Fact{Name: "display", Value: value})
+	}
 	return app.ShowFault(ctx, app.FaultConfig{
 		Platform: display, Renderer: cpurender.New(cpurender.Options{}), Fault: f,
 		Ready: func() { daemon.SdNotify(false, daemon.SdNotifyReady) },

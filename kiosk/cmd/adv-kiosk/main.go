@@ -204,12 +204,7 @@ var errClosed = errors.New("display closed")
 
 func session(ctx context.Context, cfg terminal.Config) error {
 	go fonts.Default() // takes longest; meanwhile the rest is set up
-	// The start makes garbage and must be quick, in a memory that is small; the visit holds personal data, and the less garbage
-	// lies around the better.
-	const enough = 24 << 20 // octets, above which garbage is collected even at the start
 	debug.SetGCPercent(400)
-	limit := debug.SetMemoryLimit(enough)
-	time.AfterFunc(5*time.Second, func() { debug.SetGCPercent(50); debug.SetMemoryLimit(limit); debug.FreeOSMemory() })
 	if err := undumpable(); err != nil {
 		return err
 	}
@@ -218,6 +213,11 @@ func session(ctx context.Context, cfg terminal.Config) error {
 		return fmt.Errorf("session process: not started by the supervisor: %w", err)
 	}
 	defer client.Close()
+	// The start makes garbage and must be quick, in a memory that is small; the visit holds personal data, and the less garbage
+	// lies around the better. Above the limit, two pictures and what else is needed, garbage is collected even at the start.
+	size := client.Size()
+	limit := debug.SetMemoryLimit(16<<20 + 2*4*int64(size.X)*int64(size.Y))
+	time.AfterFunc(5*time.Second, func() { debug.SetGCPercent(50); debug.SetMemoryLimit(limit); debug.FreeOSMemory() })
 	conn, err := fileConn(supervise.ControlFD, "control")
 	if err != nil {
 		return fmt.Errorf("session process: not started by the supervisor: %w", err)

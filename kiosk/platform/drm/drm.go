@@ -263,8 +263,13 @@ func (d *Display) watch(ok bool, cards <-chan struct{}) {
 		}
 		select {
 		case <-hot:
+			ours := cards
+			if ok {
+				ours = nil
+			}
 			select {
 			case <-d.cfg.After(settleTime):
+			case <-ours: // init has given it to us meanwhile
 			case <-d.ctx.Done():
 				return
 			}

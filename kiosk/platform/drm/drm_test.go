@@ -166,9 +166,9 @@ func TestCardThatComesLater(t *testing.T) {
 	dir := t.TempDir()
 	name := filepath.Join(dir, "card0")
 	c := &card{size: image.Pt(1280, 800)}
-	fails := make(chan error, 100)
+	fails, hot := make(chan error, 100), make(chan struct{})
 	d, err := drm.Open(drm.Config{
-		CardDir: dir, InputDir: t.TempDir(), HotPlug: make(chan struct{}), Failed: func(err error) { fails <- err },
+		CardDir: dir, InputDir: t.TempDir(), HotPlug: hot, Failed: func(err error) { fails <- err },
 		After: func(time.Duration) <-chan time.Time { return nil }, // no time passes
 		OpenCard: func() (kms.Card, error) {
 			switch fi, err := os.Stat(name); {
@@ -200,6 +200,7 @@ func TestCardThatComesLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	failed(os.ErrPermission)
+	hot <- struct{}{} // the kernel tells of the card, and nobody waits for it to settle
 	if err := os.Chmod(name, 0o660); err != nil {
 		t.Fatal(err)
 	}
