@@ -105,6 +105,16 @@ func (r *rig) issue(t testing.TB, p testpki.SignerProfile, kind testpki.KeyKind,
 	return s
 }
 
+// made is a case with nothing wrong.
+func (r *rig) made(t testing.TB) *testpki.Case {
+	t.Helper()
+	c, err := r.b.Case(r.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 func given(c *testpki.Case) *Case {
 	return &Case{ID: c.ID, Records: []Given{{Kind: Prescription, Data: c.Prescription}, {Kind: Dispensing, Data: c.Dispensing}, {Kind: Receipt, Data: c.Receipt}}}
 }
@@ -422,10 +432,7 @@ func TestGeneratedCases(t *testing.T) {
 func TestOtherForms(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	made, err := r.b.Case(r.options())
-	if err != nil {
-		t.Fatal(err)
-	}
+	made := r.made(t)
 	c := r.checker()
 	c.Chains, c.Certificates, c.Verifier = trust.NewChainCache(100), NewCertificateCache(100), &brainpool.TableCache{MaxBytes: 1 << 20}
 	ta7 := testpki.BundleXML("ta7", testpki.BinaryXML("v", made.Prescription), testpki.BinaryXML("a", made.Dispensing), testpki.BinaryXML("q", made.Receipt))
@@ -487,10 +494,7 @@ func TestFHIRFindings(t *testing.T) {
 	const warning = `{"severity":"warning","code":"structure","diagnostics":"something small"}`
 	const similar = `{"severity":"error","code":"structure","diagnostics":"Bundle.signature: minimum required = 1, but it is malformed","expression":["Bundle.signature"]}`
 	r := newRig(t)
-	made, err := r.b.Case(r.options())
-	if err != nil {
-		t.Fatal(err)
-	}
+	made := r.made(t)
 	for _, tt := range []struct {
 		name, issues string
 		want         Verdict
@@ -548,10 +552,7 @@ func TestCacheHoldsNoVerdictOfAnother(t *testing.T) {
 func TestRevokedLaterIsSaid(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	made, err := r.b.Case(r.options())
-	if err != nil {
-		t.Fatal(err)
-	}
+	made := r.made(t)
 	c := r.checker()
 	c.Space = space(t, r, testpki.ListOptions{SMCBRevoked: rigTime.AddDate(0, -1, 0)})
 	rep := c.Check(context.Background(), &Case{Single: true, Records: []Given{{Data: made.Dispensing}}})
@@ -585,10 +586,7 @@ func TestReceiptDigest(t *testing.T) {
 	t.Parallel()
 	const bundle, digest = "GEM_ERP_PR_Bundle|1.4", "GEM_ERP_PR_Digest"
 	r := newRig(t)
-	made, err := r.b.Case(r.options())
-	if err != nil {
-		t.Fatal(err)
-	}
+	made := r.made(t)
 	text := string(made.ReceiptContent)
 	without := strings.Replace(text, digest, "Another", 1)
 	from := strings.LastIndex(text, "<entry>")
@@ -625,10 +623,7 @@ func TestReceiptDigest(t *testing.T) {
 func TestFHIROfSingleRecord(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	made, err := r.b.Case(r.options())
-	if err != nil {
-		t.Fatal(err)
-	}
+	made := r.made(t)
 	findings := json.RawMessage(`{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"structure","diagnostics":"Bundle.entry: minimum required = 2"}]}`)
 	for _, tt := range []struct {
 		data []byte
@@ -647,10 +642,7 @@ func TestFHIROfSingleRecord(t *testing.T) {
 func TestClosedCA(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	made, err := r.b.Case(r.options())
-	if err != nil {
-		t.Fatal(err)
-	}
+	made := r.made(t)
 	lists, err := r.b.Lists(testpki.ListOptions{})
 	if err != nil {
 		t.Fatal(err)

@@ -113,10 +113,7 @@ func FuzzCheck(f *testing.F) {
 	r := newRig(f)
 	signed := map[string]bool{}
 	for range 2 {
-		made, err := r.b.Case(r.options())
-		if err != nil {
-			f.Fatal(err)
-		}
+		made := r.made(f)
 		for _, data := range [][]byte{made.Prescription, made.Dispensing, made.Receipt, testpki.BinaryXML("v", made.Prescription), testpki.BinaryJSON("a", made.Dispensing),
 			testpki.SignedReceiptXML(made.ReceiptContent, made.Receipt)} {
 			f.Add(data)
@@ -331,10 +328,7 @@ func fill(v reflect.Value, n *int) {
 func TestAppendJSON(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	made, err := r.b.Case(r.options())
-	if err != nil {
-		t.Fatal(err)
-	}
+	made := r.made(t)
 	full, n := &CaseReport{}, 0
 	fill(reflect.ValueOf(full).Elem(), &n)
 	if n < 150 {
@@ -362,10 +356,7 @@ func TestAppendJSON(t *testing.T) {
 func TestReportComesBack(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	made, err := r.b.Case(r.options())
-	if err != nil {
-		t.Fatal(err)
-	}
+	made := r.made(t)
 	c := r.checker()
 	c.Archive = true
 	rep := c.Check(context.Background(), given(made))

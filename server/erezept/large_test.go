@@ -84,10 +84,7 @@ func TestLargeRecord(t *testing.T) { // not parallel: it measures memory
 		}
 	}
 	// In a case, what was not read is not missing, and the case is not valid.
-	made, err := r.b.Case(r.options())
-	if err != nil {
-		t.Fatal(err)
-	}
+	made := r.made(t)
 	in := given(made)
 	in.Records[1] = Given{Large: stream(-1)}
 	in.Records[0].Kind, in.Records[2].Kind = Unknown, Unknown
@@ -101,10 +98,7 @@ func TestLargeRecord(t *testing.T) { // not parallel: it measures memory
 func TestLargeForms(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	made, err := r.b.Case(r.options())
-	if err != nil {
-		t.Fatal(err)
-	}
+	made := r.made(t)
 	text := []byte(base64.StdEncoding.EncodeToString(made.Receipt))
 	wrapped := append(append(bytes.Clone(text[:100]), "\r\n  "...), text[100:]...)
 	read := func(parts ...[]byte) func() (io.ReadCloser, error) {
@@ -164,10 +158,7 @@ func (f failing) Read([]byte) (int, error) { return 0, f.err }
 // for in a stream; nothing panics.
 func FuzzLarge(f *testing.F) {
 	r := newRig(f)
-	made, err := r.b.Case(r.options())
-	if err != nil {
-		f.Fatal(err)
-	}
+	made := r.made(f)
 	for _, message := range [][]byte{made.Prescription, made.Dispensing, made.Receipt, []byte(base64.StdEncoding.EncodeToString(made.Receipt)), []byte("MA== A"), []byte("0\x80\x06\x860000000")} {
 		f.Add(message)
 	}

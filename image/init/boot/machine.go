@@ -136,8 +136,8 @@ func (m *Machine) boot(ctx context.Context, ends chan<- command) {
 		}
 	}
 	loaded.Go(func() {
-		loader.Load(1, early...) // display
-		loader.Load(1, base...)  // input, USB
+		loader.Load(early...) // display
+		loader.Load(base...)  // input, USB
 		m.journal.step(stepModules)
 		m.startUSB(ctx)
 		first()
@@ -145,10 +145,10 @@ func (m *Machine) boot(ctx context.Context, ends chan<- command) {
 	})
 	loaded.Go(func() {
 		first()
-		loader.Load(1, disks(late)...)
+		loader.Load(disks(late)...)
 		m.openData(ctx)
 		close(dataReady)
-		loader.Load(1, append(late, rest...)...)
+		loader.Load(append(late, rest...)...)
 		m.startNetwork(ctx)
 		m.startTime(ctx)
 	})
@@ -297,7 +297,7 @@ func (m *Machine) openData(ctx context.Context) {
 	m.journal.problem(stepData, m.setup.prepareData())
 	if st == initctl.DataOK && !m.setup.hasFolders(dataFolders) { // it mounts, and is no good all the same
 		st = initctl.DataDamaged
-		m.journal.problem(stepData, errors.Join(m.setup.Kernel.Unmount("/data"), m.setup.Kernel.Mount("tmpfs", "/data", "tmpfs", data.Flags, data.TmpOptions), m.setup.prepareData()))
+		m.journal.problem(stepData, errors.Join(m.setup.Kernel.Unmount("/data"), data.Memory(m.setup.Kernel, "/data"), m.setup.prepareData()))
 	}
 	if err := m.setup.bindLogs(); err != nil {
 		st = initctl.DataDamaged
@@ -354,7 +354,7 @@ func (m *Machine) mountData(open func() (initctl.Data, error)) (initctl.Data, er
 		<-opened // whatever it has mounted covers what the services use by now
 		m.journal.problem(stepData, m.setup.Kernel.Unmount("/data"))
 	}()
-	return initctl.DataDamaged, errors.Join(errors.New("the disk does not answer"), m.setup.Kernel.Mount("tmpfs", "/data", "tmpfs", data.Flags, data.TmpOptions))
+	return initctl.DataDamaged, errors.Join(errors.New("the disk does not answer"), data.Memory(m.setup.Kernel, "/data"))
 }
 
 func (m *Machine) dataConfig() data.Config {

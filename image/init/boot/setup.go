@@ -141,7 +141,7 @@ func (s Setup) bindLogs() error {
 
 // memoryLogs gives the kiosk a folder in memory where there is none of the data partition.
 func (s Setup) memoryLogs() error {
-	err := s.Kernel.Mount("tmpfs", s.path(kioskLogs), "tmpfs", data.Flags, data.TmpOptions)
+	err := data.Memory(s.Kernel, s.path(kioskLogs))
 	if err == nil {
 		err = s.folders([]folder{{kioskLogs, 0o700, users.Kiosk, users.Kiosk}})
 	}

@@ -77,10 +77,17 @@ func Open(ctx context.Context, cfg Config) (initctl.Data, error) {
 	if state == initctl.DataOK {
 		return state, nil
 	}
-	if terr := cfg.Kernel.Mount("tmpfs", cfg.Target, "tmpfs", Flags, TmpOptions); terr != nil {
-		err = errors.Join(err, fmt.Errorf("mount memory in its place: %w", terr))
+	return state, errors.Join(err, Memory(cfg.Kernel, cfg.Target))
+}
+
+// Memory mounts a bounded memory file system where there is no partition, or none that is any good.
+func Memory(k interface {
+	Mount(source, target, fstype string, flags uintptr, data string) error
+}, target string) error {
+	if err := k.Mount("tmpfs", target, "tmpfs", Flags, TmpOptions); err != nil {
+		return fmt.Errorf("mount memory in its place: %w", err)
 	}
-	return state, err
+	return nil
 }
 
 func open(ctx context.Context, cfg Config) (initctl.Data, error) {

@@ -1,7 +1,7 @@
 // Package modules loads the kernel modules of the terminal, once, at boot; afterwards adv-init forbids loading.
 //
 // What to load comes as a list (image/modules and the overlay's own). Dependencies are resolved and loaded by u-root's
-// kmodule, several modules at a time. A module that does not load is noted and the boot goes on: a terminal without its
+// kmodule. A module that does not load is noted and the boot goes on: a terminal without its
 // network driver still tells what is wrong.
 package modules
 
@@ -66,23 +66,12 @@ func New(p Prober) *Loader { return &Loader{prober: p, once: make(map[string]*sy
 // Name spells a module's name as the kernel does, with underscores.
 func Name(s string) string { return strings.ReplaceAll(s, "-", "_") }
 
-// Load loads modules, at most workers at a time, begun in the order given, and returns when all have been tried. Modules
-// that were asked for before are not tried again.
-func (l *Loader) Load(workers int, names ...string) {
-	queue := make(chan string)
-	var wg sync.WaitGroup
-	for range max(1, min(workers, len(names))) {
-		wg.Go(func() {
-			for n := range queue {
-				l.load(n, 0)
-			}
-		})
-	}
+// Load loads modules in the order given and returns when all have been tried. Modules that were asked for before are not
+// tried again; it may be called from several goroutines, and waits for a module that another one is loading.
+func (l *Loader) Load(names ...string) {
 	for _, n := range names {
-		queue <- Name(n)
+		l.load(Name(n), 0)
 	}
-	close(queue)
-	wg.Wait()
 }
 
 func (l *Loader) load(name string, depth int) {

@@ -28,7 +28,7 @@ func TestOrder(t *testing.T) {
 	t.Parallel()
 	k := &kernel{}
 	l := New(k)
-	l.Load(1, "xhci-pci", "ext4", "usbhid", "xhci_pci", "crc32c_generic")
+	l.Load("xhci-pci", "ext4", "usbhid", "xhci_pci", "crc32c_generic")
 	want := []string{"usbcore authorized_default=0", "xhci_pci ", "crc32c_generic ", "ext4 ", "usbhid "}
 	if diff := cmp.Diff(want, k.calls); diff != "" {
 		t.Errorf("calls (-want +got):\n%s", diff)
@@ -47,7 +47,7 @@ func TestParametersComeFirst(t *testing.T) {
 			}
 			drivers++
 			k := &kernel{}
-			New(k).Load(4, driver)
+			New(k).Load(driver)
 			if k.calls[0] != want {
 				t.Errorf("%s: first call %q; want %q", driver, k.calls[0], want)
 			}
@@ -62,7 +62,7 @@ func TestFailuresAreNotedAndTheRestGoesOn(t *testing.T) {
 	t.Parallel()
 	k := &kernel{errors: map[string]error{"b": unix.ENOEXEC, "a": fmt.Errorf("module not in depmap"), "c": fmt.Errorf("load: %w", unix.ENODEV)}}
 	l := New(k)
-	l.Load(2, "b", "a", "c", "d")
+	l.Load("b", "a", "c", "d")
 	if diff := cmp.Diff([]string{"a", "b"}, l.Failed()); diff != "" {
 		t.Errorf("failed (-want +got):\n%s", diff)
 	}
@@ -77,12 +77,12 @@ func TestEachOnce(t *testing.T) {
 	l := New(k)
 	var wg sync.WaitGroup
 	for range 4 {
-		wg.Go(func() { l.Load(3, "usbhid", "hid_generic", "hid-multitouch") })
+		wg.Go(func() { l.Load("usbhid", "hid_generic", "hid-multitouch") })
 	}
 	wg.Wait()
 	slices.Sort(k.calls)
 	if diff := cmp.Diff([]string{"hid_generic ", "hid_multitouch ", "usbcore authorized_default=0", "usbhid "}, k.calls); diff != "" {
 		t.Errorf("calls (-want +got):\n%s", diff)
 	}
-	l.Load(2) // nothing is fine
+	l.Load() // nothing is fine
 }

@@ -40,11 +40,10 @@ func showFault(ctx context.Context, cfg terminal.Config, f terminal.Fault) error
 		f.Facts = append(f.Facts, terminal.Fact{Name: "kernel", Value: unix.ByteSliceToString(u.Release[:])})
 	}
 	if d, ok := display.(interface{ Output() (string, bool) }); ok {
-		size, value := display.Size(), "not there yet"
-		if name, _ := d.Output(); name != "" {
-			value = fmt.Sprintf("%s, %dx%d", name, size.X, size.Y)
+		if name, _ := d.Output(); name != "" { // one that comes later is of a size that is not known yet
+			size := display.Size()
+			f.Facts = append(f.Facts, terminal.Fact{Name: "display", Value: fmt.Sprintf("%s, %dx%d", name, size.X, size.Y)})
 		}
-		f.Facts = append(f.Facts, terminal.Fact{Name: "display", Value: value})
 	}
 	return app.ShowFault(ctx, app.FaultConfig{
 		Platform: display, Renderer: cpurender.New(cpurender.Options{}), Fault: f,

@@ -117,8 +117,8 @@ type Facts struct {
 	// HasSignature: the Bundle has an element signature, which is right in the copy around a receipt and not inside.
 	HasSignature bool
 
-	// Digests is how many Binaries of the profile GEM_ERP_PR_Digest the receipt has; Digest is the data of the last one, 32 octets when it is what
-	// it should be, and nil when it is no base64.
+	// Digests is how many Binaries of the profile GEM_ERP_PR_Digest the receipt has; Digest is the data of the last one, 32
+	// octets when it is what it should be, and nil when it is no base64.
 	Digests int
 	Digest  []byte
 
