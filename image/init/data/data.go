@@ -147,7 +147,8 @@ func find(ctx context.Context, cfg Config) (string, error) {
 	}
 }
 
-// lookup finds the partition by its label. A disk on USB is a stranger's: it is passed over.
+// lookup finds the partition by its label. A disk on USB is a stranger's: it is passed over. The kernel lists a partition
+// before it makes the node: without its node it is not there yet.
 func lookup(root string) (string, bool) {
 	files, err := filepath.Glob(filepath.Join(root, "/sys/class/block/*/uevent"))
 	if err != nil {
@@ -163,7 +164,11 @@ func lookup(root string) (string, bool) {
 		if err != nil || strings.Contains(dir, "/usb") {
 			continue
 		}
-		return filepath.Base(filepath.Dir(f)), true
+		name := filepath.Base(filepath.Dir(f))
+		if _, err := os.Lstat(filepath.Join(root, "dev", name)); err != nil {
+			continue
+		}
+		return name, true
 	}
 	return "", false
 }

@@ -55,14 +55,30 @@ func (k *kernel) Free(string) (Free, error) { return k.free, nil }
 // disk puts a partition into the machine.
 func (k *kernel) disk(t *testing.T, place, name, label string, content []byte) {
 	t.Helper()
+	k.node(t, name, content) // first: what is listed with its node is opened at once
+	k.list(t, place, name, label)
+}
+
+// list is a partition as /sys shows it.
+func (k *kernel) list(t *testing.T, place, name, label string) {
+	t.Helper()
 	dir := filepath.Join(k.root, "sys/devices", place, name)
 	class := filepath.Join(k.root, "sys/class/block")
-	err := errors.Join(os.MkdirAll(dir, 0o755), os.MkdirAll(class, 0o755), os.MkdirAll(filepath.Join(k.root, "dev"), 0o755),
+	err := errors.Join(os.MkdirAll(dir, 0o755), os.MkdirAll(class, 0o755),
 		os.WriteFile(filepath.Join(dir, "uevent"), []byte("MAJOR=254\nDEVNAME="+name+"\nPARTNAME="+label+"\n"), 0o644),
-		os.Symlink(dir, filepath.Join(class, name)),
-		os.WriteFile(filepath.Join(k.root, "dev", name), content, 0o644))
+		os.Symlink(dir, filepath.Join(class, name)))
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+	}
+}
+
+// node makes a partition's node, with its content at once.
+func (k *kernel) node(t *testing.T, name string, content []byte) {
+	t.Helper()
+	dev := filepath.Join(k.root, "dev")
+	part := filepath.Join(k.root, name+".part")
+	if err := errors.Join(os.MkdirAll(dev, 0o755), os.WriteFile(part, content, 0o644), os.Rename(part, filepath.Join(dev, name))); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -126,7 +142,9 @@ func TestAppear(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		k := &kernel{root: t.TempDir(), free: Free{Bytes: 100}}
-		time.AfterFunc(2*time.Second, func() { k.disk(t, "pci", "sda2", Label, superblock()) })
+		// The kernel lists it before there is a node.
+		time.AfterFunc(time.Second, func() { k.list(t, "pci", "sda2", Label) })
+		time.AfterFunc(2*time.Second, func() { k.node(t, "sda2", superblock()) })
 		begin := time.Now()
 		got, err := Open(t.Context(), Config{Kernel: k, Root: k.root, Target: "/data"})
 		if got != initctl.DataOK || err != nil {
