@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"image"
 	"io"
 	"maps"
 	"os"
@@ -164,6 +165,11 @@ type Options struct {
 	// Readers are the readers at its ports; nil is one good reader. Real is one of this machine, as VVVV:PPPP, instead.
 	Readers []ccid.Config
 	Real    string
+	// Rotation is how far the picture has to be turned clockwise to stand upright for the person: 0, 90, 180 or 270 degrees.
+	// The display hangs turned the other way.
+	Rotation int
+	// Sends is what the touch panel sends for a touch of a point of the display; nil is that point.
+	Sends func(touch.Point) touch.Point
 	// Change may change everything else.
 	Change func(*machine.Config)
 }
@@ -178,8 +184,10 @@ type Terminal struct {
 	TouchPort *usbredir.Port
 	Disk      string
 
-	stop []func()
-	once sync.Once
+	rotation int
+	sends    func(touch.Point) touch.Point
+	stop     []func()
+	once     sync.Once
 }
 
 // Reader is the first reader.
@@ -197,9 +205,57 @@ func (t *Terminal) Close() {
 	})
 }
 
-// Tap touches a pixel of the display.
+// Screen is the picture as the person sees it in front of the display, however that hangs; Machine.Screen is the display's own.
+func (t *Terminal) Screen(ctx context.Context) (*image.RGBA, error) {
+	img, err := t.Machine.Screen(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return upright(img, t.rotation), nil
+}
+
+// Tap touches a pixel of that picture.
 func (t *Terminal) Tap(x, y int) error {
-	return t.Touch.Tap(touch.Point{X: (float64(x) + 0.5) / Width, Y: (float64(y) + 0.5) / Height})
+	display := image.Pt(Width, Height)
+	at := onDisplay(image.Pt(x, y), display, t.rotation)
+	p := touch.Point{X: (float64(at.X) + 0.5) / Width, Y: (float64(at.Y) + 0.5) / Height}
+	if t.sends != nil {
+		p = t.sends(p)
+	}
+	return t.Touch.Tap(p)
+}
+
+// onDisplay is the pixel of a display on which a pixel of the picture lies that is turned clockwise on it.
+func onDisplay(p, display image.Point, rotation int) image.Point {
+	switch rotation {
+	case 90:
+		return image.Pt(display.X-1-p.Y, p.X)
+	case 180:
+		return image.Pt(display.X-1-p.X, display.Y-1-p.Y)
+	case 270:
+		return image.Pt(p.Y, display.Y-1-p.X)
+	}
+	return p
+}
+
+// upright is the picture that is turned clockwise on a display.
+func upright(display *image.RGBA, rotation int) *image.RGBA {
+	size := display.Rect.Size()
+	switch rotation {
+	case 0:
+		return display
+	case 90, 270:
+		size.X, size.Y = size.Y, size.X
+	}
+	out := image.NewRGBA(image.Rectangle{Max: size})
+	for y := range size.Y {
+		for x := range size.X {
+			at := onDisplay(image.Pt(x, y), display.Rect.Size(), rotation)
+			i, j := out.PixOffset(x, y), display.PixOffset(at.X, at.Y)
+			copy(out.Pix[i:i+4], display.Pix[j:j+4])
+		}
+	}
+	return out
 }
 
 // Start switches a machine on.
@@ -208,7 +264,7 @@ func (w *World) Start(ctx context.Context, o Options) (_ *Terminal, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("start terminal: %w", err)
 	}
-	t := &Terminal{Touch: touch.New(touch.Config{})}
+	t := &Terminal{Touch: touch.New(touch.Config{}), rotation: o.Rotation, sends: o.Sends}
 	defer func() {
 		if err != nil {
 			t.Close()
@@ -216,23 +272,23 @@ func (w *World) Start(ctx context.Context, o Options) (_ *Terminal, err error) {
 		}
 	}()
 	t.stop = append(t.stop, func() { os.RemoveAll(dir) })
-	image := w.Image
+	from := w.Image
 	if o.Image != nil {
-		image = *o.Image
+		from = *o.Image
 	}
-	cmdline, err := os.ReadFile(image.Cmdline)
+	cmdline, err := os.ReadFile(from.Cmdline)
 	if err != nil {
 		return nil, err
 	}
 	cfg := machine.Config{Dir: dir, Network: true, Debug: true}
 	if !o.UKI {
-		cfg.Kernel, cfg.Initrd, cfg.Cmdline = image.Kernel, image.Initramfs, strings.TrimSpace(string(cmdline))
+		cfg.Kernel, cfg.Initrd, cfg.Cmdline = from.Kernel, from.Initramfs, strings.TrimSpace(string(cmdline))
 	}
 	switch t.Disk = o.Disk; t.Disk {
 	case "none":
 	case "":
 		t.Disk = filepath.Join(dir, "disk.img")
-		if err := CopySparse(t.Disk, image.Disk); err != nil {
+		if err := CopySparse(t.Disk, from.Disk); err != nil {
 			return nil, err
 		}
 		fallthrough

@@ -3,6 +3,8 @@ package appliance
 import (
 	"bytes"
 	"encoding/binary"
+	"image"
+	"image/color"
 	"net"
 	"os"
 	"path/filepath"
@@ -85,5 +87,37 @@ func TestTimeServer(t *testing.T) {
 	s.Mute(true)
 	if b := ask(3, 50*time.Millisecond); b != nil {
 		t.Errorf("the mute server says %x", b)
+	}
+}
+
+// TestUpright: a picture of three by two is turned clockwise on displays; each of its pixels is where a person who turns the
+// head finds it, and a touch of it lands there.
+func TestUpright(t *testing.T) {
+	t.Parallel()
+	const w, h = 3, 2
+	for rotation, rows := range map[int][]string{
+		0:   {"abc", "def"},
+		90:  {"da", "eb", "fc"},
+		180: {"fed", "cba"},
+		270: {"cf", "be", "ad"},
+	} {
+		display := image.NewRGBA(image.Rect(0, 0, len(rows[0]), len(rows)))
+		for y, row := range rows {
+			for x := range row {
+				display.SetRGBA(x, y, color.RGBA{R: row[x], A: 255})
+			}
+		}
+		got := upright(display, rotation)
+		if got.Rect != image.Rect(0, 0, w, h) {
+			t.Errorf("%d degrees: a picture of %v", rotation, got.Rect)
+			continue
+		}
+		for i, want := range []byte("abcdef") {
+			p := image.Pt(i%w, i/w)
+			at := onDisplay(p, display.Rect.Size(), rotation)
+			if c := got.RGBAAt(p.X, p.Y); c.R != want || display.RGBAAt(at.X, at.Y) != c {
+				t.Errorf("%d degrees: at %v is %c, on the display %c; want %c", rotation, p, c.R, display.RGBAAt(at.X, at.Y).R, want)
+			}
+		}
 	}
 }

@@ -2,8 +2,8 @@
 // reader's display and pad, a card slot and a wallet of personas, and the HTTP interface that does the same for programs.
 //
 // The simulated reader and card live in this process, never in the kiosk's. The screen, the labels on it and touches
-// come from the kiosk's own demo door; where a kiosk has none (a production image in a virtual machine) those requests
-// answer 501 and say why.
+// come from the kiosk's own demo door. Where a kiosk has none, a production image in a virtual machine, its display is
+// seen and touched by coordinates from outside, and what only the door could answer answers 501 and says why.
 package panel
 
 import (
@@ -48,7 +48,7 @@ type Config struct {
 	// Door is the unix socket of the kiosk's demo door, "" for a kiosk without one.
 	Door string
 	// Screen and Touch reach the display of a kiosk without a door from outside: the picture that is shown, and a touch
-	// of one of its pixels. Nil where nothing does.
+	// of one of its pixels. Both or none of them.
 	Screen func(context.Context) (*image.RGBA, error)
 	Touch  func(ctx context.Context, x, y int) error
 }
@@ -111,19 +111,19 @@ func (p *Panel) Handler() http.Handler {
 	mux.HandleFunc("POST /api/pad", p.pad)
 	mux.HandleFunc("POST /api/reader", p.reader)
 	mux.HandleFunc("POST /api/touch", func(w http.ResponseWriter, r *http.Request) {
+		if p.outside() {
+			p.touch(w, r)
+			return
+		}
 		b, err := io.ReadAll(io.LimitReader(r.Body, 4096))
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		if p.cfg.Door == "" && p.cfg.Touch != nil {
-			p.touch(w, r.Context(), b)
-			return
-		}
 		p.forward(w, r.Context(), http.MethodPost, "/touch", b)
 	})
 	mux.HandleFunc("GET /api/screen.png", func(w http.ResponseWriter, r *http.Request) {
-		if p.cfg.Door == "" && p.cfg.Screen != nil {
+		if p.outside() {
 			p.screen(w, r.Context())
 			return
 		}
@@ -141,6 +141,9 @@ func (p *Panel) Handler() http.Handler {
 	})
 	return guard(mux)
 }
+
+// outside tells that the display is reached from outside, past the kiosk.
+func (p *Panel) outside() bool { return p.cfg.Door == "" && p.cfg.Screen != nil && p.cfg.Touch != nil }
 
 // guard refuses what a page of another site could send through the visitor's browser.
 func guard(h http.Handler) http.Handler {
@@ -284,27 +287,36 @@ func (p *Panel) screen(w http.ResponseWriter, ctx context.Context) {
 }
 
 // touch touches the display from outside, where there are points and no labels.
-func (p *Panel) touch(w http.ResponseWriter, ctx context.Context, body []byte) {
+func (p *Panel) touch(w http.ResponseWriter, r *http.Request) {
 	var in struct {
-		Label string
-		X, Y  *int
+		Label string `json:"label"`
+		X     *int   `json:"x"`
+		Y     *int   `json:"y"`
 	}
-	if err := json.Unmarshal(body, &in); err != nil {
-		http.Error(w, "request: "+err.Error(), http.StatusBadRequest)
+	if !read(w, r, &in) {
 		return
 	}
-	switch {
-	case in.Label != "":
+	if in.Label != "" {
 		http.Error(w, noDoor, http.StatusNotImplemented)
-	case in.X == nil || in.Y == nil:
+		return
+	}
+	if in.X == nil || in.Y == nil {
 		http.Error(w, `touch: give "x" and "y"`, http.StatusBadRequest)
-	default:
-		if err := p.cfg.Touch(ctx, *in.X, *in.Y); err != nil {
-			http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	img, err := p.cfg.Screen(r.Context())
+	if err == nil {
+		if !image.Pt(*in.X, *in.Y).In(img.Rect) {
+			http.Error(w, fmt.Sprintf("touch: the screen has %d by %d pixels", img.Rect.Dx(), img.Rect.Dy()), http.StatusBadRequest)
 			return
 		}
-		reply(w, struct{}{})
+		err = p.cfg.Touch(r.Context(), *in.X, *in.Y)
 	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	reply(w, struct{}{})
 }
 
 // forward passes a request to the kiosk. Between two visitors the socket changes hands; a request waits for that.

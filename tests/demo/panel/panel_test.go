@@ -269,8 +269,8 @@ func TestKioskSeenFromOutside(t *testing.T) {
 		Reader: simreader.New(simreader.Config{}),
 		Screen: func(context.Context) (*image.RGBA, error) { return shown, nil },
 		Touch: func(_ context.Context, x, y int) error {
-			if touched = append(touched, image.Pt(x, y)); x > 7 {
-				return errors.New("beside the display")
+			if touched = append(touched, image.Pt(x, y)); x == 0 {
+				return errors.New("nobody listens to the touch screen")
 			}
 			return nil
 		},
@@ -307,8 +307,19 @@ func TestKioskSeenFromOutside(t *testing.T) {
 		code               int
 	}{
 		{"POST", "/api/touch", `{"x":5,"y":2}`, 200},
-		{"POST", "/api/touch", `{"x":9,"y":2}`, 502},
-		{"POST", "/api/touch", `{"x":9}`, 400},
+		{"POST", "/api/touch", `{"x":0,"y":2}`, 502},
+		{"POST", "/api/touch", `{"x":7,"y":3}`, 200},
+		{"POST", "/api/touch", `{"x":8,"y":2}`, 400},
+		{"POST", "/api/touch", `{"x":5,"y":4}`, 400},
+		{"POST", "/api/touch", `{"x":-1,"y":2}`, 400},
+		{"POST", "/api/touch", `{"x":5,"y":-1}`, 400},
+		{"POST", "/api/touch", `{"x":9223372036854775807,"y":2}`, 400},
+		{"POST", "/api/touch", `{"x":5}`, 400},
+		{"POST", "/api/touch", `{"y":2}`, 400},
+		{"POST", "/api/touch", `{}`, 400},
+		{"POST", "/api/touch", `{"x":"5","y":2}`, 400},
+		{"POST", "/api/touch", `{"x":5,"y":2,"z":1}`, 400},
+		{"POST", "/api/touch", `{"x":5,"y":2} {}`, 400},
 		{"POST", "/api/touch", `x`, 400},
 		{"POST", "/api/touch", `{"label":"Weiter"}`, 501},
 		{"GET", "/api/semantics", "", 501},
@@ -319,7 +330,7 @@ func TestKioskSeenFromOutside(t *testing.T) {
 			t.Errorf("%s %s %s: %d %s", tt.method, tt.path, tt.body, code, body)
 		}
 	}
-	if want := []image.Point{{X: 5, Y: 2}, {X: 9, Y: 2}}; !slices.Equal(touched, want) {
+	if want := []image.Point{{X: 5, Y: 2}, {X: 0, Y: 2}, {X: 7, Y: 3}}; !slices.Equal(touched, want) {
 		t.Errorf("touched %v, want %v", touched, want)
 	}
 }
