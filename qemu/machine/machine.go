@@ -333,15 +333,37 @@ func (m *Machine) Unplug(ctx context.Context, id string) error {
 	return err
 }
 
-// Dump copies the guest's whole memory into a file. The guest stands still meanwhile.
+// Dump copies the guest's whole memory into a file. The guest stands still meanwhile, and goes on afterwards unless it stood
+// before: at a breakpoint of the debug stub it stays.
 func (m *Machine) Dump(ctx context.Context, file string) (err error) {
 	if file, err = filepath.Abs(file); err != nil {
 		return fmt.Errorf("dump memory: %w", err)
 	}
-	if _, err := m.Execute(ctx, "stop", nil); err != nil {
-		return err
+	running, err := m.running(ctx)
+	if err != nil {
+		return fmt.Errorf("dump memory: %w", err)
+	}
+	if running {
+		if _, err := m.Execute(ctx, "stop", nil); err != nil {
+			return err
+		}
+		defer func() {
+			_, cerr := m.Execute(context.WithoutCancel(ctx), "cont", nil)
+			err = errors.Join(err, cerr)
+		}()
 	}
 	_, err = m.Execute(ctx, "pmemsave", map[string]any{"val": 0, "size": m.size, "filename": file})
-	_, cerr := m.Execute(context.WithoutCancel(ctx), "cont", nil)
-	return errors.Join(err, cerr)
+	return err
+}
+
+// running tells whether the guest's processors go.
+func (m *Machine) running(ctx context.Context) (bool, error) {
+	var s struct {
+		Running bool `json:"running"`
+	}
+	b, err := m.Execute(ctx, "query-status", nil)
+	if err == nil {
+		err = json.Unmarshal(b, &s)
+	}
+	return s.Running, err
 }

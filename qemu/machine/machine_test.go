@@ -285,15 +285,23 @@ func TestMachine(t *testing.T) {
 	if _, err := s.Register("cr3"); err != nil {
 		t.Error(err)
 	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
-	dump := filepath.Join(dir, "memory")
-	if err := m.Dump(ctx, dump); err != nil {
-		t.Fatal(err)
-	}
-	if fi, err := os.Stat(dump); err != nil || fi.Size() != 32<<20 {
-		t.Errorf("dump of %v octets, %v", fi.Size(), err)
+	// A machine that stands is dumped and stands on; one that goes goes on.
+	for _, going := range []bool{false, true} {
+		if going {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		dump := filepath.Join(dir, "memory")
+		if err := m.Dump(ctx, dump); err != nil {
+			t.Fatal(err)
+		}
+		if fi, err := os.Stat(dump); err != nil || fi.Size() != 32<<20 {
+			t.Errorf("dump of %v octets, %v", fi.Size(), err)
+		}
+		if got, err := m.running(ctx); err != nil || got != going {
+			t.Errorf("after the dump the machine goes: %v, %v; want %v", got, err, going)
+		}
 	}
 	m.Cut()
 	if err := m.Wait(ctx); err == nil || errors.Is(err, context.DeadlineExceeded) {
