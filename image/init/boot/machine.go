@@ -139,7 +139,7 @@ func (m *Machine) boot(ctx context.Context, ends chan<- command) {
 		loader.Load(early...) // display
 		loader.Load(base...)  // input, USB
 		m.journal.step(stepModules)
-		m.startUSB(ctx)
+		m.run(ctx, m.usb())
 		first()
 		m.startPCSCD(ctx, cards)
 	})
@@ -149,8 +149,8 @@ func (m *Machine) boot(ctx context.Context, ends chan<- command) {
 		m.openData(ctx)
 		close(dataReady)
 		loader.Load(append(late, rest...)...)
-		m.startNetwork(ctx)
-		m.startTime(ctx)
+		m.run(ctx, m.network())
+		m.run(ctx, m.clock())
 	})
 	go func() {
 		loaded.Wait()
@@ -241,7 +241,7 @@ func baseModules() (names []string) {
 var later = []string{"crc32c_generic", "ext4", "virtio_blk", "virtio_scsi", "ahci", "sd_mod", "nvme"}
 
 // last lists those that nothing waits for.
-var last = []string{"efivarfs", "button", "8021q", "virtio_net", "e1000", "e1000e", "igb", "igc", "r8169", "tg3"}
+var last = []string{"button", "8021q", "virtio_net", "e1000", "e1000e", "igb", "igc", "r8169", "tg3"}
 
 // split tells modules that are loaded at once from those that are loaded later, in their order.
 func split(names []string) (early, late []string) {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"ktradv/image/init/programs"
 	"ktradv/image/init/sandbox"
 	"ktradv/image/init/service"
 	"ktradv/image/init/usb"
@@ -195,11 +196,14 @@ func (m *Machine) reader(supported, unsupported int) initctl.Readers {
 	return initctl.ReaderState(supported, unsupported)
 }
 
-func (m *Machine) startUSB(ctx context.Context) {
-	m.run(ctx, spec{
+// patience is how long a service of adv-init's own may give no sign of life: two that got lost on a busy machine do no harm.
+const patience = 3 * programs.Beat
+
+func (m *Machine) usb() spec {
+	return spec{
 		user: users.Root, notifies: true,
 		argv: func() []string { return []string{m.self, sandbox.USB} },
-		Config: service.Config{Name: sandbox.USB, Field: func(f service.Field) {
+		Config: service.Config{Name: sandbox.USB, Watchdog: patience, Field: func(f service.Field) {
 			switch f.Key {
 			case "READERS":
 				a, b, ok := strings.Cut(f.Value, "/")
@@ -218,14 +222,14 @@ func (m *Machine) startUSB(ctx context.Context) {
 				m.journal.refused(vendor, product, reason)
 			}
 		}},
-	})
+	}
 }
 
-func (m *Machine) startNetwork(ctx context.Context) {
-	m.run(ctx, spec{
+func (m *Machine) network() spec {
+	return spec{
 		user: users.Net, notifies: true,
 		argv: func() []string { return []string{m.self, sandbox.Network} },
-		Config: service.Config{Name: sandbox.Network, Field: func(f service.Field) {
+		Config: service.Config{Name: sandbox.Network, Watchdog: patience, Field: func(f service.Field) {
 			if f.Key != "NETWORK" {
 				return
 			}
@@ -236,14 +240,14 @@ func (m *Machine) startNetwork(ctx context.Context) {
 				}
 			}
 		}},
-	})
+	}
 }
 
-func (m *Machine) startTime(ctx context.Context) {
-	m.run(ctx, spec{
+func (m *Machine) clock() spec {
+	return spec{
 		user: users.Time, notifies: true,
 		argv: func() []string { return []string{m.self, sandbox.Time} },
-		Config: service.Config{Name: sandbox.Time, Field: func(f service.Field) {
+		Config: service.Config{Name: sandbox.Time, Watchdog: patience, Field: func(f service.Field) {
 			switch f.Key {
 			case "CLOCK":
 				for _, c := range []initctl.Clock{initctl.ClockOK, initctl.ClockUnset, initctl.ClockWrong} {
@@ -258,5 +262,5 @@ func (m *Machine) startTime(ctx context.Context) {
 				}
 			}
 		}},
-	})
+	}
 }

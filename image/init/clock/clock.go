@@ -49,6 +49,9 @@ type Config struct {
 	State func(initctl.Clock)
 	// Stepped hears how far the clock was set, in milliseconds. Nil is allowed.
 	Stepped func(ms int64)
+	// Alive is called at every turn, and every Beat while there is nothing to do: the keeper does not hang. Nil is allowed.
+	Alive func()
+	Beat  time.Duration
 }
 
 // Times of the keeper.
@@ -101,12 +104,27 @@ func (k *Keeper) Run(ctx context.Context) {
 			pause, retry = retry, min(2*retry, retryMost)
 		}
 		k.judge()
-		t := time.NewTimer(pause)
+		k.wait(ctx, pause)
+	}
+}
+
+// wait returns after d or when ctx ends.
+func (k *Keeper) wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	for {
+		var beat <-chan time.Time
+		if k.cfg.Alive != nil {
+			k.cfg.Alive()
+			beat = time.After(k.cfg.Beat)
+		}
 		select {
 		case <-ctx.Done():
 		case <-t.C:
+		case <-beat:
+			continue
 		}
-		t.Stop()
+		return
 	}
 }
 

@@ -145,6 +145,51 @@ func TestServerComesLater(t *testing.T) {
 	}
 }
 
+// A keeper that turns gives signs of life as often as it should; one whose question never ends gives none (the twin).
+func TestAlive(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const beat = 20 * time.Second
+		begin, end := time.Now(), make(chan struct{})
+		hangs := false
+		var alive []time.Time
+		m := &machine{truth: func() time.Time { return built.Add(24*time.Hour + time.Since(begin)) }}
+		k := New(Config{
+			Servers: func() []string { return []string{"a"} }, Clock: m, Built: built, State: func(initctl.Clock) {},
+			Query: func(context.Context, string) (Answer, error) {
+				if hangs {
+					<-end
+				}
+				return Answer{}, nil
+			},
+			Alive: func() { alive = append(alive, time.Now()) }, Beat: beat,
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); k.Run(ctx) }()
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		last := begin
+		for _, at := range append(alive, time.Now()) {
+			if d := at.Sub(last); d > beat {
+				t.Errorf("no sign of life for %v", d)
+			}
+			last = at
+		}
+		hangs = true
+		time.Sleep(every)
+		synctest.Wait()
+		n := len(alive)
+		time.Sleep(time.Hour)
+		if len(alive) != n {
+			t.Errorf("a keeper that hangs gave %d signs of life", len(alive)-n)
+		}
+		cancel()
+		close(end)
+		<-done
+	})
+}
+
 // Without a network nobody is asked, and the first answer after it is there counts; with one, a silent server is not asked
 // every second (the twin).
 func TestNetworkComesLater(t *testing.T) {

@@ -85,7 +85,7 @@ func (m *Manager) dhcp(ctx context.Context, l Link, changes <-chan struct{}) {
 	_ = k.Clear(l.Name) // an address of before may belong to another by now
 	conn, err := k.Socket(l.Name)
 	if err != nil {
-		wait(ctx, changes, lookAgain)
+		m.wait(ctx, changes, lookAgain)
 		return
 	}
 	defer conn.Close()
@@ -99,7 +99,7 @@ func (m *Manager) dhcp(ctx context.Context, l Link, changes <-chan struct{}) {
 			return
 		}
 		m.say(initctl.NetworkNoAddress)
-		wait(ctx, changes, pause)
+		m.wait(ctx, changes, pause)
 		if !m.same(l) {
 			return
 		}
@@ -118,7 +118,7 @@ func (m *Manager) hold(ctx context.Context, conn net.PacketConn, l Link, lease L
 		renew := lease.Length / 2
 		for {
 			for t := got.Add(renew); time.Until(t) > 0; {
-				wait(ctx, changes, time.Until(t))
+				m.wait(ctx, changes, time.Until(t))
 				if ctx.Err() != nil || !m.same(l) {
 					return nil
 				}

@@ -56,6 +56,9 @@ type Config struct {
 	Dir string
 	// State hears every change.
 	State func(initctl.Network)
+	// Alive is called at every turn, and every Beat while there is nothing to do: the manager does not hang. Nil is allowed.
+	Alive func()
+	Beat  time.Duration
 	// Rand makes the numbers of DHCP transactions; nil means crypto/rand.
 	Rand func() uint32
 }
@@ -94,7 +97,7 @@ func (m *Manager) Run(ctx context.Context) {
 		link, ok := m.link()
 		if !ok {
 			m.say(initctl.NetworkDown)
-			wait(ctx, changes, lookAgain)
+			m.wait(ctx, changes, lookAgain)
 			continue
 		}
 		if m.cfg.Network.Mode == terminal.NetworkStatic {
@@ -106,13 +109,23 @@ func (m *Manager) Run(ctx context.Context) {
 }
 
 // wait returns at the next change, after d or when ctx ends.
-func wait(ctx context.Context, changes <-chan struct{}, d time.Duration) {
+func (m *Manager) wait(ctx context.Context, changes <-chan struct{}, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-changes:
-	case <-t.C:
+	for {
+		var beat <-chan time.Time
+		if m.cfg.Alive != nil {
+			m.cfg.Alive()
+			beat = time.After(m.cfg.Beat)
+		}
+		select {
+		case <-ctx.Done():
+		case <-changes:
+		case <-t.C:
+		case <-beat:
+			continue
+		}
+		return
 	}
 }
 
@@ -146,13 +159,13 @@ func (m *Manager) static(ctx context.Context, l Link, changes <-chan struct{}) {
 	gateway, _ := netip.ParseAddr(n.Gateway)
 	if err := m.cfg.Kernel.SetAddress(l.Name, n.Prefix(), gateway); err != nil {
 		m.say(initctl.NetworkNoAddress)
-		wait(ctx, changes, lookAgain)
+		m.wait(ctx, changes, lookAgain)
 		return
 	}
 	m.write(n.DNS, nil)
 	m.say(initctl.NetworkUp)
 	for ctx.Err() == nil && m.same(l) {
-		wait(ctx, changes, lookAgain)
+		m.wait(ctx, changes, lookAgain)
 	}
 }
 

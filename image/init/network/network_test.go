@@ -31,7 +31,11 @@ type machine struct {
 	asked   []string
 	states  []initctl.Network
 	sockErr error
+	alive   []time.Time   // signs of life
+	hang    chan struct{} // Find does not return before it is closed; nil for at once
 }
+
+const beat = 20 * time.Second
 
 func newMachine() *machine {
 	return &machine{link: &Link{Name: "eth0", Index: 2, Carrier: true, Hardware: mac}}
@@ -40,6 +44,9 @@ func newMachine() *machine {
 func (m *machine) note(s string) { m.mu.Lock(); defer m.mu.Unlock(); m.done = append(m.done, s) }
 
 func (m *machine) Find(name string) (Link, bool, error) {
+	if m.hang != nil {
+		<-m.hang
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.link == nil {
@@ -174,7 +181,10 @@ func run(t *testing.T, m *machine, n terminal.Network, f func(dir string)) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			New(Config{Network: n, Kernel: m, Dir: dir, State: func(s initctl.Network) { m.states = append(m.states, s) }}).Run(ctx)
+			New(Config{
+				Network: n, Kernel: m, Dir: dir, State: func(s initctl.Network) { m.states = append(m.states, s) },
+				Alive: func() { m.alive = append(m.alive, time.Now()) }, Beat: beat,
+			}).Run(ctx)
 		}()
 		synctest.Wait()
 		f(dir)
@@ -342,6 +352,47 @@ func TestForeignAnswers(t *testing.T) {
 			if m.states[len(m.states)-1] != initctl.NetworkNoAddress {
 				t.Errorf("states = %v", m.states)
 			}
+		})
+	}
+}
+
+// A manager that turns gives signs of life in every state, as often as it should; one that hangs in the kernel gives none (the
+// twin).
+func TestAlive(t *testing.T) {
+	t.Parallel()
+	static := terminal.Network{Mode: terminal.NetworkStatic, Address: "192.0.2.9/24"}
+	for name, c := range map[string]struct {
+		network terminal.Network
+		serve   bool
+		link    bool
+	}{
+		"lease": {dhcp, true, true}, "nobody answers": {dhcp, false, true}, "no interface": {dhcp, false, false}, "static": {static, false, true},
+	} {
+		m := newMachine()
+		if c.serve {
+			m.serve = server(10 * time.Hour)
+		}
+		if !c.link {
+			m.link = nil
+		}
+		run(t, m, c.network, func(string) {
+			sleep(2 * time.Hour)
+			last := m.alive[0]
+			for _, at := range append(m.alive, time.Now()) {
+				if d := at.Sub(last); d > beat+2*answerIn {
+					t.Errorf("%s: no sign of life for %v", name, d)
+				}
+				last = at
+			}
+			m.hang = make(chan struct{})
+			m.hints <- struct{}{}
+			synctest.Wait()
+			n := len(m.alive)
+			sleep(time.Hour)
+			if len(m.alive) != n {
+				t.Errorf("%s: a manager that hangs gave %d signs of life", name, len(m.alive)-n)
+			}
+			close(m.hang)
 		})
 	}
 }

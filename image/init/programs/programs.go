@@ -26,6 +26,10 @@ import (
 	"ktradv/internal/terminal"
 )
 
+// Beat is how often each service says at least that it does not hang. A service that says so only from its own loop, and the
+// kernel woken as seldom as that, do not keep an idle machine from sleeping.
+const Beat = 20 * time.Second
+
 // netDir is where the network leaves addresses of name and time servers.
 const netDir = "/run/net"
 
@@ -41,7 +45,7 @@ func Run(name string) error {
 		ready()
 		network.New(network.Config{
 			Network: cfg.Network, Kernel: network.Linux{}, Dir: netDir,
-			State: func(n initctl.Network) { say("NETWORK", string(n)) },
+			State: func(n initctl.Network) { say("NETWORK", string(n)) }, Alive: alive, Beat: Beat,
 		}).Run(ctx)
 		return nil
 	case sandbox.Time:
@@ -51,6 +55,7 @@ func Run(name string) error {
 			MaxOffset: time.Duration(cfg.Time.MaxOffsetS) * time.Second,
 			State:     func(c initctl.Clock) { say("CLOCK", string(c)) },
 			Stepped:   func(ms int64) { say("STEPPED", fmt.Sprint(ms)) },
+			Alive:     alive, Beat: Beat,
 		}).Run(ctx)
 		return nil
 	}
@@ -58,6 +63,7 @@ func Run(name string) error {
 }
 
 func ready()                { daemon.SdNotify(false, daemon.SdNotifyReady) }
+func alive()                { daemon.SdNotify(false, daemon.SdNotifyWatchdog) }
 func say(key, value string) { daemon.SdNotify(false, "X_"+key+"="+value) }
 
 func relay(ctx context.Context, cfg terminal.Config) error {
@@ -71,7 +77,7 @@ func relay(ctx context.Context, cfg terminal.Config) error {
 		Refused: func(d usb.Device, r usb.Reason) {
 			say("REFUSED", fmt.Sprintf("%d:%d:%d", d.ID.Vendor, d.ID.Product, r))
 		},
-		Settled: ready,
+		Settled: ready, Alive: alive, Beat: Beat,
 	}).Run(ctx)
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -45,7 +46,14 @@ func OpenNetlink() (*Netlink, error) {
 }
 
 // Receive waits for a message of the kernel; messages of others are passed over.
-func (n *Netlink) Receive(ctx context.Context) ([]byte, error) {
+func (n *Netlink) Receive(ctx context.Context, within time.Duration) ([]byte, error) {
+	var end time.Time
+	if within > 0 {
+		end = time.Now().Add(within)
+	}
+	if err := n.in.SetReadDeadline(end); err != nil {
+		return nil, err
+	}
 	stop := context.AfterFunc(ctx, func() { n.in.Close() })
 	defer stop()
 	raw, err := n.in.SyscallConn()
@@ -62,6 +70,8 @@ func (n *Netlink) Receive(ctx context.Context) ([]byte, error) {
 			return !errors.Is(rerr, unix.EAGAIN)
 		})
 		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return nil, ErrQuiet
 		case err != nil:
 			return nil, err
 		case errors.Is(rerr, unix.EINTR):

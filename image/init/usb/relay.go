@@ -20,22 +20,27 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"ktradv/image/init/users"
 )
 
 // Kernel is the part of the kernel that is not a file.
 type Kernel interface {
-	// Receive waits for the next message of the kernel. ErrLost says that some did not fit.
-	Receive(ctx context.Context) ([]byte, error)
+	// Receive waits for the next message of the kernel. ErrLost says that some did not fit, ErrQuiet that none came within
+	// that time; zero waits on.
+	Receive(ctx context.Context, within time.Duration) ([]byte, error)
 	// Broadcast sends a message to libudev's listeners.
 	Broadcast(msg []byte) error
 	// Chgrp gives a file to a group.
 	Chgrp(name string, group users.ID) error
 }
 
-// ErrLost is Kernel.Receive's error when messages were lost.
-var ErrLost = errors.New("uevents were lost")
+// Errors of Kernel.Receive after which it goes on.
+var (
+	ErrLost  = errors.New("uevents were lost")
+	ErrQuiet = errors.New("no uevent came")
+)
 
 // Config of a relay.
 type Config struct {
@@ -49,6 +54,9 @@ type Config struct {
 	Refused func(Device, Reason)
 	// Settled is called once, when every device that was there at the start has been decided about.
 	Settled func()
+	// Alive is called after every message and, when none comes, every Beat: the relay does not hang. Nil is allowed.
+	Alive func()
+	Beat  time.Duration
 }
 
 // Relay decides about devices.
@@ -83,19 +91,22 @@ func (r *Relay) Run(ctx context.Context) error {
 		r.cfg.Settled()
 	}
 	for {
-		b, err := r.cfg.Kernel.Receive(ctx)
-		if ctx.Err() != nil {
+		b, err := r.cfg.Kernel.Receive(ctx, r.cfg.Beat)
+		switch {
+		case ctx.Err() != nil:
 			return nil
-		}
-		if errors.Is(err, ErrLost) {
+		case errors.Is(err, ErrQuiet):
+		case errors.Is(err, ErrLost):
 			r.scan()
-			continue
-		}
-		if err != nil {
+		case err != nil:
 			return fmt.Errorf("usb: receive: %w", err)
+		default:
+			if e, err := ParseUevent(b); err == nil {
+				r.event(e)
+			}
 		}
-		if e, err := ParseUevent(b); err == nil {
-			r.event(e)
+		if r.cfg.Alive != nil {
+			r.cfg.Alive()
 		}
 	}
 }

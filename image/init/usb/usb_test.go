@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -226,7 +227,7 @@ func FuzzParseUevent(f *testing.F) {
 type kernel struct {
 	t      *testing.T
 	root   string
-	events chan []byte // what Receive returns; nil for ErrLost
+	events chan []byte // what Receive returns; nil for ErrLost, empty for ErrQuiet
 	sent   []string    // heads of what was broadcast
 	groups map[string]users.ID
 	given  func() // called when a node is given away, nil for nothing
@@ -285,11 +286,14 @@ func (k *kernel) input(path, name, keys, abs string) string {
 	return path
 }
 
-func (k *kernel) Receive(ctx context.Context) ([]byte, error) {
+func (k *kernel) Receive(ctx context.Context, _ time.Duration) ([]byte, error) {
 	select {
 	case b := <-k.events:
-		if b == nil {
+		switch {
+		case b == nil:
 			return nil, ErrLost
+		case len(b) == 0:
+			return nil, ErrQuiet
 		}
 		return b, nil
 	case <-ctx.Done():
@@ -597,5 +601,62 @@ func TestDeviceSwappedWhileReset(t *testing.T) {
 	Reset(k.root, func() { k.swap(path, describe(0x046D, 0xC31C, 0, 0, keyboard)) })
 	if got := k.read("sys" + path + "/authorized"); got != "0\n" {
 		t.Errorf("the keyboard that came in between is authorized = %q; want it untouched", got)
+	}
+}
+
+// A relay that turns says so, with and without events; one that hangs in the kernel does not (the twin).
+func TestAlive(t *testing.T) {
+	t.Parallel()
+	k := newKernel(t)
+	hangs, goOn := make(chan struct{}), make(chan struct{})
+	k.given = func() { close(hangs); <-goOn }
+	alive, settled := make(chan struct{}, 8), make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- New(Config{
+			Policy: policy, Kernel: k, Root: k.root, Settled: func() { close(settled) }, Alive: func() { alive <- struct{}{} }, Beat: time.Second,
+		}).Run(ctx)
+	}()
+	<-settled
+	for _, e := range [][]byte{{}, nil, []byte("x")} { // quiet, lost, foreign
+		k.events <- e
+		<-alive
+	}
+	k.events <- usbDevice("add", k.plug("1-1", 2, describe(0x0D46, 0x3002, 0x0100, 0, ccid)))
+	<-hangs
+	if len(alive) != 0 {
+		t.Error("a relay that hangs says that it is alive")
+	}
+	close(goOn)
+	<-alive
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// The kernel's own socket says that nothing came, and goes on.
+func TestQuiet(t *testing.T) {
+	t.Parallel()
+	n, err := OpenNetlink()
+	if err != nil {
+		t.Skipf("no uevent socket on this machine: %v", err)
+	}
+	for range 3 {
+		// A message of this machine's own may come in between.
+		if b, err := n.Receive(t.Context(), time.Millisecond); err != nil && !errors.Is(err, ErrQuiet) {
+			t.Errorf("Receive = %q, %v; want %v", b, err, ErrQuiet)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for { // without a limit it waits, for the end, too
+		if _, err := n.Receive(ctx, 0); err != nil {
+			if errors.Is(err, ErrQuiet) {
+				t.Errorf("Receive without a limit = %v", err)
+			}
+			break
+		}
 	}
 }
