@@ -374,9 +374,9 @@ func TestUKI(t *testing.T) {
 // The tools of the file systems find nothing to mend, and the kernel image is where the firmware looks.
 func TestDisk(t *testing.T) {
 	r := built(t)
+	img := read(t, r.Disk)
 	for _, p := range []disk.Partition{disk.SlotA, disk.SlotB, disk.Data} {
 		part := filepath.Join(t.TempDir(), p.Name)
-		img := read(t, r.Disk)
 		if err := os.WriteFile(part, img[disk.Start(p):][:p.Size], 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -84,7 +84,7 @@ var folders = []struct {
 	{"proc", 0o755, "proc"},
 	{"sys", 0o755, "sysfs"},
 	{"run", 0o755, "sockets and state, in memory"},
-	{"tmp", 0o755, "in memory"},
+	{"tmp", 0o755, "programs expect the folder; nothing is mounted there, and it stays empty"},
 	{"data", 0o755, "data partition"},
 	{"etc/adv", 0o755, "configuration, from the overlay"},
 }

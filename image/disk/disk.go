@@ -44,11 +44,13 @@ const (
 	kindData = "0FC63DAF-8483-4772-8E79-3D69D8477DE4" // Linux file system
 )
 
-// The partitions, in their order on the disk. The first begins at 1 MiB, each other one behind the one before.
+// The partitions, in their order on the disk. The first begins at 1 MiB, each other one behind the one before. The data
+// partition holds everything that the logs may ever occupy (terminal.Log.Bytes) beside the largest reserve: a terminal that
+// is well never fills it.
 var (
 	SlotA = Partition{"adv-slot-a", "6B1E6B4E-6F36-4B7C-9B0C-0A5D1A0C5A01", kindESP, 68 * mib, "ADF0000A"}
 	SlotB = Partition{"adv-slot-b", "6B1E6B4E-6F36-4B7C-9B0C-0A5D1A0C5A02", kindESP, 68 * mib, "ADF0000B"}
-	Data  = Partition{"adv-data", "6B1E6B4E-6F36-4B7C-9B0C-0A5D1A0C5A03", kindData, 64 * mib, "6b1e6b4e-6f36-4b7c-9b0c-0a5d1a0c5a04"}
+	Data  = Partition{"adv-data", "6B1E6B4E-6F36-4B7C-9B0C-0A5D1A0C5A03", kindData, 192 * mib, "6b1e6b4e-6f36-4b7c-9b0c-0a5d1a0c5a04"}
 )
 
 const diskGUID = "6B1E6B4E-6F36-4B7C-9B0C-0A5D1A0C5A00"
@@ -151,7 +153,7 @@ func (t *tool) data() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return file, t.run("", "mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-L", Data.Name, "-U", Data.volume,
+	return file, t.run("", "mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-i", "16384", "-J", "size=4", "-L", Data.Name, "-U", Data.volume,
 		"-E", "hash_seed="+Data.volume+",lazy_itable_init=0,lazy_journal_init=0,nodiscard,root_owner=0:0", file)
 }
 

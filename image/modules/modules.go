@@ -18,7 +18,6 @@ var Base = []Module{
 	{"hid_multitouch", "touch screens on USB: several fingers"},
 	{"crc32c_generic", "checksum that ext4 asks the kernel for by name, not as a dependency"},
 	{"ext4", "data partition"},
-	{"efivarfs", "which slot the firmware boots"},
 	{"button", "power button: ordered stop"},
 	{"8021q", "VLAN"},
 }

@@ -102,7 +102,7 @@ type Clock string
 const (
 	ClockOK    Clock = "ok"    // set from a time server in this run
 	ClockUnset Clock = "unset" // plausible, but not confirmed by a time server yet
-	ClockWrong Clock = "wrong" // before the date of the image, or a time server says otherwise and it could not be set
+	ClockWrong Clock = "wrong" // before the date of the image or a decade after, or a time server says otherwise and it could not be set
 )
 
 // Data tells what holds /data.

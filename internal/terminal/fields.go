@@ -79,7 +79,7 @@ var Fields = []Field{
 	{Key: "time.max_offset_s", Values: "1 to 86400", Default: "60", ok: within(1, 86400), Doc: "how wrong the clock may be before the terminal says so, in seconds"},
 	{Key: "modules.extra", Values: "list of names", Absent: "none", ok: matches(`^[a-z0-9][a-z0-9_-]{0,55}$`), max: 64,
 		Doc: "kernel modules beside those that the image always loads, for example the display's driver"},
-	{Key: "data.min_free_mib", Values: "1 to 4096", Default: "16", ok: within(1, 4096), Doc: "free space on the data partition below which it counts as full, in MiB"},
+	{Key: "data.min_free_mib", Values: "1 to 64", Default: "16", ok: within(1, MaxFreeMiB), Doc: "free space on the data partition below which it counts as full, in MiB"},
 	{Key: "server.address", Values: "`host:port`", Absent: required, ok: hostPort, Doc: "the AdV-Server. The host must stand in its certificate"},
 	{Key: "server.trust_store", Values: "folder", Default: `"trust/tls"`, ok: text(1, 1024), path: true,
 		Doc: "the server's own TLS certificate(s), `*.pem`. Neither folder nor file may be writable for group or others; CA certificates are refused"},

@@ -146,6 +146,9 @@ type Modules struct {
 	Extra []string `json:"extra"`
 }
 
+// MaxFreeMiB is the largest reserve of the data partition: beside it there is room for all logs.
+const MaxFreeMiB = 64
+
 // Data is the data partition.
 type Data struct {
 	// MinFreeMiB is how little free space counts as full.
@@ -184,6 +187,14 @@ func (l Log) Severity() advlog.Severity {
 	}
 	return s
 }
+
+// logBytes bounds the logs of the programs of a terminal, in bytes. The session processes write something for every visit; the
+// others only when something happens to the terminal itself.
+var logBytes = map[advlog.Component]int64{advlog.App: 64 << 20, advlog.Supervisor: 8 << 20, advlog.Init: 8 << 20}
+
+// Bytes is what all log files of a program of the terminal may occupy together. The data partition (image/disk) has room for
+// all of them.
+func (Log) Bytes(c advlog.Component) int64 { return logBytes[c] }
 
 // Idle are the times of the idle watch in seconds.
 type Idle struct {

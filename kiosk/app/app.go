@@ -209,7 +209,7 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 // damaged, read-only since an error) there is no log, which is no error: the terminal serves all the same, and its first
 // process tells the staff about the data partition.
 func OpenLog(c terminal.Log, component advlog.Component) (*advlog.Log, error) {
-	log, err := advlog.Open(advlog.Config{Dir: c.Dir, Component: component, Enabled: c.Enabled, TestMode: c.Test, Level: c.Severity()})
+	log, err := advlog.Open(advlog.Config{Dir: c.Dir, Component: component, Enabled: c.Enabled, TestMode: c.Test, Level: c.Severity(), MaxBytes: c.Bytes(component)})
 	if isMediumFault(err) {
 		return nil, nil
 	}

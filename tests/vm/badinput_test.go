@@ -195,11 +195,14 @@ func TestData(t *testing.T) {
 	}{
 		{"full", "DATA-FULL", func(t *testing.T, file string) string {
 			big := filepath.Join(t.TempDir(), "big")
-			if err := os.WriteFile(big, bytes.Repeat([]byte("x"), 45<<20), 0o600); err != nil {
+			if err := os.WriteFile(big, nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
+			size, block := disk.Data.Size-17<<20, int64(4096) // ten of the sixteen MiB of the reserve are left
 			debugfs(t, file, "write "+big+" big", true)
-			if out := debugfs(t, file, "stat big", false); !strings.Contains(out, "Size: 47185920") {
+			debugfs(t, file, fmt.Sprintf("fallocate big 0 %d", size/block-1), true)
+			debugfs(t, file, fmt.Sprintf("sif big size %d", size), true)
+			if out := debugfs(t, file, "stat big", false); !strings.Contains(out, fmt.Sprintf("Size: %d\n", size)) || !strings.Contains(out, fmt.Sprintf("Blockcount: %d\n", size/512)) {
 				t.Fatalf("the partition did not take the file:\n%s", out)
 			}
 			return file
@@ -305,17 +308,17 @@ func TestMistakes(t *testing.T) {
 	r := boot(t, appliance.Options{Image: with(t, world.Image, spoiled)})
 	const page = 4
 	for first := 0; first < len(problems); first += page {
-		r.seesMistakes(first, problems[first:min(first+page, len(problems))], len(problems))
+		r.seesMistakes(terminal.CauseConfiguration, first, problems[first:min(first+page, len(problems))], len(problems), patience)
 	}
 	r.logged(r.off(), map[string]string{"component": "adv-init", "log": "error", "text": "TERMINAL-CONFIGURATION-WRONG"})
 }
 
 // seesMistakes waits for a page of the technician's screen.
-func (r *run) seesMistakes(first int, problems []terminal.Problem, total int) {
+func (r *run) seesMistakes(cause terminal.Cause, first int, problems []terminal.Problem, total int, within time.Duration) {
 	r.t.Helper()
 	facts := []terminal.Fact{{Name: "about as much as a terminal knows of itself", Value: strings.Repeat("0 ", 60)}}
-	l, err := draw(fmt.Sprintf("mistakes from %d", first), view.View{Screen: view.Fault, TriesLeft: -1, Fault: &view.FaultInfo{
-		Cause: terminal.CauseConfiguration, Problems: problems, First: first, Total: total, Facts: facts,
+	l, err := draw(fmt.Sprintf("mistakes, %s, from %d", cause, first), view.View{Screen: view.Fault, TriesLeft: -1, Fault: &view.FaultInfo{
+		Cause: cause, Problems: problems, First: first, Total: total, Facts: facts,
 	}})
 	r.must(err)
 	missing := ""
@@ -324,7 +327,7 @@ func (r *run) seesMistakes(first int, problems []terminal.Problem, total int) {
 			r.t.Logf("not on the technician's screen: %s", missing)
 		}
 	}()
-	r.see(fmt.Sprintf("mistakes %d to %d", first+1, first+len(problems)), patience, func(img *image.RGBA) bool {
+	r.see(fmt.Sprintf("mistakes %d to %d", first+1, first+len(problems)), within, func(img *image.RGBA) bool {
 		missing = ""
 		for _, e := range l.elements {
 			ours := slices.ContainsFunc(problems, func(p terminal.Problem) bool {

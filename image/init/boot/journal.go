@@ -113,7 +113,7 @@ func (j *journal) do(f func(*advlog.Log)) {
 
 // open opens the log files and writes what has waited.
 func (j *journal) open(dir string, c terminal.Log) {
-	log, err := advlog.Open(advlog.Config{Dir: dir, Component: advlog.Init, Enabled: c.Enabled, Level: c.Severity(), MaxBytes: 8 << 20})
+	log, err := advlog.Open(advlog.Config{Dir: dir, Component: advlog.Init, Enabled: c.Enabled, Level: c.Severity(), MaxBytes: c.Bytes(advlog.Init)})
 	if err != nil {
 		j.print("log: %v", err)
 	}

@@ -133,6 +133,16 @@ func TestNoServer(t *testing.T) {
 	if diff := cmp.Diff([]initctl.Clock{initctl.ClockWrong}, m.states); diff != "" {
 		t.Errorf("a clock before the image (-want +got):\n%s", diff)
 	}
+	m = &machine{wrong: 11 * 365 * 24 * time.Hour}
+	run(t, m, nil, time.Hour, nil)
+	if diff := cmp.Diff([]initctl.Clock{initctl.ClockWrong}, m.states); diff != "" {
+		t.Errorf("a clock eleven years after the image (-want +got):\n%s", diff)
+	}
+	m = &machine{wrong: 9 * 365 * 24 * time.Hour} // an image may be old
+	run(t, m, nil, time.Hour, nil)
+	if diff := cmp.Diff([]initctl.Clock{initctl.ClockUnset}, m.states); diff != "" {
+		t.Errorf("a clock nine years after the image (-want +got):\n%s", diff)
+	}
 }
 
 // The clock comes up later than the terminal: asked again at growing intervals, then confirmed.

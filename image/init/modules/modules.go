@@ -88,7 +88,7 @@ func (l *Loader) load(name string, depth int) {
 				l.load(b, depth+1)
 			}
 		}
-		// A driver that finds none of its hardware is no failure (efivarfs where no EFI started us).
+		// A driver that finds none of its hardware is no failure (a controller that another machine has).
 		if err := l.prober.Probe(name, params[name]); err != nil && !errors.Is(err, unix.ENODEV) {
 			l.mu.Lock()
 			l.failed = append(l.failed, name)
