@@ -56,18 +56,11 @@ func (e *archiveEntry) file() string {
 	return fmt.Sprintf("%s-%020d-%s.xml.gz", prefix, e.Sequence, e.SHA256)
 }
 
-// storedAnchor is a trust anchor with the time from which it counts.
-type storedAnchor struct {
-	Certificate []byte    `json:"certificate"`
-	From        time.Time `json:"from"`
-	// Until is when it was replaced; zero: it is in force, or will be.
-	Until time.Time `json:"until,omitzero"`
-	// Announced by a list, with the address of the OCSP responder for the first signer below it.
-	Announced bool   `json:"announced,omitempty"`
-	OCSP      string `json:"ocsp,omitempty"`
-}
+// indexVersion is the version of the index that is written. Version 0, without the field, is read, too.
+const indexVersion = 1
 
 type archiveIndex struct {
+	Version int            `json:"version"`
 	Entries []archiveEntry `json:"entries"`
 	Anchors []storedAnchor `json:"anchors"`
 }
@@ -110,10 +103,18 @@ func (a *Archive) readIndex(raw []byte) error {
 	if err := json.Unmarshal(line, &a.index); err != nil {
 		return fmt.Errorf("%w: index: %w", ErrArchive, err)
 	}
+	switch a.index.Version {
+	case 0:
+		migrate(a.index.Anchors)
+	case indexVersion:
+	default:
+		return fmt.Errorf("%w: the index has version %d, this program knows those up to %d", ErrArchive, a.index.Version, indexVersion)
+	}
 	return nil
 }
 
 func (a *Archive) writeIndex(index archiveIndex) error {
+	index.Version = indexVersion
 	line, err := json.Marshal(index)
 	if err != nil {
 		return err

@@ -17,8 +17,8 @@ import (
 type Config struct {
 	TSLs []*tsl.List // accepted ones, in any order; the signatures were checked before
 	VLs  []*tsl.List // BNetzA-VL, the same
-	// Grace is how long after its NextUpdate a list still counts, with a warning (1008): 0 for central services, up to 30
-	// days for others.
+	// Grace is how long after its NextUpdate a TSL still counts, with a warning (1008): 0 for central services, up to 30
+	// days for others (GS-A_5336). The BNetzA-VL has none (TUC_PKI_036).
 	Grace time.Duration
 	// Production refuses lists that the test PKI signed (GS-A_4727).
 	Production bool
@@ -212,9 +212,9 @@ func (s *Space) choose(qes bool, at time.Time) (h *listHandle, selected string) 
 // and its grace period too, nobody knows what has changed since, and no check ends positively, whatever list was chosen for
 // the reference time (GS-A_5336).
 func (s *Space) freshness(h *listHandle, selected string, at, now time.Time) Step {
-	warn, fail, lists := 1008, 1009, s.tsls
+	fail, grace, lists := 1009, s.grace, s.tsls
 	if h.ref.Kind == tsl.VL {
-		warn, fail, lists = 1060, 1060, s.vls
+		fail, grace, lists = 1060, 0, s.vls
 	}
 	newest := lists[len(lists)-1]
 	if now.Before(at) {
@@ -223,10 +223,10 @@ func (s *Space) freshness(h *listHandle, selected string, at, now time.Time) Ste
 	switch {
 	case newest.next.IsZero(): // TS 119 612: a list that is closed
 		return Step{StepList, Indeterminate, fail, "the newest list names no next update: it is closed"}
-	case !now.Before(newest.next.Add(s.grace)):
+	case !now.Before(newest.next.Add(grace)):
 		return Step{StepList, Indeterminate, fail, "the newest list has run out"}
 	case !now.Before(newest.next):
-		return Step{StepList, Warnings, warn, "the newest list has run out and is in its grace period"}
+		return Step{StepList, Warnings, 1008, "the newest list has run out and is in its grace period"}
 	}
 	step := Step{ID: StepList, Verdict: Valid}
 	if selected == SelectedCurrent && h.ref.Kind == tsl.TSL {

@@ -30,6 +30,10 @@ var (
 	VLUpdateError          = &x509ti.Error{Code: 1060, Name: "VL_UPDATE_ERROR"}
 )
 
+// ErrHeld says that a BNetzA-VL was not taken because it has nothing new: the archive holds it or a newer one, or it has run
+// out and the archive has another. It stands beside VLUpdateError.
+var ErrHeld = errors.New("the archive has a trusted list that stays in force")
+
 // Defaults of updates.
 const (
 	DefaultInterval  = 24 * time.Hour
@@ -41,8 +45,9 @@ const (
 // UpdaterConfig says how the trust space is kept up to date.
 type UpdaterConfig struct {
 	Archive *Archive
-	// Anchors are the TSL signer CAs pinned at installation (GS-A_4640). They count until the archive holds others, which an
-	// accepted list has announced since.
+	// Anchors are the TSL signer CAs pinned by the operator (GS-A_4640). The archive remembers them: one that is new here
+	// counts from now on, one that is gone here counts no more for new lists, and each such change is reported. One that an
+	// announced anchor has replaced since (TUC_PKI_013) stays replaced. None: those that the archive remembers.
 	Anchors []*x509ti.Certificate
 	// Primary and Backup are download addresses of the TSL for the time before there is a list; afterwards its own pointers
 	// count, unless Fixed is set.
@@ -104,12 +109,7 @@ func NewUpdater(c UpdaterConfig) (*Updater, error) {
 		c.Report = func(Event) {}
 	}
 	u := &Updater{c: c}
-	anchors := c.Archive.anchors()
-	if len(anchors) == 0 {
-		for _, a := range c.Anchors {
-			anchors = append(anchors, storedAnchor{Certificate: a.Raw, From: a.NotBefore})
-		}
-	}
+	anchors, changes := reconcile(c.Archive.anchors(), c.Anchors, c.Clock())
 	if len(anchors) == 0 {
 		return nil, fmt.Errorf("%w: no trust anchor", InitError)
 	}
@@ -129,10 +129,13 @@ func NewUpdater(c UpdaterConfig) (*Updater, error) {
 	if test > 0 && (c.Production || test < len(anchors)) {
 		return nil, fmt.Errorf("%w: trust anchors", ErrTestOnly)
 	}
-	if len(c.Archive.anchors()) == 0 {
+	if len(anchors) != len(c.Archive.anchors()) || len(changes) > 0 {
 		if err := c.Archive.add(nil, anchors, c.Clock()); err != nil {
 			return nil, fmt.Errorf("%w: %w", InitError, err)
 		}
+	}
+	for _, text := range changes {
+		c.Report(Event{Kind: tsl.TSL, Text: text})
 	}
 	u.refresh()
 	return u, nil
@@ -430,15 +433,15 @@ func (u *Updater) announced(l *tsl.List, anchors []storedAnchor, now time.Time) 
 			continue
 		case c.Fingerprint() == next.Fingerprint() && a.Until.IsZero():
 			return anchors // announced before, or in force
-		case a.Announced && a.From.After(now):
+		case a.Origin == announced && a.From.After(now):
 			continue // an announcement that this one replaces
-		case a.Until.IsZero() || a.Until.After(now):
+		case a.open(now):
 			a.Until = start
 		}
 		out = append(out, a)
 	}
 	u.c.Report(Event{Kind: tsl.TSL, Text: "new trust anchor from " + start.UTC().Format(time.RFC3339)})
-	return append(out, storedAnchor{Certificate: next.Raw, From: start, Announced: true, OCSP: addressOf(e)})
+	return append(out, storedAnchor{Certificate: next.Raw, From: start, Origin: announced, OCSP: addressOf(e)})
 }
 
 // UpdateVL downloads the BNetzA-VL and accepts it when it is new (TUC_PKI_036). Whatever fails keeps the old one.
@@ -466,7 +469,9 @@ func (u *Updater) UpdateVL(ctx context.Context) (updated bool, err error) {
 	return u.acceptVL(raw)
 }
 
-// AcceptVL takes a BNetzA-VL that came by another way, such as a file at installation.
+// AcceptVL takes a BNetzA-VL that came by another way, such as a file at installation. A list that is older than that of the
+// archive, or has run out while the archive has one, gives VLUpdateError with ErrHeld; that of the archive itself gives false
+// and no error.
 func (u *Updater) AcceptVL(raw []byte) (updated bool, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -490,7 +495,9 @@ func (u *Updater) acceptVL(raw []byte) (updated bool, err error) {
 	case have && hex.EncodeToString(l.Hash[:]) == newest.SHA256:
 		return false, nil
 	case have && (l.Sequence <= newest.Sequence || l.Issued.Before(newest.Issued)):
-		return false, fmt.Errorf("%w: sequence number %d after %d", VLUpdateError, l.Sequence, newest.Sequence)
+		return false, fmt.Errorf("%w: sequence number %d after %d: %w", VLUpdateError, l.Sequence, newest.Sequence, ErrHeld)
+	case have && !l.NextUpdate.IsZero() && !now.Before(l.NextUpdate):
+		return false, fmt.Errorf("%w: the list with sequence number %d has run out: %w", VLUpdateError, l.Sequence, ErrHeld)
 	case l.NextUpdate.IsZero() || !now.Before(l.NextUpdate):
 		return false, fmt.Errorf("%w: the list has run out", VLUpdateError)
 	}
@@ -535,7 +542,7 @@ func (u *Updater) Backfill(raw []byte, anchors []*x509ti.Certificate) error {
 		known = known || string(s.Certificate) == string(anchor.Raw)
 	}
 	if !known { // never in force here: it ends where it begins
-		stored = append(stored, storedAnchor{Certificate: anchor.Raw, From: anchor.NotBefore, Until: anchor.NotBefore})
+		stored = append(stored, storedAnchor{Certificate: anchor.Raw, From: anchor.NotBefore, Until: anchor.NotBefore, Origin: former})
 	}
 	if err := u.c.Archive.add(l, stored, u.c.Clock()); err != nil {
 		return err

@@ -287,6 +287,8 @@ func (o *TrustOptions) updater(ctx context.Context, anchors []*x509ti.Certificat
 			if err != nil {
 				return nil, fmt.Errorf("TSL %s of former times is not accepted: %w", path, err)
 			}
+		} else if _, _, have := u.Space().Current(); have && errors.Is(err, trust.ValidityWarningPast) {
+			report(trust.Event{Kind: tsl.TSL, Code: trust.ValidityWarningPast.Code, Text: fmt.Sprintf("file %s is passed over: %v", path, err)})
 		} else if err != nil {
 			return nil, fmt.Errorf("TSL %s is not accepted: %w", path, err)
 		}
@@ -296,7 +298,10 @@ func (o *TrustOptions) updater(ctx context.Context, anchors []*x509ti.Certificat
 		if err != nil {
 			return nil, fmt.Errorf("read trusted list: %w", err)
 		}
-		if _, err := u.AcceptVL(b); err != nil {
+		switch _, err := u.AcceptVL(b); {
+		case errors.Is(err, trust.ErrHeld): // a file of the installation, and updates since
+			report(trust.Event{Kind: tsl.VL, Text: fmt.Sprintf("file %s is passed over: %v", path, err)})
+		case err != nil:
 			return nil, fmt.Errorf("trusted list %s is not accepted: %w", path, err)
 		}
 	}
@@ -319,6 +324,9 @@ func (o *TrustOptions) Open(ctx context.Context, now func() time.Time, report fu
 	}
 	if o.Update && o.Dir == "" {
 		return nil, errors.New("-update needs an archive (-trust)")
+	}
+	if report == nil {
+		report = func(trust.Event) {}
 	}
 	tables := &brainpool.TableCache{MaxBytes: o.TableBytes}
 	anchors, err := o.anchors()
