@@ -91,7 +91,7 @@ func (o *overlay) load(root string, dirs []string) error {
 		return err
 	}
 	cfg, more := terminal.Load(filepath.Join(o.merged, filepath.FromSlash(terminal.Path)))
-	for _, p := range more {
+	for _, p := range append(more, cfg.Appliance(filepath.Join(o.merged, filepath.FromSlash(terminal.Path)))...) {
 		if len(dirs) > 0 && o.tree[o.name(p.File)].file == "" { // what is missing belongs into the last one
 			p.File = filepath.Join(dirs[len(dirs)-1], filepath.FromSlash(o.name(p.File)))
 		}

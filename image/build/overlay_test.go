@@ -116,6 +116,15 @@ func TestOverlayRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, []string{"/etc/adv/terminal.json: display.rotation:", "/etc/adv/terminal.json: network.address:", "/etc/adv/terminal.json: colour:", "/etc/adv/terminal.json: server.address:", "card_roots:"}},
+		{"a configuration for a desk", func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, "etc/adv/terminal.json"), `{"server": {"address": "adv.example:8443"}, "display": {"platform": "memory"},
+				"reader": {"socket": "/tmp/pcscd.comm", "pcscd_config": "trust", "pcscd_private": true}, "log": {"enabled": true, "dir": "/tmp/log"}}`)
+		}, []string{"/etc/adv/terminal.json: display.platform: \"memory\" leaves the terminal's own display black; write `drm`",
+			"/etc/adv/terminal.json: reader.socket:", "/etc/adv/terminal.json: reader.pcscd_config:", "/etc/adv/terminal.json: reader.pcscd_private:",
+			"/etc/adv/terminal.json: log.dir: \"/tmp/log\" is a folder that the kiosk may not write to; leave it out"}},
+		{"a window", func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, "etc/adv/terminal.json"), `{"server": {"address": "adv.example:8443"}, "display": {"platform": "window"}}`)
+		}, []string{"/etc/adv/terminal.json: display.platform: \"window\""}},
 		{"no configuration", func(t *testing.T, dir string) {
 			if err := os.Remove(filepath.Join(dir, "etc/adv/terminal.json")); err != nil {
 				t.Fatal(err)

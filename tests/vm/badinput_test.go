@@ -261,6 +261,7 @@ func TestMistakes(t *testing.T) {
 	req.Covers(t, "AdV-A_2405")
 	wants := []mistake{
 		{configFile, "display.rotation", "45", "write 0, 90, 180, 270"},
+		{configFile, "display.platform", "memory", "write `drm`"},
 		{configFile, "usb.allow[0].class", "keyboard", "write `touch`"},
 		{configFile, "network.vlan", "5000", "write 1 to 4094"},
 		{configFile, "time.max_offset_s", "a text", "write 1 to 86400"},
@@ -270,7 +271,7 @@ func TestMistakes(t *testing.T) {
 	}
 	spoiled := map[string][]byte{}
 	_, err := world.Build(t.Context(), "mistakes", func(files map[string][]byte, c map[string]any) {
-		c["display"] = map[string]any{"platform": "drm", "rotation": 45}
+		c["display"] = map[string]any{"platform": "memory", "rotation": 45} // told on the display all the same
 		c["usb"] = map[string]any{"allow": []any{map[string]any{"id": "1209:0ADF", "class": "keyboard"}}}
 		c["network"] = map[string]any{"vlan": 5000}
 		c["time"] = map[string]any{"max_offset_s": "a minute"}

@@ -216,53 +216,6 @@ func TestReboots(t *testing.T) {
 	}
 }
 
-// The machine starts itself anew a few times, and then stays with the technician's screen.
-func TestLastRung(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		name    string
-		data    initctl.Data
-		reboots int
-		reboot  bool
-	}{
-		{"first", initctl.DataOK, 0, true},
-		{"last", initctl.DataOK, maxReboots - 1, true},
-		{"too often", initctl.DataOK, maxReboots, false},
-		{"cannot count", initctl.DataMissing, 0, false},
-		{"full", initctl.DataFull, 0, false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			k := newKernel(t)
-			for _, d := range []string{"data/init", "run/adv"} {
-				if err := os.MkdirAll(filepath.Join(k.root, d), 0o700); err != nil {
-					t.Fatal(err)
-				}
-			}
-			m := newMachine(Setup{k, k.root})
-			ends := make(chan command, 1)
-			done := make(chan struct{})
-			go func() { defer close(done); m.lastRung(ends) }() // the data partition comes later than the kiosk's failures may
-			m.store.Update(func(s *initctl.State) { s.Supported = 1 })
-			m.store.Update(func(s *initctl.State) { s.Data, s.Reboots = c.data, c.reboots })
-			<-done
-			if rebooted := len(ends) == 1; rebooted != c.reboot || m.fault == c.reboot {
-				t.Errorf("reboot %v, technician's screen %v; want reboot %v", rebooted, m.fault, c.reboot)
-			}
-			if c.reboot {
-				if got := m.setup.readReboots(); got != c.reboots+1 {
-					t.Errorf("count = %d; want %d", got, c.reboots+1)
-				}
-				return
-			}
-			f, err := terminal.LoadFault(filepath.Join(k.root, terminal.FaultPath))
-			if err != nil || f.Cause != terminal.CauseKiosk || len(f.Problems) != 1 || len(f.Facts) == 0 {
-				t.Errorf("fault = %+v, %v", f, err)
-			}
-		})
-	}
-}
-
 // Nobody but pcscd can be restarted from outside; one that was never started holds nothing and will be a fresh one.
 func TestRestartOfOthers(t *testing.T) {
 	t.Parallel()
@@ -407,19 +360,6 @@ func TestAllModules(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"virtio_gpu", "drm"}, s.allModules()); diff != "" {
 		t.Errorf("modules (-want +got):\n%s", diff)
-	}
-}
-
-func TestMisplaced(t *testing.T) {
-	t.Parallel()
-	for dir, bad := range map[string]bool{"/log/kiosk": false, "/log/kiosk/x": false, "/data/log/kiosk": true, "/log": true, "/tmp/log": true, "/data/log/kiosk/../init": true} {
-		c := terminal.Config{Log: terminal.Log{Enabled: true, Dir: dir}}
-		if got := len(misplaced(c)) > 0; got != bad {
-			t.Errorf("log.dir %s is misplaced: %v; want %v", dir, got, bad)
-		}
-	}
-	if len(misplaced(terminal.Config{Log: terminal.Log{Dir: "/tmp"}})) > 0 {
-		t.Error("a log that is off is misplaced")
 	}
 }
 

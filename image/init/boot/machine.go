@@ -38,7 +38,7 @@ import (
 const (
 	kioskProgram = "/usr/bin/adv-kiosk"
 	pcscdProgram = "/usr/sbin/pcscd"
-	pcscdSocket  = "/run/pcscd/pcscd.comm"
+	pcscdSocket  = terminal.CardSocket
 	notifyDir    = "/run/adv/notify"
 	rebootsFile  = "/data/init/reboots"
 )
@@ -100,7 +100,7 @@ func (m *Machine) boot(ctx context.Context, ends chan<- command) {
 	m.journal.problem(stepInit, m.setup.folders(folders))
 	m.journal.problem(stepInit, m.setup.links())
 	cfg, problems := terminal.Load(terminal.Path)
-	problems = append(problems, misplaced(cfg)...)
+	problems = append(problems, cfg.Appliance(terminal.Path)...)
 	m.config = cfg
 	m.journal.step(stepConfig)
 	loader := m.loader()
@@ -186,20 +186,9 @@ func (m *Machine) kioskServes(ctx context.Context) {
 // kioskLogs is the one folder that the kiosk may write to: kioskData, bound to a place below logPlace.
 const (
 	logPlace  = "/log"
-	kioskLogs = logPlace + "/kiosk"
+	kioskLogs = terminal.LogDir
 	kioskData = "/data/log/kiosk"
 )
-
-// misplaced names what is right on a desk and cannot work on the terminal, where the kiosk is confined.
-func misplaced(c terminal.Config) []terminal.Problem {
-	if c.Log.Enabled && c.Log.Dir != kioskLogs && !strings.HasPrefix(filepath.Clean(c.Log.Dir), kioskLogs+"/") {
-		return []terminal.Problem{{
-			File: terminal.Path, Key: "log.dir", What: fmt.Sprintf("%q is a folder that the kiosk may not write to", c.Log.Dir),
-			Fix: "leave it out, or name " + kioskLogs,
-		}}
-	}
-	return nil
-}
 
 // seal is the end of the set-up: from here on nothing is loaded and nothing changes the root. The root is memory, so that
 // modules that cannot be loaded any more give theirs back.

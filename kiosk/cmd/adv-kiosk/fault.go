@@ -27,8 +27,18 @@ func faultFile(ctx context.Context, cfg terminal.Config, path string) error {
 	return showFault(ctx, cfg, f)
 }
 
+// faultDisplay is where a fault is shown: where the configuration says, but on the appliance on the terminal's own display,
+// which is the only one that a technician sees.
+func faultDisplay(d terminal.Display, appliance bool) terminal.Display {
+	if appliance {
+		d.Platform = "drm"
+	}
+	return d
+}
+
 // showFault opens the display, which it takes from what could be understood of the configuration, and shows a fault.
 func showFault(ctx context.Context, cfg terminal.Config, f terminal.Fault) error {
+	cfg.Display = faultDisplay(cfg.Display, onAppliance())
 	display, err := openDisplay(cfg)
 	if err != nil {
 		return fmt.Errorf("display: %w", err)

@@ -16,9 +16,6 @@ import (
 	"ktradv/kiosk/supervise"
 )
 
-// systemSocket is where pcscd listens when the configuration names no other place.
-const systemSocket = "/run/pcscd/pcscd.comm"
-
 // machine is what else there is of the terminal.
 type machine struct {
 	cards  supervise.CardService // nil: the system's
@@ -26,6 +23,12 @@ type machine struct {
 	staff  *service.Watch        // how the terminal is, as client tells
 	stop   func()
 	wg     sync.WaitGroup
+}
+
+// onAppliance tells whether the first process is ours.
+func onAppliance() bool {
+	_, err := os.Stat(initctl.Socket)
+	return err == nil
 }
 
 // openMachine finds out who runs the card service: the kiosk itself, where the configuration says so; the terminal's first
@@ -42,12 +45,12 @@ func openMachine(ctx context.Context, cfg terminal.Config) (*machine, error) {
 		}
 		return &machine{cards: d, stop: func() { d.Close() }}, nil
 	}
-	if _, err := os.Stat(initctl.Socket); err != nil {
+	if !onAppliance() {
 		return &machine{stop: func() {}}, nil
 	}
 	socket := cfg.Reader.Socket
 	if socket == "" {
-		socket = systemSocket
+		socket = terminal.CardSocket // where the system has it, too
 	}
 	soon, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

@@ -71,6 +71,10 @@ func run(ctx context.Context, path, arg, fault string, check bool) error {
 		return err
 	}
 	cfg, problems := terminal.Load(path)
+	appliance := onAppliance()
+	if appliance {
+		problems = append(problems, cfg.Appliance(path)...)
+	}
 	if fault != "" {
 		return faultFile(ctx, cfg, fault)
 	}
@@ -94,7 +98,7 @@ func run(ctx context.Context, path, arg, fault string, check bool) error {
 		err = &mistakes{app.AllMistakes(cfg, problems, time.Time{})}
 	}
 	var wrong *mistakes
-	if errors.As(err, &wrong) && cfg.Display.Platform == "drm" {
+	if errors.As(err, &wrong) && faultDisplay(cfg.Display, appliance).Platform == "drm" {
 		fmt.Fprintln(os.Stderr, "adv-kiosk:", err)
 		return showFault(ctx, cfg, terminal.Fault{Cause: terminal.CauseConfiguration, Problems: wrong.problems})
 	}
