@@ -158,6 +158,18 @@ func (c *Client) Restart(ctx context.Context) error {
 	return nil
 }
 
+// SetSlot has adv-init remember what is in the reader's slot. It returns when that is said, not when it is done.
+func (c *Client) SetSlot(slot Slot) error {
+	c.mu.Lock()
+	c.nextID++
+	id := c.nextID
+	c.mu.Unlock()
+	if err := c.send(Request{ID: id, Op: OpSlot, Slot: slot}); err != nil {
+		return fmt.Errorf("remember the slot: %w", err)
+	}
+	return nil
+}
+
 func (c *Client) send(r Request) error {
 	b, err := encode(r)
 	if err != nil {

@@ -5,7 +5,7 @@
 // sends a [Request]; adv-init answers a restart with one [Reply] that bears the request's id, and a state request with one
 // Reply now and one at every change, for as long as the connection stands. Who may speak is decided by the uid that the
 // kernel reports for the peer, never by what a message says. Words of state come from a closed list; a peer that sends
-// anything else is cut off.
+// anything else is cut off. What the kiosk tells about the reader's slot ([OpSlot]) has no answer but the state.
 //
 // [Client] keeps a connection, follows the state, and is the kiosk's card service (kiosk/supervise.CardService).
 package initctl
@@ -37,6 +37,7 @@ type Op string
 const (
 	OpState   Op = "state"   // the state now and at every change
 	OpRestart Op = "restart" // replace a service and answer when the new one runs
+	OpSlot    Op = "slot"    // remember what is in the reader's slot
 )
 
 // PCSCD is the service that the kiosk may have replaced.
@@ -51,7 +52,21 @@ type Request struct {
 	// Start is the number of the start (Service.Starts) that the kiosk wants to be rid of. If a later one runs already, it is
 	// left alone and the answer comes at once; so a restart that was under way anyway is not done twice.
 	Start int `json:"start,omitempty"`
+	// Slot to remember.
+	Slot Slot `json:"slot,omitempty"`
 }
+
+// Slot is what is known about the reader's slot: whether the card of somebody's visit may be in it. adv-init remembers it on
+// the data partition, so that a card forgotten before a power cut begins no visit after it.
+type Slot string
+
+// The words for it.
+const (
+	SlotUnknown Slot = ""      // nothing is remembered: the data partition is not there
+	SlotEmpty   Slot = "empty" // seen without a card since the last visit began; one that is there now is somebody's next
+	SlotVisit   Slot = "visit" // a visit goes on
+	SlotCard    Slot = "card"  // the last visit's card may be in
+)
 
 // Reply is what adv-init answers.
 type Reply struct {
@@ -156,6 +171,8 @@ type State struct {
 	Modules []string `json:"modules,omitempty"`
 	// Reboots counts reboots that adv-init made by itself in a row because the kiosk did not come up.
 	Reboots int `json:"reboots"`
+	// Slot is what is known about the reader's slot.
+	Slot Slot `json:"slot,omitempty"`
 }
 
 // ReaderState is the word for a number of supported and unsupported readers.
@@ -193,7 +210,7 @@ func (s State) Equal(o State) bool {
 		}
 	}
 	return s.Reader == o.Reader && s.Supported == o.Supported && s.Unsupported == o.Unsupported && s.Network == o.Network &&
-		s.Clock == o.Clock && s.Data == o.Data && s.USBRefused == o.USBRefused && s.Reboots == o.Reboots
+		s.Clock == o.Clock && s.Data == o.Data && s.USBRefused == o.USBRefused && s.Reboots == o.Reboots && s.Slot == o.Slot
 }
 
 // ErrProtocol marks a message that does not keep the contract.
@@ -204,7 +221,8 @@ func (s *State) check() error {
 	case !slices.Contains([]Readers{ReaderNone, ReaderOne, ReaderSeveral, ReaderUnsupported}, s.Reader),
 		!slices.Contains([]Network{NetworkDown, NetworkNoAddress, NetworkUp}, s.Network),
 		!slices.Contains([]Clock{ClockOK, ClockUnset, ClockWrong}, s.Clock),
-		!slices.Contains([]Data{DataOpening, DataOK, DataFull, DataDamaged, DataMissing}, s.Data):
+		!slices.Contains([]Data{DataOpening, DataOK, DataFull, DataDamaged, DataMissing}, s.Data),
+		!slices.Contains([]Slot{SlotUnknown, SlotEmpty, SlotVisit, SlotCard}, s.Slot):
 		return fmt.Errorf("%w: unknown word of state", ErrProtocol)
 	case len(s.Services) > maxServices || len(s.Modules) > maxModules:
 		return fmt.Errorf("%w: too many entries", ErrProtocol)
@@ -248,9 +266,11 @@ func ParseRequest(line []byte) (Request, error) {
 	ok := r.ID != 0 && r.Start >= 0
 	switch r.Op {
 	case OpState:
-		ok = ok && r.Service == "" && r.Start == 0
+		ok = ok && r.Service == "" && r.Start == 0 && r.Slot == ""
 	case OpRestart:
-		ok = ok && validName(r.Service)
+		ok = ok && validName(r.Service) && r.Slot == ""
+	case OpSlot:
+		ok = ok && r.Service == "" && r.Start == 0 && slices.Contains([]Slot{SlotEmpty, SlotVisit, SlotCard}, r.Slot)
 	default:
 		ok = false
 	}

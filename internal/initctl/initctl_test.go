@@ -24,6 +24,7 @@ type machine struct {
 	asked   []int // Start of every restart that was carried out
 	fault   Fault
 	block   chan struct{} // restarts wait for it, when set
+	arrived chan struct{} // closed by the one restart that waits, when set
 }
 
 func newMachine() *machine {
@@ -56,6 +57,9 @@ func (m *machine) Restart(ctx context.Context, service string, start int) Fault 
 		return FaultRefused
 	}
 	if m.block != nil {
+		if m.arrived != nil {
+			close(m.arrived)
+		}
 		select {
 		case <-m.block:
 		case <-ctx.Done():
@@ -73,6 +77,8 @@ func (m *machine) Restart(ctx context.Context, service string, start int) Fault 
 	m.set(start+1, ServiceRunning)
 	return FaultNone
 }
+
+func (m *machine) SetSlot(slot Slot) { m.update(func(s *State) { s.Slot = slot }) }
 
 func serve(t *testing.T, h Handler, allow func(uint32) bool) string {
 	t.Helper()
@@ -156,13 +162,14 @@ func TestRestart(t *testing.T) {
 func TestRestartOfWhatIsReplacedAlready(t *testing.T) {
 	t.Parallel()
 	m := newMachine()
-	m.block = make(chan struct{})
+	m.block, m.arrived = make(chan struct{}), make(chan struct{})
 	c := dial(t, serve(t, m, self))
 	before := c.Exited()
 	m.set(1, ServiceRestarting)
 	<-before
 	done := make(chan error, 1)
 	go func() { done <- c.Restart(t.Context()) }()
+	<-m.arrived // it asks to be rid of the first one
 	m.set(2, ServiceRunning)
 	close(m.block)
 	if err := <-done; err != nil {
@@ -186,6 +193,27 @@ func TestRestartFails(t *testing.T) {
 	cancel()
 	if err := c.Restart(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("Restart with a context that ended = %v", err)
+	}
+}
+
+// What the kiosk tells about the slot is state from then on, in the order told.
+func TestSlot(t *testing.T) {
+	t.Parallel()
+	c := dial(t, serve(t, newMachine(), self))
+	if s, _ := c.State(); s.Slot != SlotUnknown {
+		t.Errorf("at first the slot is %q", s.Slot)
+	}
+	for _, slot := range []Slot{SlotVisit, SlotCard, SlotEmpty, SlotVisit} {
+		if err := c.SetSlot(slot); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Wait(t.Context(), func(s State) bool { return s.Slot == slot }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Close()
+	if err := c.SetSlot(SlotCard); err == nil {
+		t.Error("told to nobody, and no error")
 	}
 }
 
@@ -246,6 +274,11 @@ func TestBadPeers(t *testing.T) {
 		"no id":            `{"op":"state"}` + "\n",
 		"two values":       `{"id":1,"op":"state"}{}` + "\n",
 		"name of a path":   `{"id":1,"op":"restart","service":"../x"}` + "\n",
+		"slot unknown":     `{"id":1,"op":"slot","slot":""}` + "\n",
+		"slot of a word":   `{"id":1,"op":"slot","slot":"full"}` + "\n",
+		"slot to restart":  `{"id":1,"op":"restart","service":"pcscd","slot":"card"}` + "\n",
+		"slot to state":    `{"id":1,"op":"state","slot":"card"}` + "\n",
+		"slot and service": `{"id":1,"op":"slot","slot":"card","service":"pcscd"}` + "\n",
 		"too long":         strings.Repeat("x", MaxLine+1) + "\n",
 		"state, then junk": "\x00\n",
 	} {
@@ -332,6 +365,7 @@ func TestStateIsChecked(t *testing.T) {
 		"network":        func(s *State) { s.Network = "" },
 		"clock":          func(s *State) { s.Clock = "late" },
 		"data":           func(s *State) { s.Data = "OK" },
+		"slot":           func(s *State) { s.Slot = "full" },
 		"count":          func(s *State) { s.USBRefused = -1 },
 		"service state":  func(s *State) { s.Services[PCSCD] = Service{State: "well"} },
 		"service name":   func(s *State) { s.Services["a b"] = Service{State: ServiceRunning} },
@@ -361,6 +395,7 @@ func reply(t *testing.T, s State) []byte {
 
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"id":1,"op":"state"}`))
+	f.Add([]byte(`{"id":3,"op":"slot","slot":"visit"}`))
 	f.Add([]byte(`{"id":2,"op":"restart","service":"pcscd","start":3}`))
 	f.Add([]byte(`{"id":1,"state":{"reader":"one","network":"up","clock":"ok","data":"ok","services":{"pcscd":{"state":"running"}}}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {

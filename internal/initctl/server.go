@@ -18,6 +18,8 @@ type Handler interface {
 	State() (State, <-chan struct{})
 	// Restart replaces a service (see Request) and returns when the new one is ready.
 	Restart(ctx context.Context, service string, start int) Fault
+	// SetSlot remembers what is in the reader's slot; it returns at once.
+	SetSlot(Slot)
 }
 
 // Bounds of the server.
@@ -128,6 +130,8 @@ func serveConn(ctx context.Context, c net.Conn, h Handler) {
 					}
 				}
 			})
+		case OpSlot:
+			h.SetSlot(r.Slot)
 		case OpRestart:
 			select {
 			case restarts <- struct{}{}:

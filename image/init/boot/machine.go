@@ -43,9 +43,6 @@ const (
 	rebootsFile  = "/data/init/reboots"
 )
 
-// maxReboots is how often in a row the machine starts itself anew because the kiosk does not come up.
-const maxReboots = 3
-
 // Machine is the running terminal.
 type Machine struct {
 	setup   Setup
@@ -54,6 +51,7 @@ type Machine struct {
 	reaper  *service.Reaper
 	self    string
 	config  terminal.Config
+	uptime  func() time.Duration
 
 	mu       sync.Mutex
 	services map[string]*running
@@ -92,6 +90,7 @@ func Run() {
 func newMachine(s Setup) *Machine {
 	return &Machine{
 		setup: s, journal: newJournal(nil), store: state.New(), reaper: service.NewReaper(), self: "/init", services: make(map[string]*running),
+		uptime: sinceKernel,
 	}
 }
 
@@ -141,7 +140,7 @@ func (m *Machine) boot(ctx context.Context, ends chan<- command) {
 		m.journal.step(stepModules)
 		m.run(ctx, m.usb())
 		first()
-		m.startPCSCD(ctx, cards)
+		m.startPCSCD(ctx, cards, ends)
 	})
 	loaded.Go(func() {
 		first()
@@ -292,7 +291,15 @@ func (m *Machine) openData(ctx context.Context) {
 		st = initctl.DataDamaged
 		m.journal.problem(stepData, errors.Join(err, m.setup.memoryLogs()))
 	}
-	m.store.Update(func(s *initctl.State) { s.Data = st; s.Reboots = m.setup.readReboots() })
+	slot := initctl.SlotUnknown
+	if st == initctl.DataOK {
+		slot, err = m.setup.readSlot()
+		m.journal.problem(stepData, err)
+	}
+	m.store.Update(func(s *initctl.State) { s.Data, s.Reboots, s.Slot = st, m.setup.readReboots(), slot })
+	if slot != initctl.SlotUnknown {
+		go m.keepSlot(ctx, slot)
+	}
 	m.journal.step(stepData)
 	m.journal.open("/data/log/init", m.config.Log)
 	if st != initctl.DataOK {

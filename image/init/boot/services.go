@@ -52,6 +52,7 @@ func (m *Machine) startKiosk(ctx context.Context, problems []terminal.Problem, e
 			Last:    func() { m.lastRung(ends) },
 			Replaced: func(c service.Cause, _ int) {
 				if c != service.CauseStuck { // its end is told once more
+					m.visitOver()
 					go m.forgetCards(ctx)
 				}
 			},
@@ -65,62 +66,6 @@ func (m *Machine) startKiosk(ctx context.Context, problems []terminal.Problem, e
 func (m *Machine) forgetCards(ctx context.Context) {
 	if f := m.Restart(ctx, initctl.PCSCD, 0); f != initctl.FaultNone {
 		m.journal.failure(codeService, 1)
-	}
-}
-
-// lastRung is called when the kiosk does not come up: the machine starts anew, or, when it has done so too often, shows
-// the technician's screen and stays.
-func (m *Machine) lastRung(ends chan<- command) {
-	s := m.dataKnown(dataIn + 10*time.Second) // which says, too, how often the machine has started itself anew
-	if s.Data == initctl.DataOK && s.Reboots < maxReboots {
-		if err := m.setup.writeReboots(s.Reboots + 1); err == nil {
-			m.journal.failure(codeReboot, s.Reboots+1)
-			select {
-			case ends <- restart:
-			default:
-			}
-			return
-		}
-	}
-	m.journal.failure(codeKiosk, 1)
-	m.writeFault(terminal.CauseKiosk, []terminal.Problem{{
-		File: kioskProgram, What: "the program does not start or does not stay up",
-		Fix: "switch the terminal off and on; if it stays so, write the image anew",
-	}})
-	m.mu.Lock()
-	m.fault = true
-	m.mu.Unlock()
-}
-
-// dataKnown waits until it is known what holds /data, which comes after the start of the kiosk, and returns the state.
-func (m *Machine) dataKnown(within time.Duration) initctl.State {
-	end := time.After(within)
-	for {
-		s, changed := m.store.State()
-		if s.Data != initctl.DataOpening {
-			return s
-		}
-		select {
-		case <-changed:
-		case <-end:
-			return s
-		}
-	}
-}
-
-// forgiveReboots sets the count back when the kiosk has served for a while.
-func (m *Machine) forgiveReboots(ctx context.Context) {
-	_ = service.Steady(ctx, 5*time.Minute, func() (bool, <-chan struct{}) {
-		s, changed := m.store.State()
-		return s.Services[sandbox.Kiosk].State == initctl.ServiceRunning && s.Services[sandbox.Kiosk].Failures == 0, changed
-	})
-	if ctx.Err() != nil {
-		return
-	}
-	if s, _ := m.store.State(); s.Reboots > 0 && s.Data == initctl.DataOK {
-		if m.setup.writeReboots(0) == nil {
-			m.store.Update(func(s *initctl.State) { s.Reboots = 0 })
-		}
 	}
 }
 
@@ -167,13 +112,17 @@ func listenPCSCD() (*os.File, error) {
 	return l.File()
 }
 
-func (m *Machine) startPCSCD(ctx context.Context, f *os.File) {
+func (m *Machine) startPCSCD(ctx context.Context, f *os.File, ends chan<- command) {
 	if f == nil {
 		return // there is no socket
 	}
 	// libudev listens to messages about devices only where it finds this; otherwise readers that come later are not seen.
 	m.journal.problem(stepServices, errors.Join(os.MkdirAll("/run/udev", 0o755), os.WriteFile("/run/udev/control", nil, 0o644)))
-	m.run(ctx, spec{
+	m.run(ctx, m.pcscd(ctx, f, ends))
+}
+
+func (m *Machine) pcscd(ctx context.Context, f *os.File, ends chan<- command) spec {
+	return spec{
 		user: users.PCSCD, listener: f,
 		argv: func() []string { return []string{pcscdProgram, "--foreground"} },
 		Config: service.Config{
@@ -184,8 +133,9 @@ func (m *Machine) startPCSCD(ctx context.Context, f *os.File) {
 				return pcsclite.Ping(ctx, pcscdSocket)
 			},
 			Stuck: func() { usb.Reset("", func() { time.Sleep(200 * time.Millisecond) }) },
+			Last:  func() { go m.lastRungOfCards(ctx, ends) },
 		},
-	})
+	}
 }
 
 // reader is the word for a number of readers. More than one is as it should be where the configuration names which serves.

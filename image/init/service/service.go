@@ -9,11 +9,12 @@
 //	            somebody asks for a restart            restarting (no failure)
 //	restarting  pause over                             started anew: running when ready
 //	            Limit failures not forgiven            given-up: Last is called, then tried at long intervals
+//	            the process before does not end        given-up after Hopeless: Last is called; started anew when it has ended
 //	any         Run's context ends                     stopped
 //
 // Pauses double with every failure in a row; failures are forgiven after Forgive of healthy running. A service is ended by
 // SIGTERM (on stop) or SIGKILL (on restart: what hangs is not asked); one that does not even end by SIGKILL, because it is
-// stuck in the kernel, is reported to Stuck.
+// stuck in the kernel, is reported to Stuck. No other is started beside it.
 package service
 
 import (
@@ -71,9 +72,12 @@ type Config struct {
 	Limit int
 	// Retry is the interval of tries of a given-up service. Zero means 60 s.
 	Retry time.Duration
+	// Hopeless is how long a process that does not end by SIGKILL is waited for until the service is given up. Zero means 30 s.
+	Hopeless time.Duration
 	// Last is called once when the service is given up: the last rung of the ladder. Nil is allowed.
 	Last func()
-	// Stuck is called when a process does not end by SIGKILL. Nil is allowed.
+	// Stuck is called when a process does not end by SIGKILL, in a goroutine of its own: what it does may get stuck as well. Nil
+	// is allowed.
 	Stuck func()
 	// Changed hears every change of state. Nil is allowed. Calls come from one goroutine.
 	Changed func(initctl.Service)
@@ -109,6 +113,7 @@ func New(cfg Config) *Service {
 	def(&cfg.MaxPause, 10*time.Second)
 	def(&cfg.Forgive, time.Minute)
 	def(&cfg.Retry, time.Minute)
+	def(&cfg.Hopeless, 30*time.Second)
 	if cfg.Limit <= 0 {
 		cfg.Limit = 8
 	}
@@ -146,12 +151,15 @@ func (s *Service) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		s.cur.Starts++
 		s.publish()
-		cause, code := s.once(ctx, &asked, answer)
+		p, cause, code := s.once(ctx, &asked, answer)
 		if ctx.Err() != nil {
 			break
 		}
 		if s.cfg.Replaced != nil {
 			s.cfg.Replaced(cause, code)
+		}
+		if p != nil && !s.ended(ctx, p, answer) {
+			break
 		}
 		if cause == CauseAsked {
 			s.set(initctl.ServiceRestarting)
@@ -176,12 +184,41 @@ func (s *Service) Run(ctx context.Context) {
 	s.set(initctl.ServiceStopped)
 }
 
-// once runs one process to its end.
-func (s *Service) once(ctx context.Context, asked *[]request, answer func(initctl.Fault)) (Cause, int) {
+// ended waits until a process has ended, and tells whether it has before ctx did. It matters for one that is stuck in the
+// kernel: another beside it would find taken what that one holds.
+func (s *Service) ended(ctx context.Context, p Running, answer func(initctl.Fault)) bool {
+	select {
+	case <-p.Exited():
+		return true
+	default:
+	}
+	answer(initctl.FaultFailed)
+	s.set(initctl.ServiceRestarting)
+	hopeless := time.NewTimer(s.cfg.Hopeless)
+	defer hopeless.Stop()
+	for {
+		select {
+		case <-p.Exited():
+			return true
+		case <-ctx.Done():
+			return false
+		case r := <-s.restart:
+			r.done <- initctl.FaultFailed
+		case <-hopeless.C:
+			s.set(initctl.ServiceGivenUp)
+			if s.cfg.Last != nil {
+				s.cfg.Last()
+			}
+		}
+	}
+}
+
+// once runs one process to its end; nil for one that could not be started.
+func (s *Service) once(ctx context.Context, asked *[]request, answer func(initctl.Fault)) (Running, Cause, int) {
 	drain(s.cfg.Notifications) // words of the process before are not this one's
 	p, err := s.cfg.Start(s.cur.Starts)
 	if err != nil {
-		return CauseStart, 0
+		return nil, CauseStart, 0
 	}
 	notes := s.cfg.Notifications
 	ready := time.NewTimer(s.cfg.Ready)
@@ -221,9 +258,9 @@ func (s *Service) once(ctx context.Context, asked *[]request, answer func(initct
 		select {
 		case <-ctx.Done():
 			s.stop(p)
-			return CauseAsked, 0
+			return p, CauseAsked, 0
 		case <-p.Exited():
-			return CauseExit, p.ExitCode()
+			return p, CauseExit, p.ExitCode()
 		case err := <-probed:
 			if err == nil {
 				serves()
@@ -250,10 +287,10 @@ func (s *Service) once(ctx context.Context, asked *[]request, answer func(initct
 			}
 		case <-ready.C:
 			s.kill(p)
-			return CauseNotReady, 0
+			return p, CauseNotReady, 0
 		case <-watchdog.C:
 			s.kill(p)
-			return CauseWatchdog, 0
+			return p, CauseWatchdog, 0
 		case <-forgive.C:
 			s.cur.Failures = 0
 			s.publish()
@@ -267,7 +304,7 @@ func (s *Service) once(ctx context.Context, asked *[]request, answer func(initct
 				*asked = append(*asked, r)
 				s.set(initctl.ServiceRestarting)
 				s.kill(p)
-				return CauseAsked, 0
+				return p, CauseAsked, 0
 			}
 		}
 	}
@@ -317,7 +354,7 @@ func (s *Service) stop(p Running) {
 	}
 }
 
-// kill ends a process at once. One that is stuck in the kernel is reported, and waited for once more.
+// kill ends a process at once. One that is stuck in the kernel is reported, and waited for once more; it may be there still.
 func (s *Service) kill(p Running) {
 	for try := range 2 {
 		p.Signal(syscall.SIGKILL)
@@ -333,7 +370,7 @@ func (s *Service) kill(p Running) {
 				s.cfg.Replaced(CauseStuck, 0)
 			}
 			if s.cfg.Stuck != nil {
-				s.cfg.Stuck()
+				go s.cfg.Stuck()
 			}
 		}
 	}

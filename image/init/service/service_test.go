@@ -309,32 +309,61 @@ func TestRestartDuringPause(t *testing.T) {
 	})
 }
 
-// What is stuck in the kernel does not end by SIGKILL: somebody hears of it, and the next one is started all the same,
-// within ten seconds.
+// What is stuck in the kernel does not end by SIGKILL: somebody hears of it, and no other is started beside it. One that ends
+// after all is replaced within ten seconds; one that does not leads to the last rung, once, and is waited for still.
 func TestStuck(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		w := start(func(c *Config, w *world) {
-			c.Kill = time.Second
-			w.deaf = map[syscall.Signal]bool{syscall.SIGKILL: true, syscall.SIGTERM: true}
+	for name, hopeless := range map[string]bool{"ends after all": false, "hopeless": true} {
+		synctest.Test(t, func(t *testing.T) {
+			over := make(chan struct{})
+			w := start(func(c *Config, w *world) {
+				c.Kill, c.Hopeless = time.Second, 30*time.Second
+				c.Stuck = func() { w.stuck++; <-over } // what should help hangs, too
+				w.deaf = map[syscall.Signal]bool{syscall.SIGKILL: true, syscall.SIGTERM: true}
+			})
+			w.ready()
+			began := time.Now()
+			answer := make(chan initctl.Fault, 1)
+			go func() { answer <- w.Restart(context.Background(), 1) }()
+			sleep(1100 * time.Millisecond)
+			if w.stuck != 1 || w.causes[0] != CauseStuck {
+				t.Errorf("%s: stuck was reported %d times, causes %v", name, w.stuck, w.causes)
+			}
+			sleep(4 * time.Second)
+			if len(w.procs) != 1 {
+				t.Fatalf("%s: a process was started beside the one that is stuck", name)
+			}
+			if f := <-answer; f != initctl.FaultFailed {
+				t.Errorf("%s: who asked for the restart was told %q", name, f)
+			}
+			if w.last != 0 || w.now.State != initctl.ServiceRestarting {
+				t.Errorf("%s: after 5 s: last rung %d, %+v", name, w.last, w.now)
+			}
+			if hopeless {
+				sleep(5 * time.Minute)
+				if f := w.Restart(context.Background(), 0); f != initctl.FaultFailed {
+					t.Errorf("a restart of what cannot be killed = %q", f)
+				}
+				if w.last != 1 || w.now.State != initctl.ServiceGivenUp || len(w.procs) != 1 {
+					t.Errorf("hopeless: last rung %d, %+v, %d processes; want 1, given up and 1", w.last, w.now, len(w.procs))
+				}
+			}
+			w.procs[0].exit(0)
+			sleep(time.Second)
+			if len(w.procs) != 2 {
+				t.Fatalf("%s: no new process after the stuck one", name)
+			}
+			w.ready()
+			if d := time.Since(began); !hopeless && d > 10*time.Second {
+				t.Errorf("%s: replaced after %v", name, d)
+			}
+			if w.now.State != initctl.ServiceRunning || hopeless != (w.last == 1) {
+				t.Errorf("%s: at the end %+v, last rung %d", name, w.now, w.last)
+			}
+			w.end()
+			close(over)
 		})
-		w.ready()
-		began := time.Now()
-		go w.Restart(context.Background(), 1)
-		sleep(1100 * time.Millisecond)
-		if w.stuck != 1 || w.causes[0] != CauseStuck {
-			t.Errorf("stuck was reported %d times, causes %v", w.stuck, w.causes)
-		}
-		sleep(2 * time.Second)
-		if len(w.procs) != 2 {
-			t.Fatal("no new process beside the stuck one")
-		}
-		w.ready()
-		if d := time.Since(began); d > 10*time.Second {
-			t.Errorf("replaced after %v", d)
-		}
-		w.end()
-	})
+	}
 }
 
 func TestProbe(t *testing.T) {

@@ -47,6 +47,10 @@ func (p *firstProcess) Restart(_ context.Context, service string, start int) ini
 	return initctl.FaultNone
 }
 
+func (p *firstProcess) SetSlot(slot initctl.Slot) {
+	p.set(func(s *initctl.State) { s.Slot = slot })
+}
+
 // The card service that the first process runs: asked only while it runs, replaced at the kiosk's word, and never told to be
 // gone, because the first process brings it back by itself.
 func TestCardServiceOfTheFirstProcess(t *testing.T) {
