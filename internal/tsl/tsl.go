@@ -234,9 +234,12 @@ func (s *Service) Authorises(kind x509ti.OID) bool {
 // StateAt returns the state that was in force at a time, from the current one and the history; ok is false when the entry
 // says nothing of that time.
 func (s *Service) StateAt(t time.Time) (state State, ok bool) {
-	for _, candidate := range append([]State{s.State}, s.History...) {
-		if !candidate.Start.After(t) && (!ok || candidate.Start.After(state.Start)) {
-			state, ok = candidate, true
+	if !s.Start.After(t) {
+		state, ok = s.State, true
+	}
+	for i := range s.History {
+		if h := &s.History[i]; !h.Start.After(t) && (!ok || h.Start.After(state.Start)) {
+			state, ok = *h, true
 		}
 	}
 	return state, ok

@@ -45,6 +45,7 @@ const (
 	CodeNotQualified      Code = 12034
 	CodeCAClosed          Code = 12035
 	CodeNoSSCD            Code = 12036
+	CodeCANotListed       Code = 12037
 	CodeAged              Code = 12040
 	CodeNoStatusSource    Code = 12041
 	CodeCountersignature  Code = 12050
@@ -130,6 +131,7 @@ var Findings = []Finding{
 	{CodeNotQualified, "NOT_QUALIFIED", Warning, "Die Bescheinigung trägt keine qualifizierte Signatur, sondern die der Praxis."},
 	{CodeCAClosed, "CA_CLOSED_BEFORE_ISSUE", Warning, "Der Aussteller hatte laut Vertrauensliste den Betrieb eingestellt, bevor er das Zertifikat ausstellte."},
 	{CodeNoSSCD, "QCSSCD_MISSING", Warning, "Im qualifizierten Zertifikat fehlt die Angabe, dass der Schlüssel in einer sicheren Einheit (Heilberufsausweis) liegt."},
+	{CodeCANotListed, "CA_NOT_LISTED_ANY_MORE", Warning, "Der Aussteller steht in der neuesten Vertrauensliste nicht mehr; kompromittierte Aussteller werden aus ihr entfernt."},
 	{CodeAged, "STATUS_NO_LONGER_AVAILABLE", Indeterminate, "Das Zertifikat ist abgelaufen; Auskunft über seinen Sperrstatus gibt es nicht mehr."},
 	{CodeNoStatusSource, "STATUS_NOT_REQUESTED", Indeterminate, "Der Sperrstatus liegt nicht bei und durfte nicht online abgefragt werden."},
 	{CodeCountersignature, "COUNTERSIGNATURE_NOT_VALID", Warning, "Eine zusätzliche Gegensignatur ist nicht gültig; die Signatur selbst ist davon nicht betroffen."},

@@ -24,6 +24,11 @@ var (
 	CATypeNotAllowed  = &x509ti.Error{Code: 1061, Name: "CERT_TYPE_CA_NOT_AUTHORIZED"}
 	CARevokedInVL     = &x509ti.Error{Code: 1062, Name: "CA_CERTIFICATE_REVOKED_IN_BNETZA_VL"}
 	RevocationSkipped = &x509ti.Error{Code: 1028, Name: "OCSP_CHECK_REVOCATION_FAILED"}
+
+	// CANotListed: the list of the reference time names the CA and the newest one does not. Compromised CAs are removed from
+	// the TSL altogether, and so are those that have ended; the list does not say which it was. Tab_PKI_274 has no number for
+	// that.
+	CANotListed = &x509ti.Error{Code: 12037, Name: "CA_NOT_LISTED_ANY_MORE"}
 )
 
 // verdictOf says what a finding means for the certificate. A finding that leaves open whether the certificate is good is
@@ -37,6 +42,7 @@ var verdictOf = map[int]Verdict{
 	1058: Indeterminate,
 	1016: Invalid, 1017: Invalid, 1018: Invalid, 1021: Invalid, 1024: Invalid, 1033: Invalid, 1036: Invalid, 1048: Invalid,
 	1059: Invalid, 1061: Invalid, 1062: Invalid,
+	12037: Warnings,
 }
 
 // stepOf makes the step of a finding.
@@ -91,7 +97,7 @@ func pick(profiles []x509ti.Profile, cert *x509ti.Certificate) *x509ti.Profile {
 var judged = []string{x509ti.StepKeyUsage, x509ti.StepExtKeyUsage, x509ti.StepCritical, x509ti.StepType, x509ti.StepRole}
 
 // build runs every step that does not depend on reference time and status.
-func build(cert *x509ti.Certificate, profile *x509ti.Profile, v *view, verifier x509ti.Verifier) *chain {
+func build(cert *x509ti.Certificate, profile *x509ti.Profile, l lists, verifier x509ti.Verifier) *chain {
 	c := &chain{profile: profile, kind: profile.TypeOf(cert), roles: cert.Roles(), steps: make([]Step, 0, 10)}
 	add := func(step Step) {
 		c.steps = append(c.steps, step)
@@ -116,7 +122,7 @@ func build(cert *x509ti.Certificate, profile *x509ti.Profile, v *view, verifier 
 	for _, f := range profile.Judge(cert) {
 		findings[f.Step] = f.Err
 	}
-	ca, err := findCA(cert, v, profile.QES)
+	ca, err := findCA(cert, l.at, profile.QES)
 	if ca != nil && findings[x509ti.StepType] == nil && !profile.QES && profile.Type != nil && !ca.service.Authorises(c.kind) {
 		findings[x509ti.StepType] = CATypeNotAllowed
 	}
@@ -134,9 +140,36 @@ func build(cert *x509ti.Certificate, profile *x509ti.Profile, v *view, verifier 
 	if profile.QES {
 		pass(StepCAStatus, qualified(ca.service, cert.NotBefore))
 	} else {
-		add(caStatus(ca.service, cert.NotBefore))
+		step := caStatus(ca.service, cert.NotBefore)
+		if l.newest != l.at {
+			step = worse(step, caToday(cert, ca, l.newest))
+		}
+		add(step)
 	}
 	return c
+}
+
+// caToday is what the newest list says of the CA that the list of the reference time names: the reference time is the
+// signer's claim, and so is the time in the certificate when the CA's key is in the wrong hands.
+func caToday(cert *x509ti.Certificate, was *authority, newest *view) Step {
+	ca, err := findCA(cert, newest, false)
+	if err != nil || !bytes.Equal(ca.cert.PublicKeyBits, was.cert.PublicKeyBits) {
+		return stepOf(StepCAStatus, CANotListed.Because(fmt.Sprintf("%s is not in the newest list, with sequence number %d",
+			was.cert.CommonName().Reveal(), newest.ref.Sequence)))
+	}
+	step := caStatus(ca.service, cert.NotBefore)
+	if step.Text != "" {
+		step.Text = fmt.Sprintf("by the newest list, with sequence number %d: %s", newest.ref.Sequence, step.Text)
+	}
+	return step
+}
+
+// worse returns the worse of two outcomes of a step; of equal ones the second when it has something to say.
+func worse(a, b Step) Step {
+	if a.Verdict > b.Verdict || a.Verdict == b.Verdict && b.Text == "" {
+		return a
+	}
+	return b
 }
 
 // findCA looks for the issuer in a list (TUC_PKI_003). A CA that has several entries is judged by the best one: in the VL
@@ -232,11 +265,11 @@ func (s *Space) Check(ctx context.Context, cert *x509ti.Certificate, o Options) 
 		return Result{Verdict: Indeterminate, Profile: profile.Name, Type: profile.TypeOf(cert), Roles: cert.Roles(),
 			Steps: []Step{{StepList, Indeterminate, 1027, "there is no list to check against"}}}
 	}
-	v, err := handle.load()
+	l, err := s.lists(handle)
 	if err != nil {
 		return Result{Verdict: Indeterminate, Profile: profile.Name, Steps: []Step{{StepList, Indeterminate, 0, err.Error()}}}
 	}
-	c := s.chainOf(cert, profile, handle, v, o)
+	c := s.chainOf(cert, profile, l, o)
 
 	r := Result{Type: c.kind, Roles: c.roles, List: handle.ref, Verdict: c.worst, Steps: make([]Step, 0, len(c.steps)+7)}
 	r.List.Selected = selected
@@ -253,7 +286,7 @@ func (s *Space) Check(ctx context.Context, cert *x509ti.Certificate, o Options) 
 		r.add(model(cert, c.authority, o, profile.QES))
 	}
 	r.Steps = append(r.Steps, c.steps...)
-	s.status(ctx, &r, cert, c, v, handle, o)
+	s.status(ctx, &r, cert, c, l, o)
 	return r
 }
 
@@ -273,16 +306,16 @@ func (r *Result) Step(id string) Step {
 }
 
 // chainOf takes the chain from the cache or builds it.
-func (s *Space) chainOf(cert *x509ti.Certificate, profile *x509ti.Profile, handle *listHandle, v *view, o Options) *chain {
+func (s *Space) chainOf(cert *x509ti.Certificate, profile *x509ti.Profile, l lists, o Options) *chain {
 	if o.Cache == nil {
-		return build(cert, profile, v, o.Verifier)
+		return build(cert, profile, l, o.Verifier)
 	}
-	key := cacheKey{cert.Fingerprint(), handle.hash, profilesKey(o.Profiles)}
+	key := cacheKey{cert.Fingerprint(), l.hash, profilesKey(o.Profiles)}
 	if c, ok := o.Cache.chains.get(key); ok {
 		return c
 	}
 	kept := *profile // the caller's slice is its own
-	c := build(cert, &kept, v, o.Verifier)
+	c := build(cert, &kept, l, o.Verifier)
 	o.Cache.chains.put(key, c)
 	return c
 }
@@ -342,7 +375,7 @@ func model(cert *x509ti.Certificate, a *authority, o Options, qes bool) Step {
 
 // status finds out the status of the certificate (TUC_PKI_006): from the embedded responses, from the source, or not at
 // all, which leaves the result indeterminate.
-func (s *Space) status(ctx context.Context, r *Result, cert *x509ti.Certificate, c *chain, v *view, handle *listHandle, o Options) {
+func (s *Space) status(ctx context.Context, r *Result, cert *x509ti.Certificate, c *chain, l lists, o Options) {
 	if !c.signed {
 		// An answer about a certificate that the CA did not sign says nothing, and its issuer may be anybody.
 		r.add(Step{ID: StepStatus, Text: "not asked for: the chain is not sound"})
@@ -352,10 +385,10 @@ func (s *Space) status(ctx context.Context, r *Result, cert *x509ti.Certificate,
 		return
 	}
 	check := ocsp.Check{
-		Certificate: cert, Issuer: c.authority.cert, Responders: v.responders, ListedOnly: !c.profile.QES,
+		Certificate: cert, Issuer: c.authority.cert, ListedOnly: !c.profile.QES,
 		Now: o.Now, Reference: o.At, IgnoreCertHash: ignoreCertHash(c), Verifier: o.Verifier,
 	}
-	provided := s.embedded(r, check, handle, c, o)
+	provided := s.embedded(r, check, l, c, o)
 	if provided == nil && r.OCSP != nil {
 		return
 	}
@@ -373,7 +406,7 @@ func (s *Space) status(ctx context.Context, r *Result, cert *x509ti.Certificate,
 	if provided != nil {
 		r.add(Step{StepStatus, Warnings, ProvidedOCSP.Code, "embedded response: " + provided.Error()})
 	}
-	s.ask(ctx, r, check, c, v, o)
+	s.ask(ctx, r, check, c, l, o)
 }
 
 func codeOf(err error) int {
@@ -402,7 +435,7 @@ func ignoreCertHash(c *chain) bool {
 
 // embedded judges the responses that came with the certificate, the youngest one about it first. It returns why none
 // counts, nil when there are none or one does; the latter is in r.OCSP.
-func (s *Space) embedded(r *Result, check ocsp.Check, handle *listHandle, c *chain, o Options) error {
+func (s *Space) embedded(r *Result, check ocsp.Check, l lists, c *chain, o Options) error {
 	if len(o.Embedded) == 0 {
 		return nil
 	}
@@ -420,7 +453,7 @@ func (s *Space) embedded(r *Result, check ocsp.Check, handle *listHandle, c *cha
 		if i == maxEmbedded {
 			break
 		}
-		sr := s.signedResponse(raw, check, handle, o)
+		sr := s.signedResponse(raw, check, l, o)
 		switch {
 		case sr.response == nil:
 			problem = errors.Join(problem, sr.err)
@@ -456,11 +489,11 @@ func (s *Space) embedded(r *Result, check ocsp.Check, handle *listHandle, c *cha
 const maxEmbedded = 8
 
 // signedResponse parses a response and checks its signature, or knows what came of it.
-func (s *Space) signedResponse(raw []byte, check ocsp.Check, handle *listHandle, o Options) *signedResponse {
+func (s *Space) signedResponse(raw []byte, check ocsp.Check, l lists, o Options) *signedResponse {
 	var key cacheKey
 	if o.Cache != nil {
 		fp := check.Certificate.Fingerprint()
-		key = cacheKey{sha256.Sum256(raw), handle.hash, uint64FromHash(fp)}
+		key = cacheKey{sha256.Sum256(raw), l.hash, uint64FromHash(fp)}
 		if sr, ok := o.Cache.responses.get(key); ok {
 			return sr
 		}
@@ -469,6 +502,7 @@ func (s *Space) signedResponse(raw []byte, check ocsp.Check, handle *listHandle,
 	if o.Cache != nil {
 		certificate, check.Issued = o.Cache.responder, o.Cache.issuedBy(o.Verifier)
 	}
+	check.Listed = l.responder
 	if sr.response, sr.err = ocsp.ParseResponseWith(raw, certificate); sr.err == nil {
 		sr.signer, sr.err = sr.response.VerifySigner(check)
 		sr.names = namesOf(sr.signer.Certificate)
@@ -481,11 +515,11 @@ func (s *Space) signedResponse(raw []byte, check ocsp.Check, handle *listHandle,
 }
 
 // ask has the source find out the status.
-func (s *Space) ask(ctx context.Context, r *Result, check ocsp.Check, c *chain, v *view, o Options) {
+func (s *Space) ask(ctx context.Context, r *Result, check ocsp.Check, c *chain, l lists, o Options) {
 	q := StatusQuery{
 		Certificate: check.Certificate, Issuer: check.Issuer, Profile: c.profile.Name, ListedOnly: check.ListedOnly, IgnoreCertHash: check.IgnoreCertHash,
 		Nonce: c.profile.QES, At: o.At, Now: o.Now, NoReuse: c.profile.Suspendable, Verifier: o.Verifier,
-		URL: s.address(c, v, check.Certificate), Responders: s.responders(c.profile.QES, v),
+		URL: s.address(c, check.Certificate), Responders: l.responders(),
 	}
 	answer, err := o.Status.Status(ctx, q)
 	if err != nil {
@@ -504,22 +538,9 @@ func (s *Space) ask(ctx context.Context, r *Result, check ocsp.Check, c *chain, 
 	s.conclude(r, answer, check, namesOf(answer.Responder))
 }
 
-// responders are those of the list of the reference time and of the newest one: the status may be asked for years later.
-func (s *Space) responders(qes bool, v *view) []*x509ti.Certificate {
-	lists := s.tsls
-	if qes {
-		lists = s.vls
-	}
-	newest, err := lists[len(lists)-1].load()
-	if err != nil || newest == v {
-		return v.responders
-	}
-	return append(v.responders[:len(v.responders):len(v.responders)], newest.responders...)
-}
-
 // address is where the responder listens: the CA's entry in the TSL (TUC_PKI_005); for qualified certificates the address
 // in the certificate, or where the TSL sends requests for it.
-func (s *Space) address(c *chain, _ *view, cert *x509ti.Certificate) string {
+func (s *Space) address(c *chain, cert *x509ti.Certificate) string {
 	if !c.profile.QES {
 		return addressOf(c.authority.service)
 	}

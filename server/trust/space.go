@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ktradv/internal/tsl"
@@ -46,11 +47,27 @@ type listHandle struct {
 
 // view is what checks need of a list.
 type view struct {
+	ref        ListRef
 	cas        map[string][]*authority // by subject, DER
-	responders []*x509ti.Certificate
+	responders map[hash][]*tsl.Service // entries of signers of OCSP answers, by certificate
+	current    []*x509ti.Certificate   // those of them that the list has in force
+	joint      atomic.Pointer[joint]   // the last one that was asked for
 	redirects  map[string]string
 	vlSigners  []*x509ti.Certificate
 	vlURLs     []string
+}
+
+// joint are the responders in force by a list and the newest one.
+type joint struct {
+	newest     *view
+	responders []*x509ti.Certificate
+}
+
+// lists are the two lists that a certificate is judged by: that of the reference time and the newest one, which may know more
+// about that time. Both may be the same.
+type lists struct {
+	at, newest *view
+	hash       hash // of both, for caches
 }
 
 // authority is a CA as a list has it.
@@ -79,7 +96,7 @@ func (p *pool) get(c *x509ti.Certificate) *x509ti.Certificate {
 
 // newView takes from a list what checks need. Entries of types that nobody here knows are passed over (A_17700).
 func newView(l *tsl.List, shared *pool) *view {
-	v := &view{cas: map[string][]*authority{}, redirects: map[string]string{}}
+	v := &view{ref: refOf(l), cas: map[string][]*authority{}, responders: map[hash][]*tsl.Service{}, redirects: map[string]string{}}
 	for i := range l.Services {
 		s := l.Services[i]
 		certs := make([]*x509ti.Certificate, len(s.Certificates))
@@ -92,17 +109,87 @@ func newView(l *tsl.List, shared *pool) *view {
 			for _, c := range certs {
 				v.cas[string(c.RawSubject)] = append(v.cas[string(c.RawSubject)], &authority{c, &s})
 			}
-		case (s.Type == tsl.TypeOCSP || l.Kind == tsl.VL && s.Type == tsl.TypeOCSPQC) && (s.Status == tsl.StatusInAccord || s.Status == tsl.StatusGranted):
-			v.responders = append(v.responders, certs...)
 		case l.Kind == tsl.TSL && s.Type == tsl.TypeVLSigner && s.Status == tsl.StatusInAccord:
 			v.vlSigners = append(v.vlSigners, certs...)
 			v.vlURLs = append(v.vlURLs, s.SupplyPoints...)
 			for _, r := range s.Redirects {
 				v.redirects[r.From] = r.To
 			}
+		case isResponder(l.Kind, &s):
+			for _, c := range certs {
+				v.responders[c.Fingerprint()] = append(v.responders[c.Fingerprint()], &s)
+			}
+			if inForce(l.Kind, s.State) {
+				v.current = append(v.current, certs...)
+			}
 		}
 	}
 	return v
+}
+
+// isResponder reports whether an entry is, or was once, a signer of OCSP answers.
+func isResponder(kind tsl.Kind, s *tsl.Service) bool {
+	ofType := func(t tsl.State) bool { return t.Type == tsl.TypeOCSP || kind == tsl.VL && t.Type == tsl.TypeOCSPQC }
+	return ofType(s.State) || slices.ContainsFunc(s.History, ofType)
+}
+
+// inForce reports whether a responder in that state may answer.
+func inForce(kind tsl.Kind, s tsl.State) bool {
+	switch s.Type {
+	case tsl.TypeOCSP:
+	case tsl.TypeOCSPQC:
+		if kind != tsl.VL {
+			return false
+		}
+	default:
+		return false
+	}
+	return s.Status == tsl.StatusInAccord || s.Status == tsl.StatusGranted || kind == tsl.VL && formerlyQualified[s.Status]
+}
+
+// answersAt says whether the entries of a responder let it answer at a time, and whether they speak of that time at all. An
+// entry of a TSL, which has no history, lets a responder that is in force answer also before its start.
+func answersAt(kind tsl.Kind, entries []*tsl.Service, at time.Time) (allowed, spoken bool) {
+	for _, s := range entries {
+		state, ok := s.StateAt(at)
+		if !ok && kind == tsl.TSL && inForce(kind, s.State) {
+			return true, true
+		}
+		if ok {
+			allowed, spoken = allowed || inForce(kind, state), true
+		}
+	}
+	return allowed, spoken
+}
+
+// responder reports whether the signer of an answer is one of the responders of that time: by the newest list, and when that
+// says nothing of it (any more), by the list of the reference time.
+func (l lists) responder(signer *x509ti.Certificate, producedAt time.Time) bool {
+	for _, v := range [...]*view{l.newest, l.at} {
+		if allowed, spoken := answersAt(v.ref.Kind, v.responders[signer.Fingerprint()], producedAt); spoken {
+			return allowed
+		}
+	}
+	return false
+}
+
+// responders are those who may answer now: of the newest list, and of the list of the reference time when the newest one does
+// not name them any more, because the status may be asked for years later.
+func (l lists) responders() []*x509ti.Certificate {
+	if l.at == l.newest {
+		return l.newest.current
+	}
+	if j := l.at.joint.Load(); j != nil && j.newest == l.newest {
+		return j.responders
+	}
+	j := &joint{newest: l.newest, responders: slices.Clone(l.newest.current)}
+	for _, c := range l.at.current {
+		if len(l.newest.responders[c.Fingerprint()]) == 0 {
+			j.responders = append(j.responders, c)
+		}
+	}
+	l.at.joint.Store(j)
+	return j.responders
 }
 
 // refOf names a list.
@@ -206,6 +293,27 @@ func (s *Space) choose(qes bool, at time.Time) (h *listHandle, selected string) 
 		return newest, SelectedCurrent // the list of that time is missing in the archive
 	}
 	return h, SelectedAtTime
+}
+
+// lists reads the list that was chosen and the newest one of its kind.
+func (s *Space) lists(h *listHandle) (l lists, err error) {
+	all := s.tsls
+	if h.ref.Kind == tsl.VL {
+		all = s.vls
+	}
+	if l.at, err = h.load(); err != nil {
+		return l, err
+	}
+	l.newest, l.hash = l.at, h.hash
+	if newest := all[len(all)-1]; newest != h {
+		if l.newest, err = newest.load(); err != nil {
+			return l, err
+		}
+		for i := range l.hash {
+			l.hash[i] ^= newest.hash[i]
+		}
+	}
+	return l, nil
 }
 
 // freshness judges the age of the lists (1008, 1009; 1060 for the VL). What counts is the newest one: once it has run out,

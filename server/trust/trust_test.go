@@ -628,8 +628,9 @@ func TestSelection(t *testing.T) {
 	}{
 		{"before the first list", month(-3), 4, trust.SelectedCurrent, trust.Indeterminate},
 		{"while the CA was not yet in it", month(-1).Add(-time.Second), 1, trust.SelectedAtTime, trust.Indeterminate},
-		{"the second of the list that names the CA", month(-1), 2, trust.SelectedAtTime, trust.Valid},
-		{"its last second", month(0).Add(-time.Second), 2, trust.SelectedAtTime, trust.Valid},
+		{"the second of the list that names the CA", month(-1), 2, trust.SelectedAtTime, trust.Warnings}, // the newest does not name it
+
+		{"its last second", month(0).Add(-time.Second), 2, trust.SelectedAtTime, trust.Warnings},
 		{"after the CA was taken out", month(0), 3, trust.SelectedAtTime, trust.Indeterminate},
 		{"in a gap of the archive", month(5), 4, trust.SelectedCurrent, trust.Indeterminate},
 		{"now", clock, 4, trust.SelectedAtTime, trust.Indeterminate},

@@ -378,7 +378,7 @@ func (u *Updater) signerStatus(ctx context.Context, signer, anchor *x509ti.Certi
 		if err != nil {
 			return err
 		}
-		q.Responders, q.ListedOnly = v.responders, true
+		q.Responders, q.ListedOnly = v.current, true
 	}
 	answer, err := u.c.Status.Status(ctx, q)
 	switch {
