@@ -32,8 +32,8 @@ import (
 // billingSite is a site with the verification service, a client that may use it, and a case.
 type billingSite struct {
 	*site
-	made   *testpki.Case
-	client tls.Certificate
+	made, other *testpki.Case
+	client      tls.Certificate
 }
 
 func newBillingSite(t *testing.T) *billingSite {
@@ -75,8 +75,10 @@ func newBillingSite(t *testing.T) *billingSite {
 		t.Fatal(err)
 	}
 	o.Dispensing = func(c *testpki.CMSOptions) { c.OCSP = [][]byte{answer} }
-	if s.made, err = b.Case(o); err != nil {
-		t.Fatal(err)
+	for _, to := range []**testpki.Case{&s.made, &s.other} {
+		if *to, err = b.Case(o); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return s
 }
@@ -96,6 +98,17 @@ func (s *billingSite) tls(t *testing.T, certs ...tls.Certificate) *tls.Config {
 func (s *billingSite) line(id string) string {
 	text := base64.StdEncoding.EncodeToString
 	return fmt.Sprintf(`{"id":%q,"verordnung":%q,"abgabe":%q,"quittung":%q}`, id, text(s.made.Prescription), text(s.made.Dispensing), text(s.made.Receipt))
+}
+
+// billingFile is a file with two cases.
+func (s *billingSite) billingFile() []byte {
+	var resources [][]byte
+	for _, c := range []*testpki.Case{s.made, s.other} {
+		for i, m := range [][]byte{c.Prescription, c.Dispensing, c.Receipt} {
+			resources = append(resources, testpki.BinaryXML(fmt.Sprint(i), m))
+		}
+	}
+	return testpki.BundleXML("file", resources...)
 }
 
 // TestVerificationService runs the service with everything around it as in operation: configuration, lists from files,
@@ -149,6 +162,19 @@ func TestVerificationService(t *testing.T) {
 		if err := json.Unmarshal([]byte(body), &r); code != http.StatusOK || err != nil || r.ID != "one" || r.Verdict != erezept.Valid ||
 			r.PrescriptionID != s.made.ID || len(r.Records) != 3 {
 			t.Errorf("%d, %v, %s", code, err, body)
+		}
+	})
+	t.Run("billing file", func(t *testing.T) {
+		code, body := post(t, "application/json", "", fmt.Sprintf(`{"id":"f","record":%q}`, base64.StdEncoding.EncodeToString(s.billingFile())))
+		lines := strings.Split(strings.TrimSpace(body), "\n")
+		if code != http.StatusOK || len(lines) != 2 {
+			t.Fatalf("%d, %s", code, body)
+		}
+		for i, c := range []*testpki.Case{s.made, s.other} {
+			var r erezept.CaseReport
+			if err := json.Unmarshal([]byte(lines[i]), &r); err != nil || r.ID != "f#"+c.ID || r.Verdict != erezept.Valid {
+				t.Errorf("%v, %s", err, lines[i])
+			}
 		}
 	})
 	t.Run("text for a clerk", func(t *testing.T) {
@@ -236,6 +262,10 @@ func TestVerificationService(t *testing.T) {
 		if err != nil || r.Verdict != verifyapi.Verdict_VERDICT_VALID || r.Id != "g" || !json.Valid(r.Report) || !strings.Contains(r.Text, "GÜLTIG") {
 			t.Fatalf("%v, %v", r, err)
 		}
+		r, err = api.Check(ctx, &verifyapi.CheckRequest{Id: "f", Input: &verifyapi.CheckRequest_Record{Record: &verifyapi.Record{Data: s.billingFile()}}})
+		if err != nil || r.Verdict != verifyapi.Verdict_VERDICT_VALID || r.Id != "f" || len(r.Cases) != 2 || r.Cases[1].Id != "f#"+s.other.ID || !json.Valid(r.Cases[1].Report) {
+			t.Errorf("billing file: %v, %v", r, err)
+		}
 		r, err = api.Check(ctx, &verifyapi.CheckRequest{Input: &verifyapi.CheckRequest_Record{Record: &verifyapi.Record{Data: s.made.Receipt, Kind: "verordnung"}}})
 		if err != nil || r.Verdict != verifyapi.Verdict_VERDICT_INVALID || r.Text != "" {
 			t.Errorf("receipt as prescription: %v, %v", r.GetVerdict(), err)
@@ -284,7 +314,7 @@ func TestVerificationService(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, want := range []string{`adv_erezept_checks_total{verdict="valid"} 53`, `adv_erezept_checks_total{verdict="invalid"} 1`, "adv_erezept_refused_total 13"} {
+		for _, want := range []string{`adv_erezept_checks_total{verdict="valid"} 57`, `adv_erezept_checks_total{verdict="invalid"} 1`, "adv_erezept_refused_total 13"} {
 			if !strings.Contains(string(b), want) {
 				t.Errorf("metrics lack %s", want)
 			}

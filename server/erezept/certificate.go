@@ -1,6 +1,7 @@
 package erezept
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"fmt"
@@ -104,7 +105,7 @@ func (c *Checker) certificate(ctx context.Context, r *checked, rule rule, cert *
 		}
 		r.rep.Trust = &TrustList{Kind: kind, ID: res.List.ID, Sequence: int64(res.List.Sequence), SHA256: res.List.SHA256, Selected: res.List.Selected}
 	}
-	r.rep.Status = c.status(res.OCSP)
+	r.rep.Status = r.status(res.OCSP)
 }
 
 // whyNoStatus replaces the reason of a status that could not be found out by a more exact one: the certificate has expired, so that
@@ -142,15 +143,15 @@ func (r *checked) roles(rule rule, a admission, cert *x509ti.Certificate) {
 	}
 }
 
-func (c *Checker) status(f *trust.OCSPFacts) *Status {
+func (r *checked) status(f *trust.OCSPFacts) *Status {
 	if f == nil {
 		return nil
 	}
 	s := &Status{Source: f.Source, Status: strings.ToLower(f.Status), ProducedAt: set(f.ProducedAt), ThisUpdate: set(f.ThisUpdate),
 		RevokedAt: set(f.RevokedAt), AgeAtSigning: time.Duration(f.AgeSeconds * float64(time.Second)).Round(time.Second).String(),
 		Responder: f.Responder, ResponderHash: f.ResponderHash, Authorized: f.Authorised, CertHash: f.CertHash}
-	if c.Archive {
-		s.Response = f.Raw
+	if r.archive {
+		s.Response = bytes.Clone(f.Raw) // it may be a part of a large message
 	}
 	return s
 }

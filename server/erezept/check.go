@@ -64,43 +64,87 @@ type Given struct {
 // Case is what is to be checked.
 type Case struct {
 	ID      string // the caller's
-	Single  bool   // one record on its own and no case
+	Single  bool   // one input: a record on its own, or a container whose records are sorted into cases
 	Records []Given
 	// FHIR is the OperationOutcome (JSON) of a validation of the receipt that somebody else made; nil without one. It is
 	// judged by the transition rule about Bundle.signature.
 	FHIR json.RawMessage
+	// Archive puts status answers into the reports of this case, as Checker.Archive does for all.
+	Archive bool
 }
 
-// Check checks a case, or a single record, and never fails: what cannot be checked stands in the report.
+// Check checks a case, or a single record, and never fails: what cannot be checked stands in the report. Of a container with
+// several cases it is the report with the worst verdict; CheckEach gives all.
 func (c *Checker) Check(ctx context.Context, in *Case) *CaseReport {
+	var worst *CaseReport
+	c.CheckEach(ctx, in, func(r *CaseReport) {
+		if worst == nil || r.Verdict > worst.Verdict {
+			worst = r
+		}
+	})
+	return worst
+}
+
+// CheckEach checks what was given and hands over its reports, at least one: a single one for a case or a record, and one for
+// each case of a container with several, such as a billing file (see sorter). It never fails.
+func (c *Checker) CheckEach(ctx context.Context, in *Case, emit func(*CaseReport)) {
 	now := c.now()
-	out := &CaseReport{ID: in.ID, CheckedAt: now.UTC().Truncate(time.Second), ClockSet: c.ClockSet, Tool: Tool}
-	if in.Single && len(in.Records) != 1 {
-		return Unreadable(in.ID, CodeInput, "%d records where one was expected", len(in.Records))
+	if !in.Single {
+		emit(c.asCase(ctx, in, now))
+		return
 	}
+	if len(in.Records) != 1 {
+		emit(Unreadable(in.ID, CodeInput, "%d records where one was expected", len(in.Records)))
+		return
+	}
+	s := sorter{c: c, in: in, now: now, emit: emit}
+	var err error
+	for _, o := range open(in.Records[0], in.Archive) {
+		if err = s.add(c.check(ctx, o, now)); err != nil {
+			break
+		}
+	}
+	s.finish(err)
+}
+
+// asCase checks records that the caller has put together.
+func (c *Checker) asCase(ctx context.Context, in *Case, now time.Time) *CaseReport {
 	var messages []opened
 	for _, g := range in.Records {
-		messages = append(messages, open(g)...)
+		messages = append(messages, open(g, in.Archive)...)
 	}
 	if len(messages) > maxMessages {
-		return Unreadable(in.ID, CodeSeveral, "%d signed messages in one input; a case has three", len(messages))
+		return Unreadable(in.ID, CodeSeveral, "%d signed messages in one case, which has three", len(messages))
 	}
-	if in.Single && len(messages) == 1 {
-		r := c.check(ctx, messages[0], now)
-		if in.FHIR != nil {
-			c.fhirOf(r, in.FHIR)
-		}
-		out.Records, out.Verdict = []*Report{r.report()}, r.ledger.verdict()
-		out.PrescriptionID = r.prescriptionID()
-		return out
-	}
-	l := caseLedger()
 	var found []*checked
 	for _, o := range messages {
 		found = append(found, c.check(ctx, o, now))
 	}
-	records := assign(l, found)
-	c.link(l, out, records, in.FHIR)
+	return c.caseReport(in.ID, found, in.FHIR, now, reserve{})
+}
+
+// begin begins a report.
+func (c *Checker) begin(id string, now time.Time) *CaseReport {
+	return &CaseReport{ID: id, CheckedAt: now.UTC().Truncate(time.Second), ClockSet: c.ClockSet, Tool: Tool}
+}
+
+// recordReport is the report for a record on its own.
+func (c *Checker) recordReport(id string, r *checked, fhir json.RawMessage, now time.Time) *CaseReport {
+	out := c.begin(id, now)
+	if fhir != nil {
+		c.fhirOf(r, fhir)
+	}
+	out.Records, out.Verdict = []*Report{r.report()}, r.ledger.verdict()
+	out.PrescriptionID = r.prescriptionID()
+	return out
+}
+
+// caseReport is the report for records that belong together.
+func (c *Checker) caseReport(id string, found []*checked, fhir json.RawMessage, now time.Time, missing reserve) *CaseReport {
+	out := c.begin(id, now)
+	l := caseLedger()
+	records := assign(l, found, missing)
+	c.link(l, out, records, fhir)
 	out.Verdict = l.verdict()
 	for _, r := range found {
 		rep := r.report()
@@ -139,6 +183,8 @@ type checked struct {
 	hash   []byte // SHA-256 of the content
 	signed time.Time
 	unread bool // the content is too large to be read
+
+	archive bool // the status answer stands in the report
 }
 
 func (r *checked) report() *Report {
@@ -167,18 +213,18 @@ type opened struct {
 	msg  record.Message
 	err  error
 
-	large func() (io.ReadCloser, error) // in place of data and msg
+	large   func() (io.ReadCloser, error) // in place of data and msg
+	archive bool                          // as in Case
 }
 
-// maxMessages is how many signed messages of one input are checked. A case has three; with a few more the report can say
-// which are there twice.
+// maxMessages is how many signed messages are checked that the caller says are one case. A case has three; with a few more
+// the report can say which are there twice.
 const maxMessages = 8
 
-// open finds the messages in what was given. A container with several of them, such as a billing file with all three
-// records of a case, gives each.
-func open(g Given) []opened {
+// open finds the messages in what was given. A container with several of them, such as a billing file, gives each.
+func open(g Given, archive bool) []opened {
 	if g.Large != nil {
-		return []opened{{kind: g.Kind, large: g.Large}}
+		return []opened{{kind: g.Kind, large: g.Large, archive: archive}}
 	}
 	messages, err := record.Open(g.Data)
 	if err != nil || len(messages) == 0 {
@@ -186,14 +232,14 @@ func open(g Given) []opened {
 	}
 	out := make([]opened, len(messages))
 	for i, m := range messages {
-		out[i] = opened{kind: g.Kind, data: g.Data, msg: m}
+		out[i] = opened{kind: g.Kind, data: g.Data, msg: m, archive: archive}
 	}
 	return out
 }
 
 // check runs the steps of one record. A step that cannot run because an earlier one failed stays as not run.
 func (c *Checker) check(ctx context.Context, o opened, now time.Time) *checked {
-	r := &checked{rep: Report{Kind: o.kind}, ledger: recordLedger()}
+	r := &checked{rep: Report{Kind: o.kind}, ledger: recordLedger(), archive: c.Archive || o.archive}
 	l := r.ledger
 	sd, signer := r.parse(o)
 	if sd == nil {
@@ -237,14 +283,7 @@ func (r *checked) parse(o opened) (*cms.SignedData, *cms.SignerInfo) {
 	l := r.ledger
 	sd, err := r.readMessage(o)
 	if err != nil {
-		code := CodeContainer
-		switch {
-		case errors.Is(err, record.ErrLimit), errors.Is(err, cms.ErrLimit), errors.Is(err, ber.ErrTooLong):
-			code = CodeTooLarge
-		case errors.Is(err, errInput):
-			code = CodeInput
-		}
-		l.find(StepContainer, code, "%v", err)
+		l.find(StepContainer, containerCode(err), "%v", err)
 		return nil, nil
 	}
 	r.rep.Input.Encoding = "BER"
@@ -256,6 +295,17 @@ func (r *checked) parse(o opened) (*cms.SignedData, *cms.SignerInfo) {
 		return nil, nil
 	}
 	return sd, &sd.Signers[0]
+}
+
+// containerCode is the finding for an input that could not be read.
+func containerCode(err error) Code {
+	switch {
+	case errors.Is(err, record.ErrLimit), errors.Is(err, cms.ErrLimit), errors.Is(err, ber.ErrTooLong):
+		return CodeTooLarge
+	case errors.Is(err, errInput):
+		return CodeInput
+	}
+	return CodeContainer
 }
 
 // readMessage reads the message and says in the report what was read.

@@ -12,8 +12,15 @@ import (
 // billing are the kinds that make a case (ERP-01).
 var billing = []Kind{Prescription, Dispensing, Receipt}
 
+// reserve says that a record that is missing may be there all the same, in a part of the input that was not read: the zero
+// value is that everything was.
+type reserve struct {
+	code Code
+	text string
+}
+
 // assign finds the record of each kind and records what is missing, twice there or something else.
-func assign(l *ledger, found []*checked) map[Kind]*checked {
+func assign(l *ledger, found []*checked, elsewhere reserve) map[Kind]*checked {
 	records := map[Kind]*checked{}
 	unread := 0
 	l.pass(StepComplete)
@@ -36,6 +43,8 @@ func assign(l *ledger, found []*checked) map[Kind]*checked {
 		case records[k] != nil:
 		case unread > 0: // this one may be what was not read
 			unread--
+		case elsewhere.code != 0:
+			l.find(StepComplete, elsewhere.code, "%s: %s", k, elsewhere.text)
 		default:
 			l.find(StepComplete, CodeMissing, "%s", k)
 		}

@@ -262,7 +262,7 @@ func (c *command) show(e *Engine, src source, from mark) func() {
 	}
 	start := time.Now()
 	d := &display{w: c.stderr, terminal: isTerminal(c.stderr), progress: &e.progress, total: src.total(), began: from.input,
-		before: from.units, start: start, plain: start}
+		before: from.counts.Total(), start: start, plain: start}
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)

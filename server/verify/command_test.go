@@ -104,6 +104,17 @@ func caseLine(id string, c *testpki.Case) string {
 	return fmt.Sprintf(`{"id":%q,"verordnung":%q,"abgabe":%q,"quittung":%q}`+"\n", id, text(c.Prescription), text(c.Dispensing), text(c.Receipt))
 }
 
+// billingFile puts the records of cases into one file.
+func billingFile(cases ...*testpki.Case) []byte {
+	var resources [][]byte
+	for _, c := range cases {
+		for i, m := range [][]byte{c.Prescription, c.Dispensing, c.Receipt} {
+			resources = append(resources, testpki.BinaryXML(fmt.Sprint(i), m))
+		}
+	}
+	return testpki.BundleXML("file", resources...)
+}
+
 func call(t *testing.T, stdin io.Reader, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errOut bytes.Buffer
@@ -117,9 +128,12 @@ func TestCommand(t *testing.T) {
 	w, dir := newWorld(t)
 	wrong := bytes.Clone(w.good.Receipt)
 	wrong[len(wrong)-1] ^= 1
+	swapped := *w.other
+	swapped.Receipt = wrong
 	write(t, dir, map[string][]byte{
 		"v.p7s": w.good.Prescription, "a.p7s": w.good.Dispensing, "q.p7s": w.good.Receipt, "wrong.p7s": wrong, "other.p7s": w.other.Receipt,
-		"text.txt":               []byte("Hello"),
+		"text.txt": []byte("Hello"),
+		"ta7.xml":  billingFile(w.good, w.other), "files/ta7.xml": billingFile(w.other, w.third), "files/bad.xml": billingFile(&swapped, w.third),
 		"cases/1.verordnung.p7s": w.good.Prescription, "cases/1.abgabe.p7s": w.good.Dispensing, "cases/1.quittung.p7s": w.good.Receipt,
 		"cases/sub/2.verordnung.p7s": w.other.Prescription, "cases/sub/2.quittung.p7s": w.other.Receipt, "cases/sub/2.abgabe.p7s": w.other.Dispensing,
 		"good.ndjson":  []byte(caseLine("1", w.good) + caseLine("2", w.other)),
@@ -142,6 +156,9 @@ func TestCommand(t *testing.T) {
 		{"wrong signature", []string{in("q.p7s"), in("wrong.p7s")}, "", ExitInvalid, []string{`"verdict":"valid"`, `"verdict":"invalid"`}, "1 valid, 0 valid with warnings, 0 indeterminate, 1 invalid"},
 		{"text", []string{in("text.txt")}, "", ExitInvalid, []string{"12001"}, ""},
 		{"folder", []string{in("cases")}, "", ExitValid, []string{w.good.ID, w.other.ID}, "2 checked: 2 valid"},
+		{"billing file", []string{in("ta7.xml")}, "", ExitValid, []string{"ta7.xml#" + w.good.ID, "ta7.xml#" + w.other.ID}, "2 checked: 2 valid"},
+		{"folder of billing files", []string{in("files")}, "", ExitInvalid, []string{"bad.xml#" + w.other.ID, "bad.xml#", "bad.xml#" + w.third.ID, "ta7.xml#" + w.other.ID}, "5 checked: 3 valid, 0 valid with warnings, 0 indeterminate, 2 invalid"},
+		{"billing file in a line", []string{"-stream", "-", "-base", dir}, `{"id":"7","record_file":"ta7.xml"}` + "\n" + caseLine("8", w.third), ExitValid, []string{`"id":"7#` + w.good.ID, `"id":"7#` + w.other.ID, `"id":"8"`}, "3 checked: 3 valid"},
 		{"stream", []string{"-stream", in("good.ndjson")}, "", ExitValid, []string{`"id":"1"`, `"id":"2"`}, "2 checked: 2 valid"},
 		{"standard input", []string{"-stream", "-", "-quiet"}, caseLine("7", w.third), ExitValid, []string{`"id":"7"`}, ""},
 		{"mixed stream", []string{"-base", dir, "-stream", in("mixed.ndjson")}, "", ExitInvalid, []string{`"id":"1"`, "12006", `"id":"3"`, "12061"}, "1 valid, 0 valid with warnings, 1 indeterminate, 1 invalid"},

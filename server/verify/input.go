@@ -44,12 +44,13 @@ type Unit struct {
 	// Case says that Parts are the records of a case; otherwise there is exactly one.
 	Case    bool
 	parts   []part
+	archive bool            // status answers stand in the report
 	Outcome json.RawMessage // of a FHIR validation of the receipt, made by somebody else; nil without one
 	space   [3][]byte       // buffers for decoded records
 }
 
 func (u *Unit) reset() {
-	u.ID, u.Case, u.parts, u.Outcome = "", false, u.parts[:0], nil
+	u.ID, u.Case, u.parts, u.archive, u.Outcome = "", false, u.parts[:0], false, nil
 	for i := range u.space {
 		if cap(u.space[i]) > keep {
 			u.space[i] = nil

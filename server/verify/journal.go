@@ -23,7 +23,7 @@ type journal struct {
 	Format  string    `json:"format"`
 	Setting string    `json:"setting"` // what must not change: the form of the reports and of the input
 	Started time.Time `json:"started"`
-	Units   int64     `json:"units"`  // reports written
+	Units   int64     `json:"units"`  // of the input that are done
 	Input   int64     `json:"input"`  // position in the input
 	CRC     uint32    `json:"crc"`    // of the input up to there
 	Output  int64     `json:"output"` // octets of the output
@@ -53,7 +53,7 @@ func readJournal(out string) (journal, error) {
 	if err := dec.Decode(&j); err != nil || len(b) > maxJournal || j.Format != journalFormat {
 		return journal{}, fmt.Errorf("%s is no journal of this version", journalPath(out))
 	}
-	if j.Units < 0 || j.Input < 0 || j.Output < 0 || j.Units != j.Counts.Total() {
+	if j.Units < 0 || j.Input < 0 || j.Output < 0 || j.Units > j.Counts.Total() {
 		return journal{}, fmt.Errorf("%s contradicts itself", journalPath(out))
 	}
 	return j, nil

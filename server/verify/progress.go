@@ -53,7 +53,7 @@ func (d *display) end() {
 //
 //	[##########····················]  33 %  120,000 checked  1,950/s  2m3s left
 func (d *display) line(now time.Time) string {
-	units, input := d.progress.units.Load(), max(d.progress.input.Load(), d.began)
+	units, input := d.progress.reports.Load(), max(d.progress.input.Load(), d.began)
 	took := now.Sub(d.start).Seconds()
 	var rate, left float64
 	if took > 0 {

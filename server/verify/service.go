@@ -27,6 +27,8 @@ const (
 	maxMessage    = MaxLine // a gRPC message or an HTTP body with one unit
 	idleTimeout   = 2 * time.Minute
 	defaultChecks = 64
+	defaultJobs   = 2
+	maxStreams    = 32 // requests at the same time on one connection
 )
 
 // CheckPath is where the HTTP form is served.
@@ -35,19 +37,25 @@ const CheckPath = "/v1/erezept/check"
 // ServiceConfig says how the service works.
 type ServiceConfig struct {
 	Checker Checker
-	// Checks is how many checks run at the same time; more wait. 0 is 64.
+	// Checks is how many checks run at the same time, and how many streams are served at the same time; more wait, and what
+	// they want checked is not read before it is their turn. 0 is 64.
 	Checks int
 	// Jobs is how many checks of one stream run at the same time; 0 is 2.
 	Jobs int
+	// Archive puts status answers into every report; without it a request may ask for them.
+	Archive bool
 	// Metrics counts checks; nil leaves this out.
 	Metrics *Metrics
 }
 
 // Service serves the check over gRPC and HTTP.
 type Service struct {
-	c    ServiceConfig
-	grpc *grpc.Server
-	now  func() time.Time
+	c       ServiceConfig
+	limit   *limited
+	streams chan struct{} // one for each stream that is served
+	grpc    *grpc.Server
+	now     func() time.Time
+	idle    time.Duration // how long a caller may be silent
 }
 
 // Metrics are the figures of the service. No label has a value from outside.
@@ -79,13 +87,13 @@ func NewService(c ServiceConfig) *Service {
 		c.Checks = defaultChecks
 	}
 	if c.Jobs <= 0 {
-		c.Jobs = 2
+		c.Jobs = defaultJobs
 	}
 	if c.Metrics == nil {
 		c.Metrics = NewMetrics(nil)
 	}
-	s := &Service{c: c, now: time.Now, grpc: grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage))}
-	s.c.Checker = &limited{c.Checker, make(chan struct{}, c.Checks), c.Metrics}
+	s := &Service{c: c, now: time.Now, idle: idleTimeout, grpc: grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage)),
+		limit: &limited{c.Checker, make(chan struct{}, c.Checks), c.Metrics}, streams: make(chan struct{}, c.Checks)}
 	verifyapi.RegisterVerifyServer(s.grpc, rpc{s: s})
 	return s
 }
@@ -97,19 +105,34 @@ type limited struct {
 	metrics *Metrics
 }
 
-// Check implements [Checker].
-func (l *limited) Check(ctx context.Context, in *erezept.Case) *erezept.CaseReport {
+// slot says in a context that the caller has a slot already.
+type slot struct{}
+
+// take waits for a turn. Each turn is given back.
+func take(ctx context.Context, turns chan struct{}) error {
 	select {
-	case l.slots <- struct{}{}:
-		defer func() { <-l.slots }()
+	case turns <- struct{}{}:
+		return nil
 	case <-ctx.Done():
-		return erezept.Unreadable(in.ID, erezept.CodeInterrupted, "%v", context.Cause(ctx))
+		return context.Cause(ctx)
+	}
+}
+
+// CheckEach implements [Checker].
+func (l *limited) CheckEach(ctx context.Context, in *erezept.Case, emit func(*erezept.CaseReport)) {
+	if ctx.Value(slot{}) == nil {
+		if err := take(ctx, l.slots); err != nil {
+			emit(erezept.Unreadable(in.ID, erezept.CodeInterrupted, "%v", err))
+			return
+		}
+		defer func() { <-l.slots }()
 	}
 	start := time.Now()
-	r := l.checker.Check(ctx, in)
+	l.checker.CheckEach(ctx, in, func(r *erezept.CaseReport) {
+		l.metrics.checked.WithLabelValues(r.Verdict.String()).Inc()
+		emit(r)
+	})
 	l.metrics.seconds.Observe(time.Since(start).Seconds())
-	l.metrics.checked.WithLabelValues(r.Verdict.String()).Inc()
-	return r
 }
 
 // Handler serves gRPC and HTTP on one address.
@@ -118,11 +141,37 @@ func (s *Service) Handler() http.Handler {
 	mux.HandleFunc("POST "+CheckPath, s.post)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
-			s.grpc.ServeHTTP(w, r)
+			s.call(w, r)
 			return
 		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// patience is the key in a context of the function that gives the caller of a gRPC stream more time.
+type patience struct{}
+
+// call serves gRPC: a message is read when it is its turn, and a caller who is silent for too long is gone.
+func (s *Service) call(w http.ResponseWriter, r *http.Request) {
+	ctx, turns := r.Context(), s.streams
+	if r.URL.Path == verifyapi.Verify_Check_FullMethodName {
+		ctx, turns = context.WithValue(ctx, slot{}, true), s.limit.slots
+	}
+	if take(ctx, turns) != nil {
+		return // the caller is gone
+	}
+	defer func() { <-turns }()
+	rc := http.NewResponseController(w)
+	extend := func() error {
+		until := s.now().Add(s.idle)
+		return errors.Join(rc.SetReadDeadline(until), rc.SetWriteDeadline(until))
+	}
+	r = r.WithContext(context.WithValue(ctx, patience{}, extend))
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{deadlineBody{r.Body, extend}, r.Body}
+	s.grpc.ServeHTTP(w, r)
 }
 
 // Server makes the HTTP server: both sides show certificates, and the client's must be one of clients.
@@ -133,7 +182,7 @@ func (s *Service) Server(certificate tls.Certificate, clients *tlspolicy.TrustSt
 	}
 	policy.NextProtos = []string{"h2", "http/1.1"}
 	return &http.Server{Handler: s.Handler(), TLSConfig: policy, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: idleTimeout,
-		MaxHeaderBytes: 16 << 10}, nil
+		MaxHeaderBytes: 16 << 10, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams}}, nil
 }
 
 // post answers one object, or a stream of lines.
@@ -163,9 +212,18 @@ func format(r *http.Request) (Format, string) {
 	return JSON, "application/json"
 }
 
+// archive reports whether the reports are to hold the status answers.
+func (s *Service) archive(r *http.Request) bool {
+	return s.c.Archive || r.URL.Query().Get("status_answers") == "true"
+}
+
 func (s *Service) postOne(w http.ResponseWriter, r *http.Request) {
+	if take(r.Context(), s.limit.slots) != nil {
+		return // the caller is gone
+	}
+	defer func() { <-s.limit.slots }()
 	rc := http.NewResponseController(w)
-	if err := rc.SetReadDeadline(s.now().Add(idleTimeout)); err != nil {
+	if err := rc.SetReadDeadline(s.now().Add(s.idle)); err != nil {
 		http.Error(w, "connection without deadlines", http.StatusInternalServerError)
 		return
 	}
@@ -185,12 +243,22 @@ func (s *Service) postOne(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	report := u.check(r.Context(), s.c.Checker)
+	u.archive = s.archive(r)
 	form, contentType := format(r)
-	out, err := form.append(nil, report)
-	if err != nil {
+	var out []byte
+	reports, failed := 0, error(nil)
+	u.check(context.WithValue(r.Context(), slot{}, true), s.limit, func(report *erezept.CaseReport) {
+		var err error
+		out, err = form.append(out, report)
+		failed = errors.Join(failed, err)
+		reports++
+	})
+	if failed != nil {
 		http.Error(w, "report cannot be written", http.StatusInternalServerError)
 		return
+	}
+	if reports > 1 && form == JSON {
+		contentType = "application/x-ndjson"
 	}
 	w.Header().Set("Content-Type", contentType)
 	w.Write(out)
@@ -240,9 +308,13 @@ func (s *Service) postStream(w http.ResponseWriter, r *http.Request) {
 		contentType = "application/x-ndjson"
 	}
 	w.Header().Set("Content-Type", contentType)
-	e := &Engine{Checker: s.c.Checker, Format: form, Jobs: s.c.Jobs, Started: s.now().UTC().Truncate(time.Second)}
-	in := deadlineBody{r.Body, func() error { return rc.SetReadDeadline(s.now().Add(idleTimeout)) }}
-	out := flushing{w, rc, func() error { return rc.SetWriteDeadline(s.now().Add(idleTimeout)) }}
+	if take(r.Context(), s.streams) != nil {
+		return // the caller is gone
+	}
+	defer func() { <-s.streams }()
+	e := &Engine{Checker: s.limit, Format: form, Jobs: s.c.Jobs, Archive: s.archive(r), Started: s.now().UTC().Truncate(time.Second)}
+	in := deadlineBody{r.Body, func() error { return rc.SetReadDeadline(s.now().Add(s.idle)) }}
+	out := flushing{w, rc, func() error { return rc.SetWriteDeadline(s.now().Add(s.idle)) }}
 	if _, err := e.Run(r.Context(), in, out); err != nil {
 		// The answer has begun; only its breaking off can tell the caller.
 		panic(http.ErrAbortHandler)
@@ -309,17 +381,25 @@ func (a rpc) answer(ctx context.Context, m *verifyapi.CheckRequest) (*verifyapi.
 		a.s.c.Metrics.refused.Inc()
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	r := u.check(ctx, a.s.c.Checker)
-	out := &verifyapi.CheckResponse{Id: r.ID, Verdict: wireVerdicts[r.Verdict]}
-	b, err := JSON.append(nil, r)
-	if err != nil {
+	u.archive = a.s.c.Archive || m.GetWithStatusAnswers()
+	var all []*verifyapi.CheckResponse
+	worst, failed := erezept.NotRun, error(nil)
+	u.check(ctx, a.s.limit, func(r *erezept.CaseReport) {
+		b, err := JSON.append(nil, r)
+		failed = errors.Join(failed, err)
+		one := &verifyapi.CheckResponse{Id: r.ID, Verdict: wireVerdicts[r.Verdict], Report: bytes.TrimSuffix(b, []byte("\n"))}
+		if m.GetWithText() {
+			one.Text = r.Text()
+		}
+		all, worst = append(all, one), max(worst, r.Verdict)
+	})
+	switch {
+	case failed != nil:
 		return nil, status.Error(codes.Internal, "report cannot be written")
+	case len(all) == 1:
+		return all[0], nil
 	}
-	out.Report = bytes.TrimSuffix(b, []byte("\n"))
-	if m.GetWithText() {
-		out.Text = r.Text()
-	}
-	return out, nil
+	return &verifyapi.CheckResponse{Id: u.ID, Verdict: wireVerdicts[worst], Cases: all}, nil
 }
 
 // Check implements verifyapi.VerifyServer.
@@ -329,6 +409,10 @@ func (a rpc) Check(ctx context.Context, m *verifyapi.CheckRequest) (*verifyapi.C
 
 // CheckStream implements verifyapi.VerifyServer. A request that is malformed ends the stream.
 func (a rpc) CheckStream(stream verifyapi.Verify_CheckStreamServer) error {
+	extend, ok := stream.Context().Value(patience{}).(func() error)
+	if !ok {
+		return status.Error(codes.Internal, "connection without deadlines")
+	}
 	type result struct {
 		m   *verifyapi.CheckResponse
 		err error
@@ -364,7 +448,7 @@ func (a rpc) CheckStream(stream verifyapi.Verify_CheckStreamServer) error {
 		if r.err != nil {
 			return r.err
 		}
-		if err := stream.Send(r.m); err != nil {
+		if err := errors.Join(extend(), stream.Send(r.m)); err != nil {
 			return err
 		}
 	}

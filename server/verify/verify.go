@@ -1,8 +1,9 @@
 // Package verify checks E-Rezept billing records in bulk and one by one: the batch engine behind `adv-server verify`, with
 // streams, folders, ordered output and resumption, and the service form of the same check over gRPC and HTTP.
 //
-// An [Engine] takes units (cases or single records) from an input, has them checked by several workers and writes one report per unit in
-// the order of the input. What it holds is bounded by the number of workers, whatever the input is. [Command] is the
+// An [Engine] takes units (cases, single records, or containers with several cases) from an input, has them checked by several
+// workers and writes their reports in the order of the input. What it holds is bounded by the number of workers, whatever the
+// input is. [Command] is the
 // command line.
 package verify
 
@@ -20,9 +21,10 @@ import (
 	"ktradv/server/erezept"
 )
 
-// Checker checks records; *erezept.Checker is one. It must be safe for concurrent use.
+// Checker checks records; *erezept.Checker is one. It hands over one report, or several when one input holds several cases. It
+// must be safe for concurrent use.
 type Checker interface {
-	Check(ctx context.Context, in *erezept.Case) *erezept.CaseReport
+	CheckEach(ctx context.Context, in *erezept.Case, emit func(*erezept.CaseReport))
 }
 
 // Format is the form of reports.
@@ -42,10 +44,10 @@ func (f Format) append(out []byte, r *erezept.CaseReport) ([]byte, error) {
 	return r.AppendJSON(out)
 }
 
-// Counts are numbers of units by verdict.
+// Counts are numbers of reports by verdict.
 type Counts [erezept.Invalid + 1]int64
 
-// Worst is the worst verdict among the units, NotRun without any.
+// Worst is the worst verdict among the reports, NotRun without any.
 func (c *Counts) Worst() erezept.Verdict {
 	for v := erezept.Invalid; v > erezept.NotRun; v-- {
 		if c[v] > 0 {
@@ -55,7 +57,7 @@ func (c *Counts) Worst() erezept.Verdict {
 	return erezept.NotRun
 }
 
-// Total is the number of units.
+// Total is the number of reports.
 func (c *Counts) Total() int64 {
 	var n int64
 	for _, v := range c {
@@ -71,6 +73,7 @@ type Engine struct {
 	Jobs    int       // units at the same time; at least 1
 	Base    string    // folder from which names of files in a stream start
 	Files   bool      // a stream may name files
+	Archive bool      // status answers stand in the reports
 	Started time.Time // stands in the reports as the time of the check, so that a resumed batch gives the same ones
 
 	progress progress
@@ -78,8 +81,8 @@ type Engine struct {
 
 // progress is what a display reads while the batch runs.
 type progress struct {
-	units atomic.Int64 // written in this run
-	input atomic.Int64 // position in the input
+	reports atomic.Int64 // written in this run
+	input   atomic.Int64 // position in the input
 }
 
 // task is a piece of work on its way through the engine. Tasks and their buffers are used again.
@@ -92,12 +95,16 @@ type task struct {
 	end     int64  // position in the input behind the unit
 	crc     uint32 // of the input up to end
 
-	unit    Unit
-	out     []byte
-	verdict erezept.Verdict
-	err     error
-	done    chan struct{}
+	unit   Unit
+	out    []byte
+	counts Counts // of the reports in out
+	err    error
+	done   chan bool     // false: out is full and is to be written, then the worker goes on; true: the unit is done
+	next   chan struct{} // goes on
 }
+
+// full is how much of a unit's reports is held before it is written.
+const full = 256 << 10
 
 // mark is a place up to which the batch is done.
 type mark struct {
@@ -106,7 +113,7 @@ type mark struct {
 	counts       Counts
 }
 
-// Run checks a stream: one unit per line of in (see [Unit.ParseLine]), one report per unit to out, in the same order. When ctx ends it
+// Run checks a stream: one unit per line of in (see [Unit.ParseLine]), its reports to out, in the same order. When ctx ends it
 // finishes what was begun and returns the error of ctx.
 func (e *Engine) Run(ctx context.Context, in io.Reader, out io.Writer) (Counts, error) {
 	m, complete, err := e.run(ctx, newLines(in, 0), out, mark{}, func(mark) error { return nil })
@@ -124,7 +131,7 @@ func (e *Engine) run(ctx context.Context, src source, w io.Writer, from mark, af
 	window := 2*jobs + 2
 	free := make(chan *task, window)
 	for range window {
-		free <- &task{done: make(chan struct{}, 1)}
+		free <- &task{done: make(chan bool, 1), next: make(chan struct{})}
 	}
 	work := make(chan *task, window)
 	order := make(chan *task, window)
@@ -139,7 +146,7 @@ func (e *Engine) run(ctx context.Context, src source, w io.Writer, from mark, af
 			defer workers.Done()
 			for t := range work {
 				e.do(quit, t)
-				t.done <- struct{}{}
+				t.done <- true
 			}
 		}()
 	}
@@ -201,19 +208,31 @@ func (e *Engine) run(ctx context.Context, src source, w io.Writer, from mark, af
 	at := from
 	var failed error
 	for t := range order {
-		<-t.done
-		if failed == nil {
-			failed = t.err
-		}
-		if failed == nil {
-			if _, err := w.Write(t.out); err != nil {
-				failed = fmt.Errorf("write report: %w", err)
+		// The workers have taken every unit before this one, so that they never wait for each other.
+		for done := false; !done; {
+			done = <-t.done
+			if failed == nil {
+				failed = t.err
+			}
+			if failed == nil {
+				if _, err := w.Write(t.out); err != nil {
+					failed = fmt.Errorf("write report: %w", err)
+				}
+			}
+			if failed == nil {
+				for v, n := range t.counts {
+					at.counts[v] += n
+				}
+				e.progress.reports.Add(t.counts.Total())
+			} else {
+				cancel()
+			}
+			if !done {
+				t.next <- struct{}{}
 			}
 		}
 		if failed == nil {
 			at.units, at.input, at.crc = t.number, t.end, t.crc
-			at.counts[t.verdict]++
-			e.progress.units.Add(1)
 			e.progress.input.Store(t.end)
 			failed = after(at)
 		}
@@ -240,21 +259,31 @@ func (t *task) trim() {
 	}
 }
 
-// do checks one unit and makes its report.
+// do checks one unit and makes its reports.
 func (e *Engine) do(ctx context.Context, t *task) {
-	t.out, t.err = t.out[:0], nil
-	r := e.check(ctx, t)
-	r.CheckedAt = e.Started
-	t.verdict = r.Verdict
-	t.out, t.err = e.Format.append(t.out, r)
+	t.out, t.counts, t.err = t.out[:0], Counts{}, nil
+	e.check(ctx, t, func(r *erezept.CaseReport) {
+		if len(t.out) >= full {
+			t.done <- false
+			<-t.next
+			t.out, t.counts = t.out[:0], Counts{}
+		}
+		r.CheckedAt = e.Started
+		var err error
+		if t.out, err = e.Format.append(t.out, r); err != nil && t.err == nil {
+			t.err = err
+		}
+		t.counts[r.Verdict]++
+	})
 }
 
-func (e *Engine) check(ctx context.Context, t *task) *erezept.CaseReport {
+func (e *Engine) check(ctx context.Context, t *task, emit func(*erezept.CaseReport)) {
 	u := &t.unit
 	switch {
 	case t.tooLong:
 		u.reset()
-		return erezept.Unreadable(fmt.Sprintf("line %d", t.number), erezept.CodeTooLarge, "line longer than %d octets", MaxLine)
+		emit(erezept.Unreadable(fmt.Sprintf("line %d", t.number), erezept.CodeTooLarge, "line longer than %d octets", MaxLine))
+		return
 	case t.parts != nil:
 		u.reset()
 		u.parts = append(u.parts, t.parts...)
@@ -262,25 +291,28 @@ func (e *Engine) check(ctx context.Context, t *task) *erezept.CaseReport {
 		u.ID = t.parts[0].path
 	default:
 		if err := u.ParseLine(t.line, e.Files); err != nil {
-			return erezept.Unreadable(fmt.Sprintf("line %d", t.number), erezept.CodeInput, "%v", err)
+			emit(erezept.Unreadable(fmt.Sprintf("line %d", t.number), erezept.CodeInput, "%v", err))
+			return
 		}
 	}
 	if u.ID == "" {
 		u.ID = fmt.Sprintf("line %d", t.number)
 	}
 	if err := u.load(e.Base); err != nil {
-		return erezept.Unreadable(u.ID, erezept.CodeInput, "%v", err)
+		emit(erezept.Unreadable(u.ID, erezept.CodeInput, "%v", err))
+		return
 	}
-	return u.check(ctx, e.Checker)
+	u.archive = e.Archive
+	u.check(ctx, e.Checker, emit)
 }
 
 // check has the unit, whose records are in memory, checked.
-func (u *Unit) check(ctx context.Context, c Checker) *erezept.CaseReport {
-	in := erezept.Case{ID: u.ID, Single: !u.Case, FHIR: u.Outcome}
+func (u *Unit) check(ctx context.Context, c Checker, emit func(*erezept.CaseReport)) {
+	in := erezept.Case{ID: u.ID, Single: !u.Case, FHIR: u.Outcome, Archive: u.archive}
 	for _, p := range u.parts {
 		in.Records = append(in.Records, erezept.Given{Kind: p.kind, Data: p.data, Large: p.large})
 	}
-	return c.Check(ctx, &in)
+	c.CheckEach(ctx, &in, emit)
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -29,7 +29,7 @@ type double struct {
 	hold    chan struct{} // when set, every check waits for it or for its context
 }
 
-func (d *double) Check(ctx context.Context, in *erezept.Case) *erezept.CaseReport {
+func (d *double) CheckEach(ctx context.Context, in *erezept.Case, emit func(*erezept.CaseReport)) {
 	d.checked.Add(1)
 	if d.hold != nil {
 		select {
@@ -47,7 +47,7 @@ func (d *double) Check(ctx context.Context, in *erezept.Case) *erezept.CaseRepor
 	for _, g := range in.Records {
 		r.Records = append(r.Records, &erezept.Report{Kind: g.Kind, Input: erezept.Input{Size: int64(len(g.Data))}})
 	}
-	return r
+	emit(r)
 }
 
 var when = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
@@ -90,6 +90,69 @@ func TestOrder(t *testing.T) {
 		var r erezept.CaseReport
 		if err := json.Unmarshal(line, &r); err != nil || r.ID != fmt.Sprintf("case %d", i) || !r.CheckedAt.Equal(when) {
 			t.Fatalf("report %d: %s, %v", i, line, err)
+		}
+	}
+}
+
+// many gives for each unit as many reports as its record has octets.
+type many struct{}
+
+func (many) CheckEach(_ context.Context, in *erezept.Case, emit func(*erezept.CaseReport)) {
+	for i := range in.Records[0].Data {
+		emit(&erezept.CaseReport{ID: fmt.Sprintf("%s#%d", in.ID, i), Tool: strings.Repeat("x", 1000), Verdict: erezept.Valid})
+	}
+}
+
+// TestManyReports: reports of units with many of them are written in order, as they come and not at the end of the unit, and
+// the place reached counts units.
+func TestManyReports(t *testing.T) {
+	t.Parallel()
+	var in bytes.Buffer
+	var want []string
+	for i := range 12 {
+		n := 1 + i%4*600
+		fmt.Fprintf(&in, `{"id":"%d","record":%q}`+"\n", i, base64.StdEncoding.EncodeToString(make([]byte, n)))
+		for j := range n {
+			want = append(want, fmt.Sprintf("%d#%d", i, j))
+		}
+	}
+	for _, jobs := range []int{1, 3} {
+		e := &Engine{Checker: many{}, Format: JSON, Jobs: jobs, Started: when}
+		longest := 0
+		pr, pw := io.Pipe()
+		var got []string
+		read := make(chan error)
+		go func() {
+			buf := make([]byte, 8<<20)
+			rest := []byte{}
+			for {
+				n, err := pr.Read(buf)
+				longest = max(longest, n)
+				rest = append(rest, buf[:n]...)
+				if err != nil {
+					break
+				}
+			}
+			for line := range bytes.Lines(rest) {
+				var r erezept.CaseReport
+				if err := json.Unmarshal(line, &r); err != nil {
+					read <- err
+					return
+				}
+				got = append(got, r.ID)
+			}
+			read <- nil
+		}()
+		m, complete, err := e.run(context.Background(), newLines(bytes.NewReader(in.Bytes()), 0), pw, mark{}, func(mark) error { return nil })
+		pw.Close()
+		if err := errors.Join(err, <-read); err != nil || !complete || m.units != 12 || m.counts.Total() != int64(len(want)) {
+			t.Fatalf("%+v, %v", m, err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%d jobs: %s", jobs, diff)
+		}
+		if longest > full+8<<10 {
+			t.Errorf("%d octets were held", longest)
 		}
 	}
 }
@@ -318,7 +381,7 @@ func TestGroups(t *testing.T) {
 func TestProgressLine(t *testing.T) {
 	t.Parallel()
 	var p progress
-	p.units.Store(2000)
+	p.reports.Store(2000)
 	p.input.Store(600)
 	d := &display{progress: &p, total: 1000, began: 200, before: 1234567, start: when}
 	got := d.line(when.Add(2 * time.Second))

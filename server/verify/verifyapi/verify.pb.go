@@ -94,9 +94,11 @@ type CheckRequest struct {
 	//	*CheckRequest_Record
 	Input isCheckRequest_Input `protobuf_oneof:"input"`
 	// Adds the report for a clerk, in German.
-	WithText      bool `protobuf:"varint,4,opt,name=with_text,json=withText,proto3" json:"with_text,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	WithText bool `protobuf:"varint,4,opt,name=with_text,json=withText,proto3" json:"with_text,omitempty"`
+	// Puts the status answers (OCSP responses) into the report, for an archive.
+	WithStatusAnswers bool `protobuf:"varint,5,opt,name=with_status_answers,json=withStatusAnswers,proto3" json:"with_status_answers,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *CheckRequest) Reset() {
@@ -164,6 +166,13 @@ func (x *CheckRequest) GetRecord() *Record {
 func (x *CheckRequest) GetWithText() bool {
 	if x != nil {
 		return x.WithText
+	}
+	return false
+}
+
+func (x *CheckRequest) GetWithStatusAnswers() bool {
+	if x != nil {
+		return x.WithStatusAnswers
 	}
 	return false
 }
@@ -255,7 +264,7 @@ func (x *Case) GetQuittungOutcome() []byte {
 	return nil
 }
 
-// Record is a record on its own.
+// Record is a record on its own, or a container with several, such as a billing file.
 type Record struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Data  []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
@@ -311,13 +320,16 @@ func (x *Record) GetKind() string {
 
 // CheckResponse is the result.
 type CheckResponse struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Id      string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Verdict Verdict                `protobuf:"varint,2,opt,name=verdict,proto3,enum=ktradv.verify.v1.Verdict" json:"verdict,omitempty"`
-	// The report, a JSON object.
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Of several cases the worst one.
+	Verdict Verdict `protobuf:"varint,2,opt,name=verdict,proto3,enum=ktradv.verify.v1.Verdict" json:"verdict,omitempty"`
+	// The report, a JSON object. Empty when the input held several cases.
 	Report []byte `protobuf:"bytes,3,opt,name=report,proto3" json:"report,omitempty"`
-	// The report for a clerk, when it was asked for.
-	Text          string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
+	// The report for a clerk, when it was asked for. Empty when the input held several cases.
+	Text string `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
+	// One result for each case, when the input held several.
+	Cases         []*CheckResponse `protobuf:"bytes,5,rep,name=cases,proto3" json:"cases,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -380,16 +392,24 @@ func (x *CheckResponse) GetText() string {
 	return ""
 }
 
+func (x *CheckResponse) GetCases() []*CheckResponse {
+	if x != nil {
+		return x.Cases
+	}
+	return nil
+}
+
 var File_verify_proto protoreflect.FileDescriptor
 
 const file_verify_proto_rawDesc = "" +
 	"\n" +
-	"\fverify.proto\x12\x10ktradv.verify.v1\"\xa6\x01\n" +
+	"\fverify.proto\x12\x10ktradv.verify.v1\"\xd6\x01\n" +
 	"\fCheckRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12,\n" +
 	"\x04case\x18\x02 \x01(\v2\x16.ktradv.verify.v1.CaseH\x00R\x04case\x122\n" +
 	"\x06record\x18\x03 \x01(\v2\x18.ktradv.verify.v1.RecordH\x00R\x06record\x12\x1b\n" +
-	"\twith_text\x18\x04 \x01(\bR\bwithTextB\a\n" +
+	"\twith_text\x18\x04 \x01(\bR\bwithText\x12.\n" +
+	"\x13with_status_answers\x18\x05 \x01(\bR\x11withStatusAnswersB\a\n" +
 	"\x05input\"\x85\x01\n" +
 	"\x04Case\x12\x1e\n" +
 	"\n" +
@@ -400,12 +420,13 @@ const file_verify_proto_rawDesc = "" +
 	"\x10quittung_outcome\x18\x04 \x01(\fR\x0fquittungOutcome\"0\n" +
 	"\x06Record\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
-	"\x04kind\x18\x02 \x01(\tR\x04kind\"\x80\x01\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\"\xb7\x01\n" +
 	"\rCheckResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x123\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x19.ktradv.verify.v1.VerdictR\averdict\x12\x16\n" +
 	"\x06report\x18\x03 \x01(\fR\x06report\x12\x12\n" +
-	"\x04text\x18\x04 \x01(\tR\x04text*\x86\x01\n" +
+	"\x04text\x18\x04 \x01(\tR\x04text\x125\n" +
+	"\x05cases\x18\x05 \x03(\v2\x1f.ktradv.verify.v1.CheckResponseR\x05cases*\x86\x01\n" +
 	"\aVerdict\x12\x17\n" +
 	"\x13VERDICT_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rVERDICT_VALID\x10\x01\x12\x1f\n" +
@@ -441,15 +462,16 @@ var file_verify_proto_depIdxs = []int32{
 	2, // 0: ktradv.verify.v1.CheckRequest.case:type_name -> ktradv.verify.v1.Case
 	3, // 1: ktradv.verify.v1.CheckRequest.record:type_name -> ktradv.verify.v1.Record
 	0, // 2: ktradv.verify.v1.CheckResponse.verdict:type_name -> ktradv.verify.v1.Verdict
-	1, // 3: ktradv.verify.v1.Verify.Check:input_type -> ktradv.verify.v1.CheckRequest
-	1, // 4: ktradv.verify.v1.Verify.CheckStream:input_type -> ktradv.verify.v1.CheckRequest
-	4, // 5: ktradv.verify.v1.Verify.Check:output_type -> ktradv.verify.v1.CheckResponse
-	4, // 6: ktradv.verify.v1.Verify.CheckStream:output_type -> ktradv.verify.v1.CheckResponse
-	5, // [5:7] is the sub-list for method output_type
-	3, // [3:5] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	4, // 3: ktradv.verify.v1.CheckResponse.cases:type_name -> ktradv.verify.v1.CheckResponse
+	1, // 4: ktradv.verify.v1.Verify.Check:input_type -> ktradv.verify.v1.CheckRequest
+	1, // 5: ktradv.verify.v1.Verify.CheckStream:input_type -> ktradv.verify.v1.CheckRequest
+	4, // 6: ktradv.verify.v1.Verify.Check:output_type -> ktradv.verify.v1.CheckResponse
+	4, // 7: ktradv.verify.v1.Verify.CheckStream:output_type -> ktradv.verify.v1.CheckResponse
+	6, // [6:8] is the sub-list for method output_type
+	4, // [4:6] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_verify_proto_init() }
