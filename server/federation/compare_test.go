@@ -47,6 +47,17 @@ func pairOf(t *testing.T) (*Registration, *Statement, *Statement) {
 func TestCompareFaults(t *testing.T) {
 	t.Parallel()
 	req.Covers(t, "FED-12", "FED-13", "FED-14", "FED-17", "FED-19", "FED-21", "FED-22", "FED-23", "FED-24", "FED-27")
+	foreign := func(kid string) jwk {
+		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		j, err := publicJWK(&k.PublicKey, kid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return j
+	}
 	for name, c := range map[string]struct {
 		change func(r *Registration, s, master *Statement)
 		errors string // of form and statement, and of the Federation Master
@@ -71,10 +82,17 @@ func TestCompareFaults(t *testing.T) {
 		}, "ES-REDIRECT-FEHLT", ""},
 		"other key":          {func(r *Registration, _, _ *Statement) { r.Keys[0].Key, r.Keys[1].Key = r.Keys[1].Key, r.Keys[0].Key }, "ES-KEY-UNGLEICH FM-KEY", ""},
 		"kid unknown":        {func(r *Registration, _, _ *Statement) { r.Keys[1].KID = "k3" }, "ES-KID-FEHLT", "ES-KID-MEHR FM-KEY"},
-		"signer not in form": {func(r *Registration, _, _ *Statement) { r.Keys = r.Keys[1:] }, "ES-KID-HEADER", ""},
-		"signer not known":   {func(_ *Registration, _, m *Statement) { m.Keys = m.Keys[1:] }, "FM-KEY", "FM-KEY"},
-		"successor not yet":  {func(_ *Registration, _, m *Statement) { m.Keys = m.Keys[:1] }, "", "FM-KEY"},
-		"master, scope":      {func(_ *Registration, _, m *Statement) { m.relyingParty()["scope"] = "openid" }, "FM-SCOPE", ""},
+		"signer not in form": {func(r *Registration, _, _ *Statement) { r.Keys = r.Keys[1:] }, "ES-KID-HEADER", "FM-KEY"}, // ours, and published
+		"foreign key":        {func(_ *Registration, _, m *Statement) { m.Keys = append(m.Keys, foreign("k9")) }, "FM-KEY", ""},
+		"foreign key, our name": {func(r *Registration, s, m *Statement) {
+			r.Keys, s.Keys = r.Keys[:1], s.Keys[:1]
+			m.Keys[1] = foreign("k2") // the name of an own key that is not in the form
+		}, "FM-KEY", ""},
+		"own key, other name":  {func(_ *Registration, _, m *Statement) { k := m.Keys[1]; k.KID = "k9"; m.Keys = append(m.Keys, k) }, "FM-KEY", ""},
+		"own key, not in form": {func(r *Registration, s, _ *Statement) { r.Keys, s.Keys = r.Keys[:1], s.Keys[:1] }, "", "FM-KEY"},
+		"signer not known":     {func(_ *Registration, _, m *Statement) { m.Keys = m.Keys[1:] }, "FM-KEY", "FM-KEY"},
+		"successor not yet":    {func(_ *Registration, _, m *Statement) { m.Keys = m.Keys[:1] }, "", "FM-KEY"},
+		"master, scope":        {func(_ *Registration, _, m *Statement) { m.relyingParty()["scope"] = "openid" }, "FM-SCOPE", ""},
 		"master, scope more": {func(_ *Registration, _, m *Statement) {
 			m.relyingParty()["scope"] = "openid urn:telematik:email urn:telematik:alter"
 		}, "", "FM-SCOPE"},
@@ -83,8 +101,9 @@ func TestCompareFaults(t *testing.T) {
 		"master says less":  {func(_ *Registration, _, m *Statement) { m.claims = map[string]any{} }, "", ""},
 	} {
 		r, s, m := pairOf(t)
+		own := &Keys{list: []SigningKey{{Public: s.Keys[0]}, {Public: s.Keys[1]}}}
 		c.change(r, s, m)
-		found := append(Compare(r, s), compareMaster(r, s, m)...)
+		found := append(Compare(r, s), compareMaster(r, s, m, own)...)
 		same(t, name, codes(found, Error), c.errors)
 		var odd Findings
 		for _, f := range found {

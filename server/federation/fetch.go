@@ -26,11 +26,8 @@ func NewClient(transport *http.Transport) *http.Client {
 	}
 }
 
-// fetched is an answer that was read.
-type fetched struct {
-	body []byte
-	url  string
-}
+// fetched is an answer that was read; refusal is the body of one with another status than 200.
+type fetched struct{ body, refusal []byte }
 
 // fetch gets a document and judges how it came. A finding of Error means that body is not to be used.
 func fetch(ctx context.Context, client Doer, header http.Header, address, contentType string) (fetched, Findings) {
@@ -57,18 +54,19 @@ func fetch(ctx context.Context, client Doer, header http.Header, address, conten
 	case err != nil:
 		return fail("ES-NETZ", "the answer broke off: "+err.Error(), "try again")
 	case resp.StatusCode >= 300 && resp.StatusCode < 400:
-		return fail("ES-HTTP", fmt.Sprintf("redirected (status %d) to %s", resp.StatusCode, bounded(resp.Header.Get("Location"))), "serve the statement at this address itself: no login and no other host in between")
+		return fail("ES-HTTP", fmt.Sprintf("redirected (status %d) to %s", resp.StatusCode, bounded(resp.Header.Get("Location"))), "serve it at this address itself: no login and no other host in between")
 	case resp.StatusCode != http.StatusOK:
-		return fail("ES-HTTP", fmt.Sprintf("status %d: %s", resp.StatusCode, bounded(string(body))), "the statement has to come with status 200")
+		_, found := fail("ES-HTTP", fmt.Sprintf("status %d: %s", resp.StatusCode, bounded(string(body))), "it has to come with status 200")
+		return fetched{refusal: body}, found
 	case len(body) > MaxStatement:
-		return fail("ES-HTTP", fmt.Sprintf("longer than %d octets", MaxStatement), "serve the statement only")
+		return fail("ES-HTTP", fmt.Sprintf("longer than %d octets", MaxStatement), "serve nothing else there")
 	}
 	var found Findings
 	got := resp.Header.Get("Content-Type")
 	if kind, _, err := mime.ParseMediaType(got); contentType != "" && (err != nil || kind != contentType) {
 		found = Findings{{Code: "ES-CTYPE", Severity: Error, Source: address, Field: "Content-Type", What: fmt.Sprintf("the type is %q", bounded(got)), Fix: "serve it as " + contentType}}
 	}
-	return fetched{body, address}, found
+	return fetched{body: body}, found
 }
 
 // bounded makes a text from outside fit for a message.

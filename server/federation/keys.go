@@ -187,6 +187,69 @@ func (k *Keys) add(store keystore.Store, now time.Time) (SigningKey, error) {
 	return s, nil
 }
 
+// clientKeysFile lists the keys for ID tokens with the times when they were made: nothing else tells how long they are used.
+const clientKeysFile = "client-keys.json"
+
+// LoadClientKeys reads the list of the keys for ID tokens in a folder; an empty one where there is none.
+func LoadClientKeys(dir string) (*Keys, error) {
+	k := &Keys{path: filepath.Join(dir, clientKeysFile)}
+	return k, k.load()
+}
+
+// NoteClientKeys notes when the configured key for ID tokens was made, or seen first where the operator made it otherwise.
+func NoteClientKeys(c Config, now time.Time) (*Keys, error) {
+	keys, err := LoadClientKeys(c.Keys)
+	if err != nil {
+		return nil, err
+	}
+	published, err := ClientKeys(c)
+	if err != nil {
+		return nil, err
+	}
+	enc := published[0]
+	if keys.holds(enc) {
+		return keys, nil
+	}
+	return keys, keys.update(func() error {
+		if !keys.holds(enc) {
+			keys.list = append(keys.list, SigningKey{Public: enc, Created: now.UTC().Truncate(time.Second)})
+		}
+		return nil
+	})
+}
+
+// watchClient warns of the age of the keys for ID tokens among those that are published (A_23185-01).
+func (k *Keys) watchClient(published []jwk, now time.Time) (found Findings) {
+	add := func(sev Severity, kid, what string) {
+		found = append(found, Finding{Code: "ES-KEY-ALTER", Severity: sev, Field: kid, What: what, Fix: clientFix})
+	}
+	for _, j := range published {
+		i := slices.IndexFunc(k.list, func(s SigningKey) bool { return s.Public.X == j.X && s.Public.Y == j.Y })
+		switch {
+		case j.Use != "enc":
+		case i < 0:
+			found = append(found, Finding{Code: "ES-KEY-ALTER", Severity: Info, Field: j.KID, What: "when this key for ID tokens was made is not known here",
+				Fix: "`adv-server federation entity-statement` notes the key that it publishes; one is used for at most 398 days (A_23185-01)"})
+		case !now.Before(k.list[i].Ends()):
+			add(Error, j.KID, "the key for ID tokens has been used for 398 days, since "+stamp(k.list[i].Created))
+		case k.list[i].Ends().Sub(now) < RotateBefore:
+			add(Warning, j.KID, "the key for ID tokens must not be used after "+stamp(k.list[i].Ends()))
+		}
+	}
+	return found
+}
+
+// clientEnd is when the first of the published keys for ID tokens must not be used any more, zero where that is unknown.
+func (k *Keys) clientEnd(published []jwk) (end time.Time) {
+	for _, j := range published {
+		i := slices.IndexFunc(k.list, func(s SigningKey) bool { return s.Public.X == j.X && s.Public.Y == j.Y })
+		if j.Use == "enc" && i >= 0 && (end.IsZero() || k.list[i].Ends().Before(end)) {
+			end = k.list[i].Ends()
+		}
+	}
+	return end
+}
+
 // publicJWK is a public key for a key set.
 func publicJWK(key crypto.PublicKey, kid string) (jwk, error) {
 	p, ok := key.(*ecdsa.PublicKey)
@@ -212,6 +275,14 @@ func (k *Keys) Published(now time.Time) []SigningKey {
 	return out
 }
 
+// Names are the names of the published keys in the key store.
+func (k *Keys) Names(now time.Time) (names []string) {
+	for _, s := range k.Published(now) {
+		names = append(names, s.Public.KID)
+	}
+	return names
+}
+
 // Current is the key that signs now: the newest one that the Federation Master has known for KeyNotice, else the first.
 func (k *Keys) Current(now time.Time) (SigningKey, error) {
 	alive := k.Published(now)
@@ -225,6 +296,13 @@ func (k *Keys) Current(now time.Time) (SigningKey, error) {
 		}
 	}
 	return best, nil
+}
+
+// holds says whether a published key is one of these, by name and by value.
+func (k *Keys) holds(j jwk) bool {
+	return k != nil && slices.ContainsFunc(k.list, func(s SigningKey) bool {
+		return s.Public.KID == j.KID && s.Public.X == j.X && s.Public.Y == j.Y
+	})
 }
 
 // Due says whether a successor has to be made: the newest key ends within RotateBefore.

@@ -34,46 +34,96 @@ func Deregistration(c Config, reason string) *Registration {
 	return &Registration{Deregister: true, Environment: c.Environment, MemberID: c.MemberID, ServiceURI: c.Service, Reason: reason}
 }
 
-// Records keeps the forms that were sent, by environment. What was replaced stays beside it.
+// Records keeps the forms by environment: the one that was written last, and the one that is noted as sent. Only the second counts
+// as registered, for a form that nobody sent changes nothing. What was replaced stays beside it.
 type Records struct {
 	Dir string
 	Now func() time.Time
 }
 
-func (r Records) path(e Environment) string {
-	return filepath.Join(r.Dir, "registered-"+string(e)+".xml")
+// The names of the files begin with what was done with the form.
+const (
+	formSent      = "registered"
+	formWritten   = "written"
+	formDiscarded = "discarded"
+)
+
+func (r Records) path(what string, e Environment) string {
+	return filepath.Join(r.Dir, what+"-"+string(e)+".xml")
+}
+
+// read returns a form with its text, nil where there is none.
+func (r Records) read(what string, e Environment) (*Registration, []byte, error) {
+	path := r.path(what, e)
+	doc, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("records: %w", err)
+	}
+	reg, found := ParseXML(doc, XMLOptions{Source: path, TURegistered: true})
+	if reg == nil {
+		return nil, nil, fmt.Errorf("records: %s: %s", path, found[0].What)
+	}
+	return reg, doc, nil
 }
 
 // Load returns the form that was sent last in an environment, nil where there is none or the service was taken out.
 func (r Records) Load(e Environment) (*Registration, error) {
-	b, err := os.ReadFile(r.path(e))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("records: %w", err)
-	}
-	reg, found := ParseXML(b, XMLOptions{Source: r.path(e), TURegistered: true})
-	if reg == nil {
-		return nil, fmt.Errorf("records: %s: %s", r.path(e), found[0].What)
-	}
-	if reg.Deregister {
-		return nil, nil
+	reg, _, err := r.read(formSent, e)
+	if err != nil || reg == nil || reg.Deregister {
+		return nil, err
 	}
 	return reg, nil
 }
 
-// Save keeps a form.
-func (r Records) Save(reg *Registration) error {
-	var b bytes.Buffer
-	if err := WriteXML(&b, reg); err != nil {
-		return err
-	}
+// Written returns the form that was written and is not noted as sent, with its text; nil where there is none.
+func (r Records) Written(e Environment) (*Registration, []byte, error) {
+	return r.read(formWritten, e)
+}
+
+// Write keeps the text of a form that was written.
+func (r Records) Write(e Environment, doc []byte) error { return r.save(formWritten, e, doc) }
+
+func (r Records) save(what string, e Environment, doc []byte) error {
 	if err := os.MkdirAll(r.Dir, 0o700); err != nil {
 		return fmt.Errorf("records: %w", err)
 	}
-	_, err := keepfile.Write(r.path(reg.Environment), b.Bytes(), keepfile.Options{Force: true, Now: r.Now})
+	_, err := keepfile.Write(r.path(what, e), doc, keepfile.Options{Force: true, Now: r.Now})
 	return err
+}
+
+// Sent notes that a form was sent. One that was written and is another is discarded.
+func (r Records) Sent(e Environment, doc []byte) error {
+	if err := r.save(formSent, e, doc); err != nil {
+		return err
+	}
+	if _, written, err := r.Written(e); err != nil || written == nil {
+		return err
+	} else if !bytes.Equal(written, doc) {
+		return r.Discard(e)
+	}
+	return r.forget(e)
+}
+
+// Discard notes that the form that was written will not be sent; it is kept under another name.
+func (r Records) Discard(e Environment) error {
+	doc, err := os.ReadFile(r.path(formWritten, e))
+	if err == nil {
+		err = r.save(formDiscarded, e, doc)
+	}
+	if err != nil {
+		return fmt.Errorf("records: %w", err)
+	}
+	return r.forget(e)
+}
+
+func (r Records) forget(e Environment) error {
+	if err := os.Remove(r.path(formWritten, e)); err != nil {
+		return fmt.Errorf("records: %w", err)
+	}
+	return nil
 }
 
 // Differences names what a change alters, for people.

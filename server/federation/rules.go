@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/google/uuid"
 )
 
 // Environment is a Betriebsumgebung of the Federation Master.
@@ -193,15 +195,16 @@ func checkMember(c ruleContext, v string) []Finding {
 	}
 	var found []Finding
 	if c.opts.FileName != "" && c.opts.FileName != v+".xml" {
-		found = append(found, bad("REG-MEMBER-DATEI", fmt.Sprintf("the file is called %s", c.opts.FileName), "call it "+v+".xml")...)
+		// The name counts on the attachment, and a file is renamed in a moment: it makes no form wrong.
+		found = append(found, odd("REG-MEMBER-DATEI", fmt.Sprintf("the file is called %s", c.opts.FileName), "call it "+v+".xml before you send it: the office wants the Member-ID as its name (FED-25)")...)
 	}
 	for _, e := range environments {
 		if strings.HasSuffix(v, string(e)) && c.reg.Environment != "" && e != c.reg.Environment {
 			found = append(found, odd("REG-MEMBER-ENV", fmt.Sprintf("the Member-ID ends with %s, the environment is %s", e, c.reg.Environment), "check that this is the Member-ID of the environment")...)
 		}
 	}
-	if c.opts.Purpose == Change && c.opts.Registered != nil && c.opts.Registered.MemberID != "" && c.opts.Registered.MemberID != v {
-		found = append(found, bad("REG-MEMBER-ANDERS", fmt.Sprintf("the first registration was made with %q", c.opts.Registered.MemberID), "a change keeps the Member-ID of the first registration")...)
+	if before := c.opts.Registered; (c.opts.Purpose == Change || c.opts.deregister) && before != nil && before.MemberID != "" && before.MemberID != v {
+		found = append(found, bad("REG-MEMBER-ANDERS", fmt.Sprintf("%q here, the registration was made with %q", v, before.MemberID), "a change or deregistration keeps the Member-ID of the registration")...)
 	}
 	return found
 }
@@ -230,9 +233,21 @@ func checkName(kind string) func(ruleContext, string) []Finding {
 	}
 }
 
-func checkURI(_ ruleContext, v string) []Finding {
+func checkURI(c ruleContext, v string) []Finding {
 	_, found := checkServiceURI(v)
+	if before := c.opts.Registered; c.opts.deregister && before != nil && before.ServiceURI != v {
+		found = append(found, bad("REG-URI-ANDERS", fmt.Sprintf("%q here, registered is %q", v, before.ServiceURI), "take out the service that was registered: write its address exactly")...)
+	}
 	return found
+}
+
+// checkKID judges the name of a key: any text does today, A_28208 asks for a UUID of version 7 from a day that is not public.
+func checkKID(kind, kid string) []Finding {
+	if u, err := uuid.Parse(kid); err == nil && len(kid) == 36 && u.Version() == 7 {
+		return nil
+	}
+	return []Finding{{Code: Code(kind + "-KID-FORM"), Severity: Info, What: fmt.Sprintf("kid %q is no UUID of version 7", kid),
+		Fix: "leave it; the next key gets such a name (A_28208): `adv-server federation keys new` gives it one"}}
 }
 
 func checkReason(_ ruleContext, v string) []Finding {

@@ -247,6 +247,13 @@ func (s *Service) renew(now time.Time) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if noted, err := NoteClientKeys(s.Config, now); err != nil {
+		s.tell(fmt.Errorf("age of the key for ID tokens: %w", err)) // no reason not to sign
+	} else {
+		for _, f := range noted.watchClient(client, now) {
+			s.tell(fmt.Errorf("%s; next: %s", f.What, f.Fix))
+		}
+	}
 	return Build(s.Config, keys, s.Store, client, now)
 }
 

@@ -116,7 +116,14 @@ func TestTwoYears(t *testing.T) {
 		now := t0
 		s, _ := newService(t, &now)
 		var told []string
-		s.Failed = func(err error) { told = append(told, err.Error()) }
+		var client []string // of the key for ID tokens
+		s.Failed = func(err error) {
+			if strings.Contains(err.Error(), "ID tokens") {
+				client = append(client, err.Error())
+			} else {
+				told = append(told, err.Error())
+			}
+		}
 		var signers []string
 		since := map[string]time.Time{}
 		for ; now.Before(t0.Add(800 * 24 * time.Hour)); now = now.Add(13 * time.Hour) {
@@ -124,6 +131,11 @@ func TestTwoYears(t *testing.T) {
 			if err != nil || left <= 0 {
 				t.Fatalf("%s, %s: %v", name, now, err)
 			}
+			// Nobody makes the key for ID tokens anew: from 30 days before its end every signature says so (A_23185-01).
+			if due := !now.Before(t0.Add(MaxKeyAge - RotateBefore)); (len(client) > 0) != due {
+				t.Fatalf("%s, %s: told of the key for ID tokens: %v, due: %v", name, now, client, due)
+			}
+			client = nil
 			kid := signerOf(t, token, now)
 			if !slices.Contains(signers, kid) {
 				signers = append(signers, kid)

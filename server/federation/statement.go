@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -70,6 +71,15 @@ type Statement struct {
 	raw     string         // the compact form
 	claims  map[string]any // the payload
 	missing []string       // claims that are not there or of the wrong kind
+	keysErr error          // why Keys are missing
+	signed  *signedKeys    // what stands behind signed_jwks_uri, nil where that was not fetched
+}
+
+// Subordinate says whether the statement is one about somebody else that does not hold the key of who made it: what the
+// Federation Master publishes about a service.
+func (s *Statement) Subordinate() bool {
+	_, own := keyByID(s.Keys, s.KID)
+	return s.Issuer != "" && s.Subject != "" && s.Issuer != s.Subject && s.claims["authority_hints"] == nil && !own
 }
 
 // metadata returns the named part of the metadata, nil where it is missing.
@@ -106,36 +116,63 @@ func list(m map[string]any, name string) []string {
 	return nil
 }
 
-// ParseStatement reads a statement in compact form. It is nil where the text is none; the findings then say why.
-func ParseStatement(b []byte, source string) (*Statement, Findings) {
-	fail := func(code Code, what, fix string) (*Statement, Findings) {
-		return nil, Findings{{Code: code, Severity: Error, Source: source, What: what, Fix: fix}}
+// parseJWS takes a JWS in compact form apart; what it is called in findings.
+func parseJWS(b []byte, source, what string) (raw string, header, payload map[string]any, found Findings) {
+	fail := func(code Code, what, fix string) {
+		found = append(found, Finding{Code: code, Severity: Error, Source: source, What: what, Fix: fix})
 	}
-	const form = "an Entity Statement is three parts of base64url without padding, joined by dots, and nothing else"
+	form := what + " is three parts of base64url without padding, joined by dots, and nothing else"
 	if len(b) > MaxStatement {
-		return fail("ES-JWS", fmt.Sprintf("longer than %d octets", MaxStatement), form)
+		fail("ES-JWS", fmt.Sprintf("longer than %d octets", MaxStatement), form)
+		return "", nil, nil, found
 	}
-	raw := strings.TrimRight(string(b), "\r\n")
-	if t := strings.TrimSpace(raw); strings.HasPrefix(t, "<") {
-		return fail("ES-JWS", "this is a page (HTML or XML), not a statement", "look at the address in a browser: a login, a bot check or an error page stands in front of the service")
-	}
-	if strings.ContainsAny(raw, "\r\n") { // the decoder would skip them
-		return fail("ES-JWS", "line ends stand inside", form)
-	}
+	raw = strings.TrimRight(string(b), "\r\n")
 	parts := strings.Split(raw, ".")
-	if len(parts) != 3 {
-		return fail("ES-JWS", fmt.Sprintf("%d parts joined by dots", len(parts)), form)
+	switch t := strings.TrimSpace(raw); {
+	case strings.HasPrefix(t, "<"):
+		fail("ES-JWS", "this is a page (HTML or XML), not "+what, "look at the address in a browser: a login, a bot check or an error page stands in front of the service")
+	case strings.HasPrefix(t, "{"), strings.HasPrefix(t, "["), strings.HasPrefix(t, "-----BEGIN"):
+		fail("ES-JWS", "this is JSON or PEM, not "+what, form)
+	case strings.ContainsAny(raw, "\r\n"): // the decoder would skip them
+		fail("ES-JWS", "line ends stand inside", form)
+	case len(parts) != 3:
+		fail("ES-JWS", fmt.Sprintf("%d parts joined by dots", len(parts)), form)
 	}
-	var header, payload map[string]any
+	if found != nil {
+		return raw, nil, nil, found
+	}
 	for i, to := range []*map[string]any{&header, &payload} {
 		part := []string{"header", "payload"}[i]
 		d, err := base64.RawURLEncoding.Strict().DecodeString(parts[i])
 		if err != nil {
-			return fail("ES-JWS", fmt.Sprintf("the %s is not base64url without padding: %v", part, err), form)
+			fail("ES-JWS", fmt.Sprintf("the %s is not base64url without padding: %v", part, err), form)
+			// Padding is a slip; an algorithm that is none is not, and must be said before somebody removes the padding.
+			d, _ = base64.RawURLEncoding.DecodeString(strings.TrimRight(parts[0], "="))
+			if h, err := parseObject(d); err == nil && text(h, "alg") != algorithm {
+				found = append(found, wrongAlgorithm(text(h, "alg")).At(source, 0, "")...)
+			}
+			return raw, nil, nil, found
 		}
 		if *to, err = parseObject(d); err != nil {
-			return fail("ES-JWS", fmt.Sprintf("the %s is not a JSON object: %v", part, err), "each member once, no text after the object")
+			fail("ES-JWS", fmt.Sprintf("the %s is not a JSON object: %v", part, err), "each member once, no text after the object")
+			return raw, nil, nil, found
 		}
+	}
+	return raw, header, payload, nil
+}
+
+func wrongAlgorithm(alg string) Findings {
+	return Findings{{Code: "ES-ALG", Severity: Error, Field: "header.alg", What: fmt.Sprintf("alg is %q", alg), Fix: "sign with " + algorithm + "; a statement without a signature is worth nothing"}}
+}
+
+// ParseStatement reads a statement in compact form. It is nil where the text is none; the findings then say why.
+func ParseStatement(b []byte, source string) (*Statement, Findings) {
+	if holdsPrivateKey(b) {
+		return nil, Findings{privateKey()}.At(source, 0, "") // and nothing of it is repeated
+	}
+	raw, header, payload, found := parseJWS(b, source, "an Entity Statement")
+	if found != nil {
+		return nil, found
 	}
 	s := &Statement{raw: raw, claims: payload, Typ: text(header, "typ"), Alg: text(header, "alg"), KID: text(header, "kid")}
 	_, inHeader := header["crit"]
@@ -143,12 +180,8 @@ func ParseStatement(b []byte, source string) (*Statement, Findings) {
 	s.Crit = inHeader || inPayload
 	s.Issuer, s.Subject = text(payload, "iss"), text(payload, "sub")
 	for name, to := range map[string]*time.Time{"iat": &s.IssuedAt, "exp": &s.Expires} {
-		if n, ok := payload[name].(json.Number); ok {
-			if v, err := n.Float64(); err == nil && v > 0 && v < 1<<40 {
-				*to = time.Unix(int64(v), 0)
-			}
-		}
-		if to.IsZero() {
+		var ok bool
+		if *to, ok = instant(payload, name); !ok {
 			s.missing = append(s.missing, name)
 		}
 	}
@@ -161,8 +194,7 @@ func ParseStatement(b []byte, source string) (*Statement, Findings) {
 	if _, ok := payload["metadata"].(map[string]any); !ok {
 		s.missing = append(s.missing, "metadata")
 	}
-	var err error
-	if s.Keys, err = parseKeys(payload["jwks"]); err != nil {
+	if s.Keys, s.keysErr = parseKeys(payload["jwks"]); s.keysErr != nil {
 		s.missing = append(s.missing, "jwks")
 	}
 	slices.Sort(s.missing)
@@ -238,35 +270,65 @@ func parseValue(d *json.Decoder, depth int) (any, error) {
 // maxKeys bounds a key set.
 const maxKeys = 100
 
-// parseKeys reads a JSON Web Key Set from a parsed value.
+// errNoKeys is returned for a key set that is not there or holds nothing.
+var errNoKeys = errors.New("the key set is missing or empty")
+
+// parseKeys reads a JSON Web Key Set from a parsed value. The names of members are compared exactly: what another reader could
+// take for kid or x must not pass beside the real one.
 func parseKeys(v any) ([]jwk, error) {
-	b, err := json.Marshal(v)
-	if err != nil {
+	set, _ := v.(map[string]any)
+	if err := exactNames(set, "keys"); err != nil {
 		return nil, err
 	}
-	var set struct {
-		Keys []struct {
-			jwk
-			// Private parts of elliptic-curve, RSA and symmetric keys: only that they are there is looked at.
-			D, K json.RawMessage
-		} `json:"keys"`
-	}
-	if err := json.Unmarshal(b, &set); err != nil {
-		return nil, err
-	}
-	switch n := len(set.Keys); {
+	entries, _ := set["keys"].([]any)
+	switch n := len(entries); {
 	case n == 0:
-		return nil, errors.New("no keys")
+		return nil, errNoKeys
 	case n > maxKeys:
 		return nil, fmt.Errorf("more than %d keys", maxKeys)
 	}
-	keys := make([]jwk, len(set.Keys))
-	for i, k := range set.Keys {
-		keys[i] = k.jwk
-		keys[i].private = k.D != nil || k.K != nil
+	keys := make([]jwk, len(entries))
+	for i, e := range entries {
+		m, ok := e.(map[string]any)
+		if !ok {
+			return nil, fmt.Errorf("keys[%d] is %s, not an object", i, kindOf(e))
+		}
+		k := &keys[i]
+		members := map[string]*string{"kty": &k.KTY, "crv": &k.CRV, "use": &k.Use, "kid": &k.KID, "alg": &k.Alg, "x": &k.X, "y": &k.Y}
+		if err := exactNames(m, append(slices.Sorted(maps.Keys(members)), "x5c", "d", "k")...); err != nil {
+			return nil, fmt.Errorf("keys[%d]: %w", i, err)
+		}
+		for name, to := range members {
+			v, given := m[name]
+			if *to, ok = v.(string); given && !ok {
+				return nil, fmt.Errorf("keys[%d]: %s is %s, not a text", i, name, kindOf(v))
+			}
+		}
+		if v, given := m["x5c"]; given {
+			if !isTexts(v) {
+				return nil, fmt.Errorf("keys[%d]: x5c is not a list of texts", i)
+			}
+			k.X5C = list(m, "x5c")
+		}
+		k.private = isPrivateJWK(m)
 	}
 	return keys, nil
 }
+
+// exactNames is an error where a member has one of the names in other letters.
+func exactNames(m map[string]any, names ...string) error {
+	for _, got := range slices.Sorted(maps.Keys(m)) {
+		for _, name := range names {
+			if got != name && strings.EqualFold(got, name) {
+				return fmt.Errorf("member %q: it is written %q", got, name)
+			}
+		}
+	}
+	return nil
+}
+
+// isPrivateJWK says whether a key holds the private part of an elliptic-curve, RSA or symmetric key.
+func isPrivateJWK(m map[string]any) bool { return m["d"] != nil || m["k"] != nil }
 
 // keyByID returns the key of the set with this kid.
 func keyByID(keys []jwk, kid string) (jwk, bool) {
@@ -410,15 +472,26 @@ func CheckStatement(s *Statement, o StatementOptions) (found Findings) {
 		found = append(found, Finding{Code: code, Severity: sev, Source: o.Source, Field: field, What: what, Fix: fix})
 	}
 	self := o.SignedBy == nil
+	if self && s.Subordinate() {
+		by := "what a Federation Master"
+		for _, e := range environments {
+			if e.Master() == s.Issuer {
+				by = "what the Federation Master of " + string(e)
+			}
+		}
+		add(Error, "ES-ISS-SUB", "sub", fmt.Sprintf("this is %s says about a service (%q about %q), not the service's own statement", by, s.Issuer, s.Subject),
+			"check the service's own one: its address + "+WellKnown+"; `adv-server federation watch` fetches this one, verifies it with the pinned keys and compares it with the registration")
+		return found
+	}
 	if s.Typ != statementType {
 		add(Error, "ES-TYP", "header.typ", fmt.Sprintf("typ is %q", s.Typ), "set it to "+statementType)
 	}
 	if s.Alg != algorithm {
-		add(Error, "ES-ALG", "header.alg", fmt.Sprintf("alg is %q", s.Alg), "sign with "+algorithm+"; a statement without a signature is worth nothing")
+		found = append(found, wrongAlgorithm(s.Alg).At(o.Source, 0, "")...)
 	}
 	for _, name := range s.missing {
 		if name == "jwks" {
-			add(Error, "ES-JWKS", "jwks", "the key set is missing or empty", "publish the signing keys in jwks.keys")
+			add(Error, "ES-JWKS", "jwks", s.keysErr.Error(), "publish the signing keys in jwks.keys")
 			continue
 		}
 		add(Error, "ES-CLAIM-FEHLT", name, fmt.Sprintf("%s is missing or of the wrong kind", name), "add it; iat and exp are seconds since 1970")
@@ -486,7 +559,7 @@ func (s *Statement) checkKeys(o StatementOptions, self bool) (found Findings) {
 		}
 		if k.KID == "" {
 			add(Error, "ES-JWKS", field, "the key has no kid", "give each key a kid")
-		} else if o, _ := keyByID(s.Keys, k.KID); o.X != k.X {
+		} else if o, _ := keyByID(s.Keys, k.KID); o.X != k.X || o.Y != k.Y {
 			add(Error, "ES-JWKS", field, fmt.Sprintf("kid %q names two keys", k.KID), "give each key a kid of its own")
 		}
 		if k.private {
@@ -494,6 +567,9 @@ func (s *Statement) checkKeys(o StatementOptions, self bool) (found Findings) {
 		}
 		if k.Alg != "" && k.Alg != algorithm {
 			add(Error, "ES-JWKS", field, fmt.Sprintf("alg is %q", k.Alg), "leave it out, or set it to "+algorithm)
+		}
+		if self && k.KID != "" {
+			found = append(found, Findings(checkKID("ES", k.KID)).At(o.Source, 0, field)...)
 		}
 		if k.Use != "sig" {
 			add(Warning, "ES-JWKS", field, fmt.Sprintf("use is %q", k.Use), "set it to sig: the set holds the keys for statements")
@@ -565,7 +641,7 @@ func (s *Statement) checkMetadata(o StatementOptions) (found Findings) {
 			found = append(found, r.check(rp, "openid_relying_party")...)
 		}
 		found = append(found, checkValues(rp)...)
-		found = append(found, checkClientKeys(rp, o.Now)...)
+		found = append(found, s.checkClientKeys(rp, o.Now)...)
 	}
 	if fe != nil {
 		for _, r := range entityRules {
@@ -611,32 +687,53 @@ func checkValues(rp map[string]any) (found []Finding) {
 // clientCertificate is how long before its end the TLS client certificate is warned of.
 const clientCertificate = RotateBefore
 
-// checkClientKeys judges where the keys for encryption and TLS stand: in jwks, or behind signed_jwks_uri.
-func checkClientKeys(rp map[string]any, now time.Time) (found []Finding) {
+// checkClientKeys judges the keys for encryption and TLS, in jwks and behind signed_jwks_uri: an IdP may read either, so each set
+// that is given has to do.
+func (s *Statement) checkClientKeys(rp map[string]any, now time.Time) (found []Finding) {
 	add := func(sev Severity, field, what, fix string) {
 		found = append(found, Finding{Code: "ES-RP-WERT", Severity: sev, Field: "metadata.openid_relying_party." + field, What: what, Fix: fix})
 	}
-	if _, ok := rp["jwks"]; !ok {
-		if text(rp, "signed_jwks_uri") == "" {
-			add(Error, "jwks", "neither jwks nor signed_jwks_uri is given", "publish the keys for ID token encryption and TLS")
+	set, given := rp["jwks"]
+	address, elsewhere := rp["signed_jwks_uri"]
+	if !given && !elsewhere {
+		add(Error, "jwks", "neither jwks nor signed_jwks_uri is given", "publish the keys for ID token encryption and TLS")
+	}
+	if given {
+		if keys, err := parseKeys(set); err != nil {
+			add(Error, "jwks", err.Error(), "publish the keys for ID token encryption and TLS")
 		} else {
-			add(Info, "signed_jwks_uri", "the keys for ID token encryption and TLS stand behind this address; they were not looked at", "see that there is one with use enc, and one with use sig and the TLS client certificate in x5c")
+			found = append(found, checkClientSet(keys, "jwks", now)...)
 		}
+	}
+	if !elsewhere {
 		return found
 	}
-	keys, err := parseKeys(rp["jwks"])
-	if err != nil {
-		add(Error, "jwks", "the key set is empty or damaged", "publish the keys for ID token encryption and TLS")
-		return found
+	switch _, err := signedAddress(address); {
+	case err != nil:
+		add(Error, "signed_jwks_uri", err.Error(), "write https://host/path")
+	case s.signed == nil:
+		add(Warning, "signed_jwks_uri", "the keys for ID token encryption and TLS behind this address were not looked at",
+			"check the statement at its address, not offline: the key set is then fetched, verified and judged")
+	case s.signed.keys != nil:
+		found = append(found, checkClientSet(s.signed.keys, "signed_jwks_uri", now)...)
+	}
+	return found
+}
+
+// checkClientSet judges one set of client keys.
+func checkClientSet(keys []jwk, place string, now time.Time) (found []Finding) {
+	const rp = "metadata.openid_relying_party."
+	add := func(sev Severity, field, what, fix string) {
+		found = append(found, Finding{Code: "ES-RP-WERT", Severity: sev, Field: rp + field, What: what, Fix: fix})
 	}
 	enc, tls := 0, 0
 	for i, k := range keys {
-		field := fmt.Sprintf("jwks.keys[%d]", i)
+		field := fmt.Sprintf("%s.keys[%d]", place, i)
 		if _, err := k.public(); err != nil {
 			add(Error, field, err.Error(), "use EC keys on P-256 (A_23196)")
 		}
 		if k.private {
-			found = append(found, Finding{Code: "ES-KEY-PRIVAT", Severity: Error, Field: "metadata.openid_relying_party." + field,
+			found = append(found, Finding{Code: "ES-KEY-PRIVAT", Severity: Error, Field: rp + field,
 				What: "this is a PRIVATE key, and it is published", Fix: "take the statement off the net at once; make a new key, for this one is disclosed"})
 		}
 		switch {
@@ -660,10 +757,10 @@ func checkClientKeys(rp map[string]any, now time.Time) (found []Finding) {
 		}
 	}
 	if enc == 0 {
-		add(Error, "jwks", "no key with use enc", "publish one: the ID token is encrypted for it (A_23194)")
+		add(Error, place, "no key with use enc", "publish one: the ID token is encrypted for it (A_23194)")
 	}
 	if tls == 0 {
-		add(Error, "jwks", "no key with use sig and the TLS client certificate in x5c", "publish one (A_23183)")
+		add(Error, place, "no key with use sig and the TLS client certificate in x5c", "publish one (A_23183)")
 	}
 	return found
 }
@@ -689,8 +786,7 @@ func (k jwk) certificate() (*x509.Certificate, error) {
 
 // clientEnd is when the first TLS client certificate of the statement ends, zero where it has none.
 func (s *Statement) clientEnd() (end time.Time) {
-	keys, _ := parseKeys(s.relyingParty()["jwks"]) // what cannot be read has no end
-	for _, k := range keys {
+	for _, k := range s.clientKeys() {
 		if len(k.X5C) != 1 {
 			continue
 		}
@@ -699,6 +795,15 @@ func (s *Statement) clientEnd() (end time.Time) {
 		}
 	}
 	return end
+}
+
+// clientKeys are the keys for encryption and TLS, as far as they can be read.
+func (s *Statement) clientKeys() []jwk {
+	keys, _ := parseKeys(s.relyingParty()["jwks"]) // what cannot be read was said by CheckStatement
+	if s.signed != nil {
+		keys = append(keys, s.signed.keys...)
+	}
+	return keys
 }
 
 // findNull returns the path of a null in v, "" where there is none.

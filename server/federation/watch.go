@@ -18,11 +18,12 @@ type WatchConfig struct {
 	Registered *Registration
 	// MasterKeys are the pinned keys of the Federation Master (A_23046).
 	MasterKeys []jwk
-	// Keys are the own signing keys, nil leaves their times out.
-	Keys   *Keys
-	Client Doer
-	Header http.Header
-	Now    time.Time
+	// Keys are the own signing keys, nil leaves their times out: no key is then known to be ours. ClientKeys are those for ID
+	// tokens, nil leaves their times out.
+	Keys, ClientKeys *Keys
+	Client           Doer
+	Header           http.Header
+	Now              time.Time
 }
 
 // Report is the result of a watch.
@@ -38,6 +39,8 @@ type Report struct {
 	MasterExpires    time.Time `json:"master_statement_expires,omitzero"`
 	KeyEnds          time.Time `json:"key_ends,omitzero"`
 	ClientEnds       time.Time `json:"tls_client_certificate_ends,omitzero"`
+	// EncryptionEnds is when the key for ID tokens has been used for MaxKeyAge.
+	EncryptionEnds time.Time `json:"id_token_key_ends,omitzero"`
 
 	known []jwk // as Known
 }
@@ -50,12 +53,13 @@ func Watch(ctx context.Context, c WatchConfig) Report {
 		r.Reached = false
 		r.Findings = append(r.Findings, found...)
 	}
-	live, address, found := FetchStatement(ctx, c.Client, c.Header, c.Registered.ServiceURI)
-	if live == nil {
+	live, address, found := Inspect(ctx, c.Registered.ServiceURI, Inspection{Client: c.Client, Header: c.Header, Now: c.Now})
+	if live == nil || found.Has("ES-NETZ") || found.Has("ES-HTTP") { // of the statement or the key set that it points to
 		unreached(found)
 	} else {
 		r.Findings = append(r.Findings, found...)
-		r.Findings = append(r.Findings, CheckStatement(live, StatementOptions{Source: address, Now: c.Now, URL: address})...)
+	}
+	if live != nil {
 		r.Findings = append(r.Findings, Compare(c.Registered, live)...)
 		r.Findings = append(r.Findings, renewal(live, address, c.Now)...)
 		r.StatementExpires, r.ClientEnds = live.Expires, live.clientEnd()
@@ -65,7 +69,7 @@ func Watch(ctx context.Context, c WatchConfig) Report {
 		unreached(found)
 	} else {
 		r.Findings = append(r.Findings, found...)
-		r.Findings = append(r.Findings, compareMaster(c.Registered, live, published)...)
+		r.Findings = append(r.Findings, compareMaster(c.Registered, live, published, c.Keys)...)
 		r.MasterExpires = published.Expires
 		r.known = published.Keys
 		for _, k := range published.Keys {
@@ -79,6 +83,10 @@ func Watch(ctx context.Context, c WatchConfig) Report {
 		if k, err := c.Keys.Current(c.Now); err == nil {
 			r.KeyEnds = k.Ends()
 		}
+	}
+	if c.ClientKeys != nil && live != nil {
+		r.Findings = append(r.Findings, c.ClientKeys.watchClient(live.clientKeys(), c.Now)...)
+		r.EncryptionEnds = c.ClientKeys.clientEnd(live.clientKeys())
 	}
 	return r
 }
@@ -116,18 +124,18 @@ func fetchSubordinate(ctx context.Context, c WatchConfig) (*Statement, Findings)
 	if found.Worst() == Error {
 		return nil, found
 	}
-	list, err := endpoint(master, text(own.entity(), "federation_list_endpoint"), nil)
+	members, err := endpoint(master, text(own.entity(), "federation_list_endpoint"), nil)
 	if err != nil {
 		return fail("FM-AUSSAGE", address, "federation_list_endpoint: "+err.Error(), "ask the office")
 	}
-	doc, lf := fetch(ctx, c.Client, nil, list, "")
-	var members []string
+	doc, lf := fetch(ctx, c.Client, nil, members, "")
+	var listed []string
 	if doc.body == nil {
 		found = append(found, lf...)
-	} else if err := json.Unmarshal(doc.body, &members); err != nil {
-		found = append(found, Finding{Code: "FM-LISTE", Severity: Warning, Source: list, What: "the list is no JSON array of texts", Fix: "ask the office if it stays so"})
-	} else if !slices.Contains(members, c.Registered.ServiceURI) {
-		found = append(found, Finding{Code: "FM-LISTE", Severity: Error, Source: list, What: fmt.Sprintf("%q is not in the list", c.Registered.ServiceURI), Fix: "the registration is not in force, or under another address: ask the office"})
+	} else if err := json.Unmarshal(doc.body, &listed); err != nil {
+		found = append(found, Finding{Code: "FM-LISTE", Severity: Warning, Source: members, What: "the list is no JSON array of texts", Fix: "ask the office if it stays so"})
+	} else if !slices.Contains(listed, c.Registered.ServiceURI) {
+		found = append(found, Finding{Code: "FM-LISTE", Severity: Error, Source: members, What: fmt.Sprintf("%q is not in the list", c.Registered.ServiceURI), Fix: "the registration is not in force, or under another address: ask the office"})
 	}
 	query := url.Values{"iss": {master}, "sub": {c.Registered.ServiceURI}, "aud": {c.Registered.ServiceURI}}
 	ask, err := endpoint(master, text(own.entity(), "federation_fetch_endpoint"), query)
@@ -136,10 +144,8 @@ func fetchSubordinate(ctx context.Context, c WatchConfig) (*Statement, Findings)
 	}
 	doc, ff := fetch(ctx, c.Client, nil, ask, ContentType)
 	if doc.body == nil {
-		for i := range ff {
-			if f := &ff[i]; strings.Contains(f.What, "6011") {
-				f.Code, f.Fix = "FM-UNBEKANNT", "the service is not registered in this environment, or under another address: compare fachdiensturi, then ask the office"
-			}
+		if f := refused(doc.refusal, ask); f != nil {
+			ff = f
 		}
 		return nil, append(found, ff...)
 	}
@@ -157,10 +163,40 @@ func fetchSubordinate(ctx context.Context, c WatchConfig) (*Statement, Findings)
 	if s.Issuer != master || s.Subject != c.Registered.ServiceURI {
 		found = append(found, Finding{Code: "FM-AUSSAGE", Severity: Error, Source: ask, Field: "sub", What: fmt.Sprintf("%q speaks about %q", s.Issuer, s.Subject), Fix: "ask the office"})
 	}
+	if aud := s.claims["aud"]; aud != nil && !slices.Contains(list(s.claims, "aud"), c.Registered.ServiceURI) {
+		found = append(found, Finding{Code: "FM-AUSSAGE", Severity: Error, Source: ask, Field: "aud", What: fmt.Sprintf("it is for %s, not for the service", bounded(fmt.Sprint(aud))), Fix: "nothing in it is to be trusted; try again, then ask the office"})
+	}
 	if found.Has("FM-AUSSAGE") {
 		return nil, found
 	}
 	return s, found
+}
+
+// unknownSubject is the Federation Master's code for a service that is not registered.
+const unknownSubject = "6011"
+
+// refused reads the Federation Master's answer to a request that it refuses, nil where the body is none. The code decides, and
+// nothing else in the answer: its description and its time are whatever they are.
+func refused(body []byte, source string) Findings {
+	m, err := parseObject(body)
+	if err != nil {
+		return nil
+	}
+	var code string
+	switch v := m["gematik_code"].(type) {
+	case string:
+		code = v
+	case json.Number:
+		code = v.String()
+	}
+	if code == "" {
+		return nil
+	}
+	f := Finding{Code: "FM-ABLEHNUNG", Severity: Error, Source: source, What: fmt.Sprintf("refused with %s, code %s: %s", bounded(text(m, "error")), bounded(code), bounded(text(m, "error_description"))), Fix: "try again, then ask the office"}
+	if code == unknownSubject {
+		f.Code, f.Fix = "FM-UNBEKANNT", "the service is not registered in this environment, or under another address: compare fachdiensturi, then ask the office"
+	}
+	return Findings{f}
 }
 
 // masterValues are the values of the relying party that the Federation Master carries into its statement.
@@ -177,8 +213,9 @@ var masterValues = []struct {
 	{"claims", "claims", "FM-CLAIM", func(m map[string]any) []string { return list(m, "claims") }, func(r *Registration) []string { return r.Claims }, "IdPs leave the data out"},
 }
 
-// compareMaster compares what the Federation Master publishes with the form and, where it was reached, the live statement.
-func compareMaster(r *Registration, live, published *Statement) (found Findings) {
+// compareMaster compares what the Federation Master publishes with the form, the own signing keys and, where it was reached, the
+// live statement.
+func compareMaster(r *Registration, live, published *Statement, own *Keys) (found Findings) {
 	add := func(sev Severity, code Code, field, what, fix string) {
 		found = append(found, Finding{Code: code, Severity: sev, Source: published.Issuer, Field: field, What: what, Fix: fix})
 	}
@@ -191,6 +228,17 @@ func compareMaster(r *Registration, live, published *Statement) (found Findings)
 		case err != nil || k.Key != nil && !key.Equal(k.Key):
 			add(Error, "FM-KEY", "jwks", fmt.Sprintf("kid %q is another key there", k.KID), "send a change with the right key at once: logins fail")
 		}
+	}
+	for _, k := range published.Keys {
+		if slices.ContainsFunc(r.Keys, func(p PublicKey) bool { return p.KID == k.KID }) {
+			continue
+		}
+		if own.holds(k) {
+			add(Warning, "FM-KEY", "jwks", fmt.Sprintf("key %q is published and is yours, but does not stand in the form that was registered last", k.KID), "send a change that names it, or one without it where it signs no more")
+			continue
+		}
+		add(Error, "FM-KEY", "jwks", fmt.Sprintf("key %q is published for the service, and you neither registered nor made it: whoever holds it can speak as the service", k.KID),
+			"ask the office at once who registered it ("+Office+"), and have it taken out")
 	}
 	if live != nil {
 		if _, ok := keyByID(published.Keys, live.KID); !ok {

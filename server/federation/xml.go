@@ -33,14 +33,14 @@ const (
 
 // XMLOptions say how a form is judged.
 type XMLOptions struct {
-	// Source names the form in findings; FileName is the name under which it will be sent, "" leaves that check out.
+	// Source names the form in findings; FileName is the name under which it lies, "" leaves that check out.
 	Source, FileName string
 	// Kind of service; Purpose of the form.
 	Kind    Kind
 	Purpose Purpose
 	// TURegistered says that the service is registered in TU (FED-07).
 	TURegistered bool
-	// Registered is what was registered before, nil where unknown.
+	// Registered is what was registered before, nil where unknown. A change and a deregistration are compared with it.
 	Registered *Registration
 
 	deregister bool
@@ -124,7 +124,16 @@ type node struct {
 	name     string
 	line     int
 	text     string
+	space    string // namespace
 	children []*node
+}
+
+// walk calls f for the element and all below it.
+func (n *node) walk(f func(*node)) {
+	f(n)
+	for _, c := range n.children {
+		c.walk(f)
+	}
 }
 
 func (n *node) child(name string) *node {
@@ -146,8 +155,16 @@ type xmlError struct {
 
 func (e *xmlError) Error() string { return e.what }
 
-// readTree reads a bounded document without DOCTYPE, entities, attributes and namespaces.
-func readTree(b []byte) (*node, error) {
+// readTree reads a bounded document without DOCTYPE and entities. Attributes, namespaces and processing instructions do not belong
+// into a form, but leave it readable: they are found, and the reading goes on.
+func readTree(b []byte) (root *node, found Findings, err error) {
+	root, err = readNodes(b, func(line int, code Code, what, fix string) {
+		found = append(found, Finding{Code: code, Severity: Error, Line: line, What: what, Fix: fix})
+	})
+	return root, found, err
+}
+
+func readNodes(b []byte, found func(line int, code Code, what, fix string)) (*node, error) {
 	fail := func(line int, what, fix string) error { return &xmlError{line, "REG-XML", what, fix} }
 	if len(b) > MaxXML {
 		return nil, fail(0, fmt.Sprintf("longer than %d octets", MaxXML), "send the form only")
@@ -180,7 +197,7 @@ func readTree(b []byte) (*node, error) {
 		case xml.ProcInst:
 			switch {
 			case t.Target != "xml":
-				return nil, fail(line, fmt.Sprintf("a processing instruction <?%s", t.Target), "remove it: the form has none")
+				found(line, "REG-XML", fmt.Sprintf("a processing instruction <?%s", t.Target), "remove it: the form has none")
 			case start != 0:
 				return nil, fail(line, "the XML declaration does not stand at the very beginning", "remove what stands before it, also blank lines")
 			}
@@ -190,10 +207,14 @@ func readTree(b []byte) (*node, error) {
 			if count++; count > maxNodes || len(stack) >= maxDepth {
 				return nil, fail(line, "too many or too deeply nested elements", "send the form only")
 			}
-			if len(t.Attr) > 0 || t.Name.Space != "" {
-				return nil, &xmlError{line, "REG-ELEMENT", fmt.Sprintf("<%s> has a namespace or attributes", t.Name.Local), "remove them: the form has neither"}
+			n := &node{name: t.Name.Local, line: line, space: t.Name.Space}
+			above := ""
+			if len(stack) > 0 {
+				above = stack[len(stack)-1].space
 			}
-			n := &node{name: t.Name.Local, line: line}
+			if len(t.Attr) > 0 || n.space != above { // what is inherited was found where it began
+				found(line, "REG-ELEMENT", fmt.Sprintf("<%s> has %s", n.name, strange(t.Attr)), "remove it: the form has neither namespaces nor attributes")
+			}
 			switch {
 			case len(stack) > 0:
 				p := stack[len(stack)-1]
@@ -214,6 +235,21 @@ func readTree(b []byte) (*node, error) {
 			}
 		}
 	}
+}
+
+// strange names what does not belong to an element: its attributes (a namespace is declared by one), without their values.
+func strange(attributes []xml.Attr) string {
+	if len(attributes) == 0 {
+		return "a namespace"
+	}
+	names := make([]string, len(attributes))
+	for i, a := range attributes {
+		names[i] = a.Name.Local
+		if a.Name.Space == "xmlns" {
+			names[i] = "xmlns:" + a.Name.Local
+		}
+	}
+	return "attributes: " + bounded(strings.Join(names, ", "))
 }
 
 // invalidUTF8 returns where b is no UTF-8, -1 where it is.
@@ -237,26 +273,40 @@ func IsXML(b []byte) bool {
 // ParseXML reads a registration or deregistration form, also one written by hand, and returns every violation of the rules
 // that can be seen in the form alone. The registration is nil where the document is none.
 func ParseXML(b []byte, opts XMLOptions) (*Registration, Findings) {
-	if i := bytes.Index(b, []byte(privateMark)); i >= 0 {
-		return nil, Findings{privateKey()}.At(opts.Source, 1+bytes.Count(b[:i], []byte("\n")), "key") // and nothing else of it is repeated
+	private := func(line int) (*Registration, Findings) {
+		return nil, Findings{privateKey()}.At(opts.Source, line, "key") // and nothing else of it is repeated
 	}
-	root, err := readTree(b)
+	if i := bytes.Index(b, []byte(privateMark)); i >= 0 {
+		return private(1 + bytes.Count(b[:i], []byte("\n")))
+	}
+	root, found, err := readTree(b)
 	var bad *xmlError
 	if errors.As(err, &bad) {
-		return nil, Findings{{Code: bad.code, Severity: Error, Source: opts.Source, Line: bad.line, What: bad.what, Fix: bad.fix}}
+		found = append(found, Finding{Code: bad.code, Severity: Error, Line: bad.line, What: bad.what, Fix: bad.fix})
+		return nil, found.At(opts.Source, 0, "")
 	}
+	line := 0
+	root.walk(func(n *node) {
+		if line == 0 && (holdsPrivateKey([]byte(n.text)) || privateJWK.MatchString(n.text)) { // wherever it was pasted
+			line = n.line
+		}
+	})
+	if line > 0 {
+		return private(line)
+	}
+	found = found.At(opts.Source, 0, "")
 	at := func(n *node, field string, f ...Finding) Findings { return Findings(f).At(opts.Source, n.line, field) }
 	switch {
 	case root.name != rootRegister && root.name != rootDeregister:
-		return nil, at(root, root.name, Finding{Code: "REG-ELEMENT", Severity: Error, What: fmt.Sprintf("the root element is <%s>", root.name),
-			Fix: "it is <" + rootRegister + ">, or <" + rootDeregister + "> to take a service out"})
+		return nil, append(found, at(root, root.name, Finding{Code: "REG-ELEMENT", Severity: Error, What: fmt.Sprintf("the root element is <%s>", root.name),
+			Fix: "it is <" + rootRegister + ">, or <" + rootDeregister + "> to take a service out"})...)
 	case root.child(oldFormat) != nil:
-		return nil, at(root.child(oldFormat), oldFormat, Finding{Code: "REG-ALTFORMAT", Severity: Error,
-			What: "this is the form that was valid until early 2026", Fix: "write a new one with `adv-server federation register`: scopes are a list now, fachdienstname and redirect_uris are new"})
+		return nil, append(found, at(root.child(oldFormat), oldFormat, Finding{Code: "REG-ALTFORMAT", Severity: Error,
+			What: "this is the form that was valid until early 2026", Fix: "write a new one with `adv-server federation register`: scopes are a list now, fachdienstname and redirect_uris are new"})...)
 	}
 	r := &Registration{Deregister: root.name == rootDeregister, source: opts.Source, lines: map[string]int{}}
 	opts.deregister = r.Deregister
-	found := checkOrder(root, elements(r.Deregister), at)
+	found = append(found, checkOrder(root, elements(r.Deregister), at)...)
 	if !bytes.HasPrefix(bytes.TrimPrefix(b, []byte("\ufeff")), []byte("<?xml")) {
 		found = append(found, at(root, "", Finding{Code: "REG-XML", Severity: Warning, What: "the XML declaration is missing", Fix: `begin the file with <?xml version="1.0" encoding="UTF-8"?>`})...)
 	}
@@ -397,6 +447,8 @@ func parseKey(n *node, at func(*node, string, ...Finding) Findings) (key PublicK
 		found = append(found, f...)
 		if key.KID == "" {
 			found = append(found, at(k, "kid", Finding{Code: "REG-KID-LEER", Severity: Error, What: "the kid is missing", Fix: "copy it from the header of the Entity Statement"})...)
+		} else {
+			found = append(found, at(k, "kid", checkKID("REG", key.KID)...)...)
 		}
 	}
 	if k := n.child("key"); k != nil {
@@ -414,7 +466,7 @@ func parseKey(n *node, at func(*node, string, ...Finding) Findings) (key PublicK
 // privateMark stands in every PEM of a private key, privateJWK is the private part of a JSON Web Key.
 const privateMark = "PRIVATE KEY-----"
 
-var privateJWK = regexp.MustCompile(`"d"\s*:`)
+var privateJWK = regexp.MustCompile(`"[dk]"\s*:`)
 
 // privateKey is the finding that stops everything. It repeats nothing of the key.
 func privateKey() Finding {
@@ -426,18 +478,30 @@ func privateKey() Finding {
 func isPrivate(der []byte) bool {
 	_, err1 := x509.ParsePKCS8PrivateKey(der)
 	_, err2 := x509.ParseECPrivateKey(der)
-	return err1 == nil || err2 == nil
+	_, err3 := x509.ParsePKCS1PrivateKey(der)
+	return err1 == nil || err2 == nil || err3 == nil
+}
+
+// holdsPrivateKey says whether a file, or the text of an element, is or holds a private key: PEM, DER, the base64 of that without
+// its PEM, or a JSON Web Key.
+func holdsPrivateKey(b []byte) bool {
+	if bytes.Contains(b, []byte(privateMark)) || isPrivate(b) {
+		return true
+	}
+	t := bytes.TrimSpace(bytes.TrimPrefix(b, []byte("\ufeff")))
+	if bytes.HasPrefix(t, []byte("{")) || bytes.HasPrefix(t, []byte("[")) {
+		return privateJWK.Match(t) && bytes.Contains(t, []byte(`"kty"`))
+	}
+	body := strings.NewReplacer(pemBegin, "", pemEnd, "", "-", "+", "_", "/", "=", "").Replace(string(t))
+	der, err := base64.RawStdEncoding.DecodeString(strings.Join(strings.Fields(body), ""))
+	return err == nil && isPrivate(der)
 }
 
 const pemBegin, pemEnd = "-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----"
 
 // parsePEM reads a public key whose PEM may have lost its lines: the office's template prints it on one line with runs of
-// blanks, which encoding/pem refuses. It never repeats any of a private key.
+// blanks, which encoding/pem refuses.
 func parsePEM(text string) (*ecdsa.PublicKey, *Finding) {
-	private := func() (*ecdsa.PublicKey, *Finding) { f := privateKey(); return nil, &f }
-	if strings.Contains(text, privateMark) || privateJWK.MatchString(text) {
-		return private()
-	}
 	form := func(what string) (*ecdsa.PublicKey, *Finding) {
 		return nil, &Finding{Code: "REG-KEY-PEM", Severity: Error, What: what, Fix: "put the whole PEM here, from " + pemBegin + " to " + pemEnd + "; `adv-server federation register` writes it from the Entity Statement"}
 	}
@@ -451,9 +515,6 @@ func parsePEM(text string) (*ecdsa.PublicKey, *Finding) {
 	if err != nil {
 		return form("the PEM's base64 is damaged: " + err.Error())
 	}
-	if isPrivate(der) { // under the name of a public one
-		return private()
-	}
 	pub, err := x509.ParsePKIXPublicKey(der)
 	if err != nil {
 		return form("the PEM contains no public key: " + err.Error())
@@ -465,7 +526,7 @@ func parsePEM(text string) (*ecdsa.PublicKey, *Finding) {
 	return key, nil
 }
 
-// WriteXML writes the form as the office's template has it, with the PEM on lines of its own.
+// WriteXML writes the form as the office's template has it, each PEM on one line.
 func WriteXML(w io.Writer, r *Registration) error {
 	var b bytes.Buffer
 	b.WriteString(`<?xml version="1.0" encoding="UTF-8"?>` + "\n")
@@ -527,11 +588,15 @@ func escape(b *bytes.Buffer, s string) {
 	_ = xml.EscapeText(b, []byte(s))
 }
 
-// publicPEM is the key as PEM without a line end at the end.
+// pemBreak stands for a line end where the office's template prints a PEM: twelve blanks.
+const pemBreak = "            "
+
+// publicPEM is the key as PEM on one line, as the office's template prints it.
 func publicPEM(key *ecdsa.PublicKey) (string, error) {
 	der, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil {
 		return "", err
 	}
-	return strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))), nil
+	lines := strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
+	return strings.ReplaceAll(lines, "\n", pemBreak), nil
 }

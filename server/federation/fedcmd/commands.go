@@ -69,12 +69,18 @@ func initialise(_ context.Context, c *call) int {
 	store := c.Keys(here.Keys, false)
 	keys, err := federation.LoadKeys(here.Keys)
 	if err == nil {
+		err = onePassphrase(store, append(keys.Names(c.Now()), encryptionKey, tlsKey))
+	}
+	if err == nil {
 		err = keys.Rotate(store, c.Now())
 	}
 	if err != nil {
 		return c.Fail(err)
 	}
 	if err := missingClientKeys(here, store, c.Now()); err != nil {
+		return c.Fail(err)
+	}
+	if _, err := federation.NoteClientKeys(here, c.Now()); err != nil {
 		return c.Fail(err)
 	}
 	if _, err := keepfile.Write(path, b, keepfile.Options{Perm: 0o600, Force: *force, Now: c.Now}); err != nil {
@@ -93,6 +99,19 @@ const (
 	encryptionKey = "encryption"
 	tlsKey        = "tls-client"
 )
+
+// onePassphrase opens the keys that are there: new ones must get the same passphrase, for the service asks for one.
+func onePassphrase(store keystore.Store, names []string) error {
+	for _, n := range names {
+		switch _, err := store.Open(n); {
+		case errors.Is(err, keystore.ErrPassphrase):
+			return fmt.Errorf("%w; next: the passphrase of the keys that are there, for all keys have one", err)
+		case err != nil && !errors.Is(err, keystore.ErrNotFound):
+			return err
+		}
+	}
+	return nil
+}
 
 // missingClientKeys makes what is not there yet of the client keys.
 func missingClientKeys(cfg federation.Config, store keystore.Store, now time.Time) error {
@@ -233,6 +252,18 @@ func (c *call) serve(ctx context.Context, h *federation.Service, address, cert, 
 func register(ctx context.Context, c *call) int {
 	c.headers()
 	change := c.Name == "change"
+	c.Flags.Usage = func() {
+		fmt.Fprintf(c.Stderr, "usage: adv-server federation %s [options]\n\n", c.Name)
+		if change {
+			fmt.Fprint(c.Stderr, "Writes the XML of a change. Announce it before the live statement shows it: edit the configuration, write its statement\n"+
+				"with `entity-statement --out next.jws`, and name that file with -statement. Without it the live statement is taken, which\n"+
+				"is right after `keys new`.\n\n")
+		} else {
+			fmt.Fprint(c.Stderr, "Writes the XML of the first registration from the live statement. It can be written again, with -force, as long as it is\n"+
+				"not noted as sent (`sent`).\n\n")
+		}
+		c.Flags.PrintDefaults()
+	}
 	dir := c.Flags.String("out", ".", "`folder` for <member id>.xml")
 	force := c.Flags.Bool("force", false, "replace the file; the former one is kept")
 	tu := c.Flags.Bool("tu-registered", false, "the service is registered in TU (needed for PU where the records do not say so)")
@@ -255,9 +286,9 @@ func register(ctx context.Context, c *call) int {
 	}
 	switch {
 	case change && before == nil:
-		return c.Fail(fmt.Errorf("nothing was registered in %s according to %s; use register", cfg.Environment, cfg.Records))
+		return c.Fail(fmt.Errorf("nothing was registered in %s according to %s; use register, or `sent FILE` with the form that was sent", cfg.Environment, cfg.Records))
 	case !change && before != nil:
-		return c.Fail(fmt.Errorf("the service is registered in %s already; use change", cfg.Environment))
+		return c.Fail(fmt.Errorf("the service is registered in %s already, its form was sent; use change", cfg.Environment))
 	case cfg.MemberID == "":
 		return c.Fail(fmt.Errorf("member_id is missing: ask %s for it, then put it into %s", federation.Office, *c.Config))
 	case cfg.Environment == federation.PU && inTU == nil && !*tu:
@@ -267,7 +298,7 @@ func register(ctx context.Context, c *call) int {
 	if *from != "" {
 		source = *from
 	}
-	_, live, found := c.load(ctx, source, federation.XMLOptions{})
+	_, live, found := c.load(ctx, source, federation.XMLOptions{}, false)
 	if live == nil || found.Worst() == federation.Error {
 		if live != nil {
 			fmt.Fprintln(c.Stderr, "nothing was written: the statement has errors")
@@ -292,17 +323,29 @@ func register(ctx context.Context, c *call) int {
 	if parsed != nil {
 		found = append(found, federation.Compare(parsed, live)...)
 	}
-	found = append(found, cfg.Disagreements(form)...)
+	for _, f := range cfg.Disagreements(form) {
+		if change && *from == "" {
+			f.Fix = "announce it before it is published: `adv-server federation entity-statement --out next.jws`, then `adv-server federation change --statement next.jws`; or correct the configuration"
+		}
+		found = append(found, f)
+	}
+	var differences []string
+	if change {
+		differences = federation.Differences(before, form)
+	}
 	if found.Worst() == federation.Error {
 		fmt.Fprintln(c.Stderr, "nothing was written: the form would be refused")
 		return c.Report(found)
+	}
+	if change && len(differences) == 0 {
+		return c.Fail(fmt.Errorf("nothing was written: nothing differs from what was registered in %s. If the statement is to change, edit %s, write the next statement with `entity-statement --out next.jws` and name it with --statement", cfg.Environment, *c.Config))
 	}
 	path := filepath.Join(*dir, name)
 	backup, err := keepfile.Write(path, b.Bytes(), keepfile.Options{Perm: 0o644, Force: *force, Now: c.Now})
 	if err != nil {
 		return c.Fail(err)
 	}
-	if err := records.Save(form); err != nil {
+	if err := records.Write(cfg.Environment, b.Bytes()); err != nil {
 		return c.Fail(err)
 	}
 	status := c.Report(found)
@@ -311,12 +354,13 @@ func register(ctx context.Context, c *call) int {
 		kept = " (the former one is " + backup + ")"
 	}
 	c.Say("wrote %s%s\n", path, kept)
-	if change {
-		for _, d := range federation.Differences(before, form) {
-			c.Say("  %s\n", finding.Safe(d))
-		}
+	for _, d := range differences {
+		c.Say("  %s\n", finding.Safe(d))
 	}
-	c.Say("next: send it as an attachment to %s; it takes about 5 working days. Then run `adv-server federation watch` every hour.\n", federation.Office)
+	c.Say("next: send it as an attachment to %s; it takes about 5 working days. Note that with `adv-server federation sent`, and let `adv-server federation watch` run every hour.\n", federation.Office)
+	if change && *from != "" {
+		c.Say("      publish the new statement when the office has answered, not before: start `adv-server federation entity-statement --serve` anew.\n")
+	}
 	return status
 }
 
@@ -332,13 +376,22 @@ func deregister(_ context.Context, c *call) int {
 	if err != nil {
 		return c.Fail(err)
 	}
+	records := federation.Records{Dir: cfg.Records, Now: c.Now}
+	before, err := records.Load(cfg.Environment)
+	if err != nil {
+		return c.Fail(err)
+	}
 	form := federation.Deregistration(cfg, *reason)
 	var b bytes.Buffer
 	if err := federation.WriteXML(&b, form); err != nil {
 		return c.Fail(err)
 	}
 	name := cfg.MemberID + ".xml"
-	_, found := federation.ParseXML(b.Bytes(), federation.XMLOptions{Source: name, FileName: name})
+	_, found := federation.ParseXML(b.Bytes(), federation.XMLOptions{Source: name, FileName: name, Registered: before})
+	if before == nil {
+		found = append(found, federation.Finding{Code: "REG-UNREGISTRIERT", Severity: federation.Warning, Source: cfg.Records, What: fmt.Sprintf("nothing was registered in %s according to these records", cfg.Environment),
+			Fix: "compare Member-ID and address with the form that was sent; `adv-server federation sent FILE` takes it into the records"})
+	}
 	if found.Worst() == federation.Error {
 		fmt.Fprintln(c.Stderr, "nothing was written: the form would be refused")
 		return c.Report(found)
@@ -347,10 +400,76 @@ func deregister(_ context.Context, c *call) int {
 	if _, err := keepfile.Write(path, b.Bytes(), keepfile.Options{Perm: 0o644, Force: *force, Now: c.Now}); err != nil {
 		return c.Fail(err)
 	}
-	if err := (federation.Records{Dir: cfg.Records, Now: c.Now}).Save(form); err != nil {
+	if err := records.Write(cfg.Environment, b.Bytes()); err != nil {
 		return c.Fail(err)
 	}
-	c.Say("wrote %s\nnext: send it as an attachment to %s and keep the service running until the office has answered.\n", path, federation.Office)
+	c.Say("wrote %s\nnext: send it as an attachment to %s, note that with `adv-server federation sent`, and keep the service running until the office has answered.\n", path, federation.Office)
+	return c.Report(found)
+}
+
+// sent notes that a form was sent: that is what counts as registered.
+func sent(_ context.Context, c *call) int {
+	discard := c.Flags.Bool("discard", false, "the form that was written will not be sent; it is kept as discarded-<environment>.xml")
+	c.Flags.Usage = func() {
+		fmt.Fprint(c.Stderr, "usage: adv-server federation sent [options] [FILE]\n\n"+
+			"Notes that the form that register, change or deregister wrote was sent; with FILE, that this one was sent, for example one that\n"+
+			"was corrected by hand or sent before this tool was used. From then on it is what watch, change and deregister compare with.\n\n")
+		c.Flags.PrintDefaults()
+	}
+	if status, done := c.Parse(0, 1); done {
+		return status
+	}
+	cfg, err := federation.LoadConfig(*c.Config)
+	if err != nil {
+		return c.Fail(err)
+	}
+	records := federation.Records{Dir: cfg.Records, Now: c.Now}
+	before, err := records.Load(cfg.Environment)
+	if err != nil {
+		return c.Fail(err)
+	}
+	form, doc, err := records.Written(cfg.Environment)
+	if err != nil {
+		return c.Fail(err)
+	}
+	file := c.Flags.Arg(0)
+	switch {
+	case *discard && file != "":
+		return c.Fail(errors.New("--discard is about the form that was written: name no file"))
+	case form == nil && file == "":
+		return c.Fail(fmt.Errorf("no form waits to be sent in %s; write one with register, change or deregister, or name the file that was sent", cfg.Environment))
+	case *discard:
+		if err := records.Discard(cfg.Environment); err != nil {
+			return c.Fail(err)
+		}
+		c.Say("the form is discarded; what was registered before stays as it is\n")
+		return tool.Clean
+	}
+	var found federation.Findings
+	if file != "" {
+		if doc, err = tool.ReadFile(file, federation.MaxXML); err != nil {
+			return c.Fail(err)
+		}
+		opts := federation.XMLOptions{Source: file, FileName: filepath.Base(file), Kind: cfg.Kind, TURegistered: true, Registered: before}
+		if before != nil {
+			opts.Purpose = federation.Change
+		}
+		if form, found = federation.ParseXML(doc, opts); found.Worst() == federation.Error {
+			fmt.Fprintln(c.Stderr, "nothing was noted: the office would refuse this form")
+			return c.Report(found)
+		}
+		if form.Environment != cfg.Environment || form.ServiceURI != cfg.Service {
+			return c.Fail(fmt.Errorf("%s is about %s in %s, %s about %s in %s", file, form.ServiceURI, form.Environment, *c.Config, cfg.Service, cfg.Environment))
+		}
+	}
+	if err := records.Sent(cfg.Environment, doc); err != nil {
+		return c.Fail(err)
+	}
+	if form.Deregister {
+		c.Say("noted: the deregistration in %s was sent. Keep the service running until the office has answered; there is nothing to watch any more.\n", cfg.Environment)
+	} else {
+		c.Say("noted: the form of %s in %s was sent, and counts as registered from now on.\nnext: `adv-server federation watch` every hour\n", finding.Safe(form.MemberID), cfg.Environment)
+	}
 	return c.Report(found)
 }
 
@@ -365,12 +484,19 @@ func watch(ctx context.Context, c *call) int {
 	if err != nil {
 		return c.Fail(err)
 	}
-	registered, err := (federation.Records{Dir: cfg.Records, Now: c.Now}).Load(cfg.Environment)
+	records := federation.Records{Dir: cfg.Records, Now: c.Now}
+	registered, err := records.Load(cfg.Environment)
 	if err != nil {
 		return c.Fail(err)
 	}
-	if registered == nil {
-		return c.Fail(fmt.Errorf("nothing was registered in %s according to %s", cfg.Environment, cfg.Records))
+	written, _, err := records.Written(cfg.Environment)
+	switch {
+	case err != nil:
+		return c.Fail(err)
+	case registered == nil && written != nil:
+		return c.Fail(fmt.Errorf("a form was written in %s and is not noted as sent; next: send it, then `adv-server federation sent`", cfg.Environment))
+	case registered == nil:
+		return c.Fail(fmt.Errorf("nothing was registered in %s according to %s; if it was without this tool: `adv-server federation sent FILE`", cfg.Environment, cfg.Records))
 	}
 	b, err := tool.ReadFile(cfg.MasterKeys, federation.MaxStatement)
 	if err != nil {
@@ -384,7 +510,15 @@ func watch(ctx context.Context, c *call) int {
 	if err != nil {
 		return c.Fail(err)
 	}
-	r := federation.Watch(ctx, federation.WatchConfig{Registered: registered, MasterKeys: masterKeys, Keys: keys, Client: c.client, Header: c.header, Now: c.Now()})
+	clientKeys, err := federation.LoadClientKeys(cfg.Keys)
+	if err != nil {
+		return c.Fail(err)
+	}
+	r := federation.Watch(ctx, federation.WatchConfig{Registered: registered, MasterKeys: masterKeys, Keys: keys, ClientKeys: clientKeys, Client: c.client, Header: c.header, Now: c.Now()})
+	if written != nil {
+		r.Findings = append(r.Findings, federation.Finding{Code: "REG-UNGESENDET", Severity: federation.Warning, Source: cfg.Records, What: "a form was written and is not noted as sent: all is compared with the one before",
+			Fix: "send it and note that with `adv-server federation sent`, or take it back with `adv-server federation sent --discard`"})
+	}
 	status := c.watched(r)
 	if !r.Reached {
 		status = tool.Unknown
@@ -411,7 +545,7 @@ func (c *call) watched(r federation.Report) int {
 	for _, l := range []struct {
 		what string
 		at   time.Time
-	}{{"statement valid until", r.StatementExpires}, {"Federation Master's statement valid until", r.MasterExpires}, {"signing key ends", r.KeyEnds}, {"TLS client certificate ends", r.ClientEnds}} {
+	}{{"statement valid until", r.StatementExpires}, {"Federation Master's statement valid until", r.MasterExpires}, {"signing key ends", r.KeyEnds}, {"TLS client certificate ends", r.ClientEnds}, {"key for ID tokens ends", r.EncryptionEnds}} {
 		if !l.at.IsZero() {
 			fmt.Fprintf(c.Stdout, "%s %s\n", l.what, l.at.UTC().Format("2006-01-02 15:04 UTC"))
 		}
@@ -450,6 +584,7 @@ func writeMetrics(path string, r federation.Report, now time.Time) error {
 		{"master_statement_expiry_timestamp_seconds", "When the Federation Master's statement about the service expires, in seconds since 1970.", r.MasterExpires},
 		{"signing_key_end_timestamp_seconds", "When the signing key must no longer sign, in seconds since 1970.", r.KeyEnds},
 		{"tls_client_certificate_end_timestamp_seconds", "When the published TLS client certificate ends, in seconds since 1970.", r.ClientEnds},
+		{"id_token_key_end_timestamp_seconds", "When the published key for ID tokens must not be used any more, in seconds since 1970.", r.EncryptionEnds},
 	} {
 		if !g.at.IsZero() {
 			gauge(g.name, g.help, float64(g.at.Unix()))
@@ -493,9 +628,9 @@ func keys(_ context.Context, c *call) int {
 		if err != nil {
 			return c.Fail(err)
 		}
-		c.Say("made key %s; it is published from the next statement on and signs when the Federation Master has known it for 24 hours\nnext: `adv-server federation change`, and send the file\n", k.Public.KID)
+		c.Say("made key %s; it is published from the next statement on and signs when the Federation Master has known it for 24 hours\nnext: `adv-server federation change` when the statement shows it, send the file, then `adv-server federation sent`\n", k.Public.KID)
 	case "new-client":
-		if err := newClientKeys(cfg, c.Keys(cfg.Keys, true), now); err != nil {
+		if err := newClientKeys(cfg, c.Keys(cfg.Keys, true), keys.Names(now), now); err != nil {
 			return c.Fail(err)
 		}
 		c.Say("made the next key for ID tokens and the next TLS client certificate; the former ones are kept beside them\n" +
@@ -531,10 +666,9 @@ func keys(_ context.Context, c *call) int {
 	return tool.Clean
 }
 
-// newClientKeys replaces the client keys; the former ones are kept.
-func newClientKeys(cfg federation.Config, store keystore.Store, now time.Time) error {
-	// The passphrase has to be that of the present keys.
-	if _, err := store.Open(tlsKey); err != nil && !errors.Is(err, keystore.ErrNotFound) {
+// newClientKeys replaces the client keys; the former ones are kept. names are those of the signing keys.
+func newClientKeys(cfg federation.Config, store keystore.Store, names []string, now time.Time) error {
+	if err := onePassphrase(store, append(names, encryptionKey, tlsKey)); err != nil {
 		return err
 	}
 	enc, err := store.Create(encryptionKey, keystore.P256)
@@ -545,8 +679,11 @@ func newClientKeys(cfg federation.Config, store keystore.Store, now time.Time) e
 		return err
 	}
 	tls, err := store.Create(tlsKey, keystore.P256)
-	if err != nil {
-		return err
+	if err == nil {
+		err = writeTLS(cfg, tls, now, true)
 	}
-	return writeTLS(cfg, tls, now, true)
+	if err == nil {
+		_, err = federation.NoteClientKeys(cfg, now)
+	}
+	return err
 }

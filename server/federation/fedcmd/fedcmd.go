@@ -38,6 +38,7 @@ const usage = `adv-server federation: registration of a service at the Federatio
   register          write the registration XML from the live statement
   change            write the XML of a change, with what differs
   deregister        write the XML that takes the service out
+  sent              note that the XML was sent: from then on it counts as registered
   check             judge any registration XML and Entity Statement (file or address), field by field
   watch             compare what was registered, what is live and what the Federation Master publishes
   keys              list the signing keys, make the next one (keys new) or the next client keys (keys new-client)
@@ -49,7 +50,15 @@ The way to a registration:
   2. adv-server federation init ...              once per environment (RU, TU, PU: TU before PU)
   3. adv-server federation entity-statement --serve :8080   behind your TLS front end, reachable from the internet
   4. adv-server federation register              writes <member id>.xml; send it to the office, about 5 working days
-  5. adv-server federation watch                 every hour from then on
+  5. adv-server federation sent                  when you have sent it
+  6. adv-server federation watch                 every hour from then on
+
+The way to a change, before the Entity Statement shows it:
+  1. edit the configuration; what is served stays as it is
+  2. adv-server federation entity-statement --out next.jws   the next statement, not yet published
+  3. adv-server federation change --statement next.jws       writes the XML; send it, then: adv-server federation sent
+  4. start entity-statement --serve anew when the office has answered; it reads the configuration when it starts
+After keys new there is nothing to edit: adv-server federation change, send, sent.
 `
 
 // call is a running command.
@@ -65,7 +74,7 @@ var commands = []struct {
 	run  func(context.Context, *call) int
 }{
 	{"init", initialise}, {"entity-statement", statement}, {"register", register}, {"change", register}, {"deregister", deregister},
-	{"check", check}, {"watch", watch}, {"keys", keys},
+	{"sent", sent}, {"check", check}, {"watch", watch}, {"keys", keys},
 }
 
 // Run runs a command.
@@ -96,13 +105,10 @@ func unreached(found federation.Findings) bool {
 	return found.Has("ES-NETZ") || found.Has("ES-DATEI")
 }
 
-// load reads a registration XML or a statement from a file or an address.
-func (c *call) load(ctx context.Context, source string, opts federation.XMLOptions) (*federation.Registration, *federation.Statement, federation.Findings) {
+// load reads a registration XML or a statement from a file or an address. Offline nothing is fetched that a statement points to.
+func (c *call) load(ctx context.Context, source string, opts federation.XMLOptions, offline bool) (*federation.Registration, *federation.Statement, federation.Findings) {
 	if strings.Contains(source, "://") {
-		s, address, found := federation.FetchStatement(ctx, c.client, c.header, source)
-		if s != nil {
-			found = append(found, federation.CheckStatement(s, federation.StatementOptions{Source: address, Now: c.Now(), URL: address})...)
-		}
+		s, _, found := federation.Inspect(ctx, source, federation.Inspection{Client: c.client, Header: c.header, Now: c.Now(), Offline: offline})
 		return nil, s, found
 	}
 	b, err := tool.ReadFile(source, federation.MaxStatement)
@@ -136,7 +142,7 @@ func check(ctx context.Context, c *call) int {
 	c.headers()
 	kind := c.Flags.String("kind", "", "`diga or other`, for the rules that depend on it")
 	change := c.Flags.Bool("change", false, "the XML is that of a change")
-	offline := c.Flags.Bool("offline", false, "do not fetch the statement of the address in the XML")
+	offline := c.Flags.Bool("offline", false, "do not fetch the statement of the address in the XML, nor the key set behind a statement's signed_jwks_uri")
 	c.Flags.Usage = func() {
 		fmt.Fprint(c.Stderr, "usage: adv-server federation check [options] FILE-OR-ADDRESS [FILE-OR-ADDRESS]\n\n"+
 			"Judges a registration XML (also one written by hand) or an Entity Statement, and of two every disagreement. For an XML alone\n"+
@@ -158,7 +164,7 @@ func check(ctx context.Context, c *call) int {
 	var found federation.Findings
 	sources := c.Flags.Args()
 	for i := 0; i < len(sources); i++ {
-		r, s, f := c.load(ctx, sources[i], opts)
+		r, s, f := c.load(ctx, sources[i], opts, *offline)
 		found = append(found, f...)
 		switch {
 		case r != nil && form != nil, s != nil && stat != nil:
@@ -171,7 +177,7 @@ func check(ctx context.Context, c *call) int {
 			stat = s
 		}
 	}
-	if form != nil && stat != nil {
+	if form != nil && stat != nil && !stat.Subordinate() { // of that one it was said that it is not the service's
 		found = append(found, federation.Compare(form, stat)...)
 	}
 	status := c.Report(found)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -138,9 +137,16 @@ func newBench(t *testing.T, env federation.Environment) *bench {
 func (b *bench) register() {
 	b.t.Helper()
 	b.run(tool.Clean, "register", "-out", b.dir)
+	b.send()
+}
+
+// send mails the form and notes it.
+func (b *bench) send() {
+	b.t.Helper()
 	if err := b.mail("FDkasse0001TU.xml"); err != nil {
 		b.t.Fatal(err)
 	}
+	b.run(tool.Clean, "sent")
 }
 
 func TestRegistration(t *testing.T) {
@@ -149,9 +155,6 @@ func TestRegistration(t *testing.T) {
 	b := newBench(t, federation.TU)
 	b.register()
 	xml := filepath.Join(b.dir, "FDkasse0001TU.xml")
-	if out, err := exec.Command("xmllint", "--noout", xml).CombinedOutput(); err != nil && !errors.Is(err, exec.ErrNotFound) {
-		t.Errorf("xmllint: %s", out)
-	}
 	if out := b.run(tool.Clean, "check", xml); !strings.Contains(out, "0 errors") {
 		t.Error(out)
 	}
@@ -166,8 +169,47 @@ func TestRegistration(t *testing.T) {
 	// A second registration and a change without a registration are refused.
 	b.run(tool.Unknown, "register", "-out", b.dir)
 
-	// Drift: the service publishes what nobody registered.
+	// A change is announced before the statement shows it. While nothing differs there is none to write.
+	form, err := os.ReadFile(xml)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out = b.run(tool.Unknown, "change", "-out", b.dir, "-force"); !strings.Contains(out, "nothing differs") || !strings.Contains(out, "--statement") {
+		t.Error(out)
+	}
+	if same, err := os.ReadFile(xml); err != nil || !bytes.Equal(form, same) {
+		t.Error("an empty change was written")
+	}
 	b.edit("/federation/callback", "/federation/elsewhere")
+	if out = b.run(tool.Found, "change", "-out", b.dir, "-force"); !strings.Contains(out, "ES-KONFIGURATION") || !strings.Contains(out, "change --statement") {
+		t.Error(out) // the live statement is not what is to be announced, and the way is said
+	}
+	next := filepath.Join(b.dir, "next.jws")
+	b.run(tool.Clean, "entity-statement", "-out", next)
+	if out = b.run(tool.Unknown, "change", "-out", b.dir, "-statement", next); !strings.Contains(out, "--force") {
+		t.Error(out) // the file exists
+	}
+	out = b.run(tool.Clean, "change", "-out", b.dir, "-force", "-statement", next)
+	if !strings.Contains(out, `without "https://adv.kasse.example/federation/callback"`) || !strings.Contains(out, "the former one is") || !strings.Contains(out, "publish the new statement when") {
+		t.Error(out)
+	}
+	// Written, not sent: nothing has changed, and the watch says that something lies there.
+	if out = b.run(tool.Clean, "watch"); !strings.Contains(out, "REG-UNGESENDET") {
+		t.Error(out)
+	}
+	b.run(tool.Clean, "sent")
+	// Sent, but not yet in force: the watch sees what the Master still publishes.
+	if out = b.run(tool.Found, "watch"); !strings.Contains(out, "FM-REDIRECT") || strings.Contains(out, "REG-UNGESENDET") {
+		t.Error(out)
+	}
+	if err := b.mail("FDkasse0001TU.xml"); err != nil {
+		t.Fatal(err)
+	}
+	b.publish()
+	b.run(tool.Clean, "watch")
+
+	// Drift: the service publishes what nobody registered.
+	b.edit("/federation/elsewhere", "/federation/drift")
 	b.publish()
 	out = b.run(tool.Found, "watch")
 	for _, want := range []string{"ES-REDIRECT-MEHR", "ES-REDIRECT-FEHLT", "to do:"} {
@@ -175,29 +217,126 @@ func TestRegistration(t *testing.T) {
 			t.Errorf("%s is missing in\n%s", want, out)
 		}
 	}
-	out = b.run(tool.Unknown, "change", "-out", b.dir) // the file exists
-	if !strings.Contains(out, "--force") {
-		t.Error(out)
-	}
-	out = b.run(tool.Clean, "change", "-out", b.dir, "-force")
-	if !strings.Contains(out, `without "https://adv.kasse.example/federation/callback"`) || !strings.Contains(out, "the former one is") {
-		t.Error(out)
-	}
-	// Sent, but not yet in force: the watch sees what the Master still publishes.
-	if out = b.run(tool.Found, "watch"); !strings.Contains(out, "FM-REDIRECT") {
-		t.Error(out)
-	}
-	if err := b.mail("FDkasse0001TU.xml"); err != nil {
-		t.Fatal(err)
-	}
+	b.run(tool.Clean, "change", "-out", b.dir, "-force") // it is published already: the live statement does
+	b.send()
 	b.run(tool.Clean, "watch")
 
-	// The end.
+	// The end. A deregistration that nobody sent takes nothing out.
 	b.run(tool.Clean, "deregister", "-out", b.dir, "-force")
-	if err := b.mail("FDkasse0001TU.xml"); err != nil {
+	if out = b.run(tool.Clean, "watch"); !strings.Contains(out, "REG-UNGESENDET") {
+		t.Error(out)
+	}
+	b.send()
+	b.run(tool.Unknown, "watch") // nothing registered any more
+	b.run(tool.Clean, "register", "-out", b.dir, "-force")
+}
+
+// TestXMLLint judges the form with somebody else's parser.
+func TestXMLLint(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("xmllint"); err != nil {
+		t.Skip("xmllint (Debian package libxml2-utils, tests/setup.sh base) is not installed")
+	}
+	b := newBench(t, federation.TU)
+	b.run(tool.Clean, "register", "-out", b.dir)
+	xml := filepath.Join(b.dir, "FDkasse0001TU.xml")
+	if out, err := exec.Command("xmllint", "--noout", xml).CombinedOutput(); err != nil {
+		t.Errorf("xmllint: %v %s", err, out)
+	}
+	// The order and number of elements as it reads them, and the key on one line.
+	for path, want := range map[string]string{
+		"count(/registrierungtifoederation/*)":    "13",
+		"name(/registrierungtifoederation/*[13])": "publickeysjwt",
+		"count(//@*)":                                  "0",
+		"contains(//publickey/key, '\n')":              "false",
+		"string(/registrierungtifoederation/memberid)": "FDkasse0001TU",
+	} {
+		out, err := exec.Command("xmllint", "--xpath", path, xml).CombinedOutput()
+		if err != nil || strings.TrimSpace(string(out)) != want {
+			t.Errorf("%s: %s, not %s (%v)", path, out, want, err)
+		}
+	}
+	// The twin: what is not well-formed it refuses.
+	doc, err := os.ReadFile(xml)
+	if err != nil {
 		t.Fatal(err)
 	}
-	b.run(tool.Unknown, "watch") // nothing registered any more
+	if err := os.WriteFile(xml, bytes.Replace(doc, []byte("</memberid>"), nil, 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := exec.Command("xmllint", "--noout", xml).Run(); err == nil {
+		t.Error("xmllint takes a broken form")
+	}
+}
+
+// TestSent: what counts as registered is what was noted as sent, and nothing of it gets lost.
+func TestSent(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, federation.TU)
+	form := filepath.Join(b.dir, "FDkasse0001TU.xml")
+	b.run(tool.Unknown, "sent") // nothing was written
+	b.run(tool.Unknown, "sent", "-discard")
+	b.run(tool.Clean, "register", "-out", b.dir)
+	if out := b.run(tool.Unknown, "watch"); !strings.Contains(out, "not noted as sent") {
+		t.Error(out)
+	}
+	b.run(tool.Unknown, "change", "-out", b.dir) // nothing is registered
+	// A slip is mended and the form written again.
+	b.edit("adv@kasse.example", "adv2@kasse.example")
+	if out := b.run(tool.Unknown, "register", "-out", b.dir); !strings.Contains(out, "--force") {
+		t.Error(out)
+	}
+	b.run(tool.Clean, "register", "-out", b.dir, "-force")
+	doc, err := os.ReadFile(form)
+	if err != nil || !bytes.Contains(doc, []byte("adv2@kasse.example")) {
+		t.Errorf("%s %v", doc, err)
+	}
+	// By hand once more, and that is sent.
+	byHand := filepath.Join(b.dir, "by-hand.xml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(byHand, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(strings.Replace(string(doc), "adv2@", "adv3@", 1))
+	if out := b.run(tool.Clean, "sent", byHand); !strings.Contains(out, "REG-MEMBER-DATEI") {
+		t.Error(out)
+	}
+	for name, want := range map[string]string{"registered-TU.xml": "adv3@", "discarded-TU.xml": "adv2@", "written-TU.xml": ""} {
+		b, err := os.ReadFile(filepath.Join(b.dir, "records", name))
+		if !bytes.Contains(b, []byte(want)) || (err != nil) != (want == "") {
+			t.Errorf("%s: %s %v", name, b, err)
+		}
+	}
+	b.run(tool.Unknown, "register", "-out", b.dir, "-force") // use change
+	b.run(tool.Unknown, "sent")
+	// What the office would refuse, or what is about another service, is not noted.
+	for _, c := range []struct {
+		old, new string
+		status   int
+	}{
+		{"<betriebsumgebung>TU", "<betriebsumgebung>RU", tool.Unknown},
+		{"<fachdiensturi>https://adv.", "<fachdiensturi>https://other.", tool.Unknown},
+		{"<scope>openid</scope>", "", tool.Found},
+		{"FDkasse0001TU", "FDkasse0002TU", tool.Found},
+		{"<registrierungtifoederation>", "<!DOCTYPE x><registrierungtifoederation>", tool.Found},
+	} {
+		write(strings.Replace(string(doc), c.old, c.new, 1))
+		b.run(c.status, "sent", byHand)
+	}
+	b.run(tool.Unknown, "sent", filepath.Join(b.dir, "nothing.xml"))
+	// A change that is taken back.
+	b.edit("adv2@kasse.example", "adv4@kasse.example")
+	b.run(tool.Clean, "change", "-out", b.dir, "-force")
+	b.run(tool.Unknown, "sent", "-discard", byHand)
+	b.run(tool.Clean, "sent", "-discard")
+	if kept, _ := filepath.Glob(filepath.Join(b.dir, "records", "discarded-TU.xml*")); len(kept) != 2 {
+		t.Errorf("kept: %v", kept)
+	}
+	if doc, err := os.ReadFile(filepath.Join(b.dir, "records", "registered-TU.xml")); err != nil || !bytes.Contains(doc, []byte("adv3@")) {
+		t.Errorf("%s %v", doc, err)
+	}
 }
 
 // TestRotation: a new key is published, deposited and known for a day before it signs (A_23185-01, A_24607).
@@ -226,9 +365,7 @@ func TestRotation(t *testing.T) {
 		t.Fatalf("the watch does not ask for a change:\n%s", out)
 	}
 	b.run(tool.Clean, "change", "-out", b.dir, "-force")
-	if err := b.mail("FDkasse0001TU.xml"); err != nil {
-		t.Fatal(err)
-	}
+	b.send()
 	b.run(tool.Clean, "watch")
 	b.now = b.now.Add(federation.KeyNotice - time.Minute)
 	if signer() != first {
@@ -271,24 +408,29 @@ func TestMasterFaults(t *testing.T) {
 		fedmaster.Down: {tool.Unknown, "ES-HTTP"}, fedmaster.Page: {tool.Unknown, "HTML"}, fedmaster.BadSignature: {tool.Unknown, "FM-AUSSAGE"},
 		fedmaster.OtherKey: {tool.Unknown, "puk_unknown"}, fedmaster.Expired: {tool.Unknown, "expired"}, fedmaster.OtherSubject: {tool.Unknown, "speaks about"},
 		fedmaster.ForeignURLs: {tool.Unknown, "not an https address of the Federation Master itself"}, fedmaster.NotListed: {tool.Found, "FM-LISTE"},
-		fedmaster.OldKeys: {tool.Found, "FM-KEY"},
+		fedmaster.OldKeys: {tool.Found, "FM-KEY"}, fedmaster.ForeignKey: {tool.Found, `"somebody-else" is published for the service, and you neither registered nor made it`},
+		fedmaster.OtherAudience: {tool.Unknown, "it is for https://somebody-else.example"}, fedmaster.LongRefusal: {tool.Clean, "0 errors"}, fedmaster.OtherRefusal: {tool.Unknown, "FM-ABLEHNUNG"},
 	} {
 		t.Run(fmt.Sprint(fault), func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, federation.TU)
 			b.register()
 			b.master.SetFault(fault)
-			if out := b.run(want.status, "watch"); !strings.Contains(out, want.text) {
-				t.Errorf("%q is missing in\n%s", want.text, out)
+			if out := b.run(want.status, "watch"); !strings.Contains(out, want.text) || strings.Contains(out, "FM-UNBEKANNT") {
+				t.Errorf("%q is missing in, or the service is called unknown in\n%s", want.text, out)
 			}
 			b.master.SetFault(fedmaster.None)
 			b.run(tool.Clean, "watch")
 		})
 	}
 	b := newBench(t, federation.TU)
-	b.run(tool.Clean, "register", "-out", b.dir) // never sent
-	if out := b.run(tool.Unknown, "watch"); !strings.Contains(out, "FM-UNBEKANNT") {
-		t.Error(out)
+	b.run(tool.Clean, "register", "-out", b.dir)
+	b.run(tool.Clean, "sent") // and lost on its way
+	for _, fault := range []fedmaster.Fault{fedmaster.None, fedmaster.LongRefusal} {
+		b.master.SetFault(fault)
+		if out := b.run(tool.Unknown, "watch"); !strings.Contains(out, "FM-UNBEKANNT") {
+			t.Errorf("%v: %s", fault, out)
+		}
 	}
 }
 
@@ -431,7 +573,7 @@ func TestSecretsStay(t *testing.T) {
 		t.Error("something secret was printed")
 	}
 	files, _ := filepath.Glob(filepath.Join(b.dir, "keys", "*"))
-	if len(files) != 6 { // two signing keys, two others, the list and its lock
+	if len(files) != 8 { // two signing keys, two others, two lists and their locks
 		t.Errorf("%v", files)
 	}
 	for _, f := range files {

@@ -175,7 +175,7 @@ func TestClientKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range []string{"statement_expiry", "master_statement_expiry", "signing_key_end", "tls_client_certificate_end", "watched"} {
+	for _, m := range []string{"statement_expiry", "master_statement_expiry", "signing_key_end", "tls_client_certificate_end", "id_token_key_end", "watched"} {
 		if !bytes.Contains(text, []byte("adv_federation_"+m+"_timestamp_seconds")) {
 			t.Errorf("%s is missing in\n%s", m, text)
 		}
@@ -236,6 +236,7 @@ func TestEnvironments(t *testing.T) {
 	if err := pu.master.Mail("FDkasse0001TU.xml", form); err == nil {
 		t.Error("the office of PU took a form of TU")
 	}
+	tu.run(tool.Clean, "sent")
 	pu.run(tool.Unknown, "register", "-out", pu.dir)
 	// The two keep their records in one folder: then the registration in TU is known.
 	pu.edit(`"records": "records"`, `"records": "`+filepath.Join(tu.dir, "records")+`"`)
@@ -243,6 +244,7 @@ func TestEnvironments(t *testing.T) {
 	if err := pu.mail("FDkasse0001PU.xml"); err != nil {
 		t.Error(err)
 	}
+	pu.run(tool.Clean, "sent")
 	for _, n := range []string{"registered-TU.xml", "registered-PU.xml"} {
 		if _, err := os.Stat(filepath.Join(tu.dir, "records", n)); err != nil {
 			t.Error(err)

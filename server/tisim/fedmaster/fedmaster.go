@@ -42,6 +42,10 @@ const (
 	Page               // an HTML page instead of a statement
 	NotListed          // the list lacks the services
 	OldKeys            // the published keys are damaged
+	ForeignKey         // a key is published that the service never registered
+	OtherAudience      // statements are made for somebody else
+	LongRefusal        // refusals explain themselves at length
+	OtherRefusal       // every fetch is refused for another reason, at a time that looks like the code for an unknown service
 )
 
 // Master is the simulated Federation Master of one environment.
@@ -172,12 +176,20 @@ func (m *Master) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/federation/fetch":
 		q := r.URL.Query()
 		if q.Get("iss") != m.address {
-			m.refuse(w, "6000", "Issuer entspricht nicht dem Entity Identifier des Federation Masters")
+			m.refuse(w, "6000", "Issuer entspricht nicht dem Entity Identifier des Federation Masters", m.now())
+			return
+		}
+		if m.fault == OtherRefusal {
+			m.refuse(w, "6000", "Issuer entspricht nicht dem Entity Identifier des Federation Masters", time.Unix(1796011430, 0))
 			return
 		}
 		c, ok := m.members[q.Get("sub")]
 		if !ok {
-			m.refuse(w, "6011", "Subjekt ist unbekannt")
+			text := "Subjekt ist unbekannt"
+			if m.fault == LongRefusal {
+				text = strings.Repeat("Das angefragte Subjekt konnte im Verzeichnis der Teilnehmer nicht gefunden werden. ", 5)
+			}
+			m.refuse(w, "6011", text, m.now())
 			return
 		}
 		sub := q.Get("sub")
@@ -189,7 +201,15 @@ func (m *Master) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			other, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 			keys = []map[string]any{jwkOf(&other.PublicKey, keys[0]["kid"].(string))}
 		}
-		m.answer(w, m.sign(map[string]any{"iss": m.address, "sub": sub, "aud": q.Get("aud"), "jwks": map[string]any{"keys": keys},
+		if m.fault == ForeignKey {
+			other, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+			keys = append(slices.Clone(keys), jwkOf(&other.PublicKey, "somebody-else"))
+		}
+		aud := q.Get("aud")
+		if m.fault == OtherAudience {
+			aud = "https://somebody-else.example"
+		}
+		m.answer(w, m.sign(map[string]any{"iss": m.address, "sub": sub, "aud": aud, "jwks": map[string]any{"keys": keys},
 			"metadata": map[string]any{"openid_relying_party": c.metadata}}))
 	default:
 		http.NotFound(w, r)
@@ -201,12 +221,18 @@ func (m *Master) answer(w http.ResponseWriter, token string) {
 	fmt.Fprint(w, token)
 }
 
-// refuse answers as gematik's implementation does.
-func (m *Master) refuse(w http.ResponseWriter, code, text string) {
+// refuse answers as gematik's implementation does, its members in their order.
+func (m *Master) refuse(w http.ResponseWriter, code, text string, at time.Time) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusBadRequest)
-	_ = json.NewEncoder(w).Encode(map[string]any{"operation": "FETCH", "error": "invalid_request", "error_description": text,
-		"gematik_timestamp": m.now().Unix(), "gematik_uuid": "c0ffee00-0000-4000-8000-000000000000", "gematik_code": code})
+	_ = json.NewEncoder(w).Encode(struct {
+		Operation   string `json:"operation"`
+		Error       string `json:"error"`
+		Description string `json:"error_description"`
+		Timestamp   int64  `json:"gematik_timestamp"`
+		UUID        string `json:"gematik_uuid"`
+		Code        string `json:"gematik_code"`
+	}{"FETCH", "invalid_request", text, at.Unix(), "c0ffee00-0000-4000-8000-000000000000", code})
 }
 
 // form is the XML as the office reads it.
@@ -238,7 +264,8 @@ var order = []string{"teilnehmertyp", "betriebsumgebung", "kontaktemail", "vfsbe
 // ErrRefused is wrapped by every refusal.
 var ErrRefused = errors.New("refused by the registration office")
 
-// Mail is what happens when a form arrives as an attachment: registration, change or deregistration.
+// Mail is what happens when a form arrives as an attachment: registration, change or deregistration. The live statement has to
+// agree with the form. A change may come ahead: then the statement still agrees with the form that is in force.
 func (m *Master) Mail(fileName string, document []byte) error {
 	no := func(format string, a ...any) error {
 		return fmt.Errorf("%w: %s", ErrRefused, fmt.Sprintf(format, a...))
@@ -287,14 +314,20 @@ func (m *Master) Mail(fileName string, document []byte) error {
 	meta, _ := claims["metadata"].(map[string]any)
 	rp, _ := meta["openid_relying_party"].(map[string]any)
 	fe, _ := meta["federation_entity"].(map[string]any)
-	for what, pair := range map[string][2]any{
-		"iss": {claims["iss"], f.Address}, "sub": {claims["sub"], f.Address}, "organization_name": {rp["organization_name"], f.Organisation},
-		"client_name": {rp["client_name"], f.Name}, "federation_entity.name": {fe["name"], f.Name}, "scope": {sorted(strings.Fields(fmt.Sprint(rp["scope"]))), sorted(f.Scopes)},
-		"redirect_uris": {sorted(texts(rp["redirect_uris"])), sorted(f.Redirects)}, "claims": {sorted(texts(rp["claims"])), sorted(f.Claims)},
-	} {
-		if pair[0] != pair[1] {
-			return no("%s is %v in the statement and %v in the form", what, pair[0], pair[1])
+	disagreement := func(f form) error {
+		for what, pair := range map[string][2]any{
+			"iss": {claims["iss"], f.Address}, "sub": {claims["sub"], f.Address}, "organization_name": {rp["organization_name"], f.Organisation},
+			"client_name": {rp["client_name"], f.Name}, "federation_entity.name": {fe["name"], f.Name}, "scope": {sorted(strings.Fields(fmt.Sprint(rp["scope"]))), sorted(f.Scopes)},
+			"redirect_uris": {sorted(texts(rp["redirect_uris"])), sorted(f.Redirects)}, "claims": {sorted(texts(rp["claims"])), sorted(f.Claims)},
+		} {
+			if pair[0] != pair[1] {
+				return no("%s is %v in the statement and %v in the form", what, pair[0], pair[1])
+			}
 		}
+		return nil
+	}
+	if err := disagreement(f); err != nil && (known == nil || disagreement(known.form) != nil) {
+		return err
 	}
 	c := &member{id: f.Member, form: f}
 	verified := false

@@ -240,6 +240,15 @@ func (p *play) federation() error {
 		p.tell(title, "", "accepted\n")
 		return nil
 	}
+	// configure edits the configuration as the operator would.
+	configure := func(old, new string) error {
+		path := filepath.Join(dir, "federation.json")
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(path, bytes.ReplaceAll(b, []byte(old), []byte(new)), 0o600)
+	}
 	var server *exec.Cmd
 	stop := func() {
 		if server != nil {
@@ -283,6 +292,7 @@ func (p *play) federation() error {
 		publish,
 		func() error { return p.only("The live statement is judged", 0, dir, tool, "check", service) },
 		func() error { return p.only("The form is made of the live statement", 0, dir, tool, "register") },
+		func() error { return p.only("It is sent by mail, and that is noted", 0, dir, tool, "sent") },
 		func() error { return office("The office takes the form") },
 		func() error {
 			return p.only("What was registered, what is live and what the Federation Master says agree", 0, dir, tool, "watch")
@@ -298,21 +308,34 @@ func (p *play) federation() error {
 			}
 			return p.only("A form written by hand is judged field by field", 1, dir, tool, "check", "by-hand.xml")
 		},
+		func() error { return configure("/federation/callback", "/federation/return") },
 		func() error {
-			path := filepath.Join(dir, "federation.json")
-			b, err := os.ReadFile(path)
-			if err != nil {
-				return err
-			}
-			return os.WriteFile(path, bytes.ReplaceAll(b, []byte("/federation/callback"), []byte("/federation/return")), 0o600)
+			return p.only("A change is announced before it shows: the next statement, not yet published", 0, dir, tool, "entity-statement", "-out", "next.jws")
 		},
+		func() error {
+			return p.only("The change, with what differs", 0, dir, tool, "change", "-force", "-statement", "next.jws")
+		},
+		func() error { return p.only("It is sent", 0, dir, tool, "sent") },
+		func() error { return office("The office takes the change ahead of it") },
+		publish,
+		func() error { return p.only("All agree again", 0, dir, tool, "watch") },
+		func() error { return configure("/federation/return", "/federation/elsewhere") },
 		publish,
 		func() error {
-			return p.only("Somebody changed the service: the watch sees the drift", 1, dir, tool, "watch")
+			return p.only("Somebody changed the service and told nobody: the watch sees the drift", 1, dir, tool, "watch")
 		},
-		func() error { return p.only("The change, with what differs", 0, dir, tool, "change", "-force") },
-		func() error { return office("The office takes the change") },
-		func() error { return p.only("All agree again", 0, dir, tool, "watch") },
+		func() error { return configure("/federation/elsewhere", "/federation/return") },
+		publish,
+		func() error { fm.SetFault(fedmaster.ForeignKey); return nil },
+		func() error {
+			return p.only("The Federation Master publishes a key that is not ours: the watch sees that, too", 1, dir, tool, "watch")
+		},
+		func() error { fm.SetFault(fedmaster.None); return nil },
+		func() error {
+			return p.only("The service is taken out: the form", 0, dir, tool, "deregister", "-force")
+		},
+		func() error { return p.only("Sent", 0, dir, tool, "sent") },
+		func() error { return office("The office takes the service out") },
 	})
 }
 
