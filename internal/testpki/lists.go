@@ -22,6 +22,8 @@ type ListState struct {
 	Type, Status string // full addresses
 	Start        time.Time
 	Information  []string // additionalServiceInformation
+	Qualify      string   // content of an extension Qualifications, in canonical form; the prefixes are ecc, tslx and xades
+	Critical     bool     // of this extension
 }
 
 // ListService is one entry of a list. The writer checks nothing.
@@ -274,7 +276,7 @@ func (s *ListService) write(b *strings.Builder) {
 		}
 		b.WriteString("</ServiceSupplyPoints>")
 	}
-	if len(s.Extensions)+len(s.Information)+len(s.Redirects) > 0 {
+	if len(s.Extensions)+len(s.Information)+len(s.Redirects)+len(s.Qualify) > 0 {
 		b.WriteString("<ServiceInformationExtensions>")
 		for _, oid := range s.Extensions {
 			b.WriteString(`<Extension Critical="false">` + leaf("ExtensionOID", oid) + leaf("ExtensionValue", "oid") + "</Extension>")
@@ -283,7 +285,7 @@ func (s *ListService) write(b *strings.Builder) {
 			b.WriteString(`<Extension Critical="false"><AdditionalServiceInformation><URI xml:lang="DE">http://uri.etsi.org/TrstSvc/TrustedList/SvcInfoExt/ForeSignatures</URI>` +
 				leaf("InformationValue", r[0]+" "+r[1]) + "</AdditionalServiceInformation></Extension>")
 		}
-		writeInformation(b, s.Information)
+		s.writeInformation(b)
 		b.WriteString("</ServiceInformationExtensions>")
 	}
 	b.WriteString("</ServiceInformation>")
@@ -292,9 +294,9 @@ func (s *ListService) write(b *strings.Builder) {
 		for _, h := range s.History {
 			b.WriteString("<ServiceHistoryInstance>" + leaf("ServiceTypeIdentifier", h.Type) + named("ServiceName", s.Name) +
 				"<ServiceDigitalIdentity></ServiceDigitalIdentity>" + leaf("ServiceStatus", h.Status) + leaf("StatusStartingTime", stamp(h.Start)))
-			if len(h.Information) > 0 {
+			if len(h.Information)+len(h.Qualify) > 0 {
 				b.WriteString("<ServiceInformationExtensions>")
-				writeInformation(b, h.Information)
+				h.writeInformation(b)
 				b.WriteString("</ServiceInformationExtensions>")
 			}
 			b.WriteString("</ServiceHistoryInstance>")
@@ -304,8 +306,51 @@ func (s *ListService) write(b *strings.Builder) {
 	b.WriteString("</TSPService>")
 }
 
-func writeInformation(b *strings.Builder, information []string) {
-	for _, i := range information {
+// Namespaces of the extension Qualifications.
+const (
+	nsECC  = "http://uri.etsi.org/TrstSvc/SvcInfoExt/eSigDir-1999-93-EC-TrustedList/#"
+	nsTSLX = "http://uri.etsi.org/02231/v2/additionaltypes#"
+)
+
+func (s *ListState) writeInformation(b *strings.Builder) {
+	if s.Qualify != "" {
+		b.WriteString(fmt.Sprintf(`<Extension Critical="%t">`, s.Critical) + canonicalPrefixes(`<ecc:Qualifications>`+s.Qualify+`</ecc:Qualifications>`) + "</Extension>")
+	}
+	for _, i := range s.Information {
 		b.WriteString(`<Extension Critical="true"><AdditionalServiceInformation><URI xml:lang="en">` + xmlEscape.Replace(i) + "</URI></AdditionalServiceInformation></Extension>")
 	}
+}
+
+// canonicalPrefixes declares the namespaces of Qualify where exclusive canonicalisation has them: at the outermost element
+// with the prefix.
+func canonicalPrefixes(s string) string {
+	for prefix, space := range map[string]string{"ecc": nsECC, "tslx": nsTSLX, "xades": nsXAdES} {
+		var b strings.Builder
+		depth := 0
+		for rest := s; rest != ""; {
+			i := strings.IndexByte(rest, '<')
+			if i < 0 {
+				b.WriteString(rest)
+				break
+			}
+			b.WriteString(rest[:i])
+			rest = rest[i:]
+			end := strings.IndexByte(rest, '>') + 1
+			name := strings.FieldsFunc(rest[1:end], func(r rune) bool { return r == ' ' || r == '>' })[0]
+			switch {
+			case strings.HasPrefix(name, "/"+prefix+":"):
+				depth--
+			case strings.HasPrefix(name, prefix+":"):
+				if depth++; depth == 1 {
+					b.WriteString("<" + name + ` xmlns:` + prefix + `="` + space + `"` + rest[1+len(name):end])
+					rest = rest[end:]
+					continue
+				}
+			}
+			b.WriteString(rest[:end])
+			rest = rest[end:]
+		}
+		s = b.String()
+	}
+	return s
 }

@@ -271,7 +271,14 @@ func readState(n *xmlsig.Node) (state State, extensions []x509ti.OID, redirects 
 					redirects = append(redirects, Redirect{pair[0], pair[1]})
 				}
 				known = true
-			case x.Local == "Qualifications", x.Local == "TakenOverBy", x.Local == "ExpiredCertsRevocationInfo", x.Local == "ExtensionValue":
+			case x.Space == qualifySpace && x.Local == "Qualifications":
+				more, err := readQualifications(x, critical == "true" || critical == "1")
+				if err != nil || len(state.Qualifications)+len(more) > maxPerEntry {
+					return state, nil, nil, schemaError("Qualifications")
+				}
+				state.Qualifications = append(state.Qualifications, more...)
+				known = true
+			case x.Local == "TakenOverBy", x.Local == "ExpiredCertsRevocationInfo", x.Local == "ExtensionValue":
 				known = true // of no account for the checks here
 			}
 		}

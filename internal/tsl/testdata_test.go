@@ -273,6 +273,21 @@ var stricterThanXMLSec = map[string]string{
 
 // FuzzParse begins with the small lists in testdata/fuzz: TSL and VL, in canonical and in another form.
 func FuzzParse(f *testing.F) {
+	p := newPKI(f)
+	_, signer, err := p.NewTSLAuthority(1)
+	if err != nil {
+		f.Fatal(err)
+	}
+	cert := parseCert(f, signer.Certificate)
+	for _, q := range qualifySeeds {
+		l := qualified(q, true)
+		l.Services[0].History = []testpki.ListState{l.Services[0].ListState}
+		raw, err := p.WriteList(l, signer)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		list, err := tsl.Parse(data)
 		if err != nil {
@@ -285,7 +300,9 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("error without a code: %v", err)
 		}
 		for _, s := range list.Services {
-			s.StateAt(now)
+			if state, ok := s.StateAt(now); ok {
+				state.QualifiersOf(cert)
+			}
 		}
 	})
 }

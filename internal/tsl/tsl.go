@@ -60,6 +60,8 @@ type State struct {
 	Status      string
 	Start       time.Time
 	Information []string // additionalServiceInformation
+	// Qualifications say more of some certificates (the BNetzA-VL alone); see State.QualifiersOf.
+	Qualifications []Qualification
 }
 
 // Service is one entry of a list.

@@ -46,6 +46,8 @@ const (
 	CodeCAClosed          Code = 12035
 	CodeNoSSCD            Code = 12036
 	CodeCANotListed       Code = 12037
+	CodeQualification     Code = 12038
+	CodeNoQSCDByList      Code = 12039
 	CodeAged              Code = 12040
 	CodeNoStatusSource    Code = 12041
 	CodeCountersignature  Code = 12050
@@ -132,6 +134,8 @@ var Findings = []Finding{
 	{CodeCAClosed, "CA_CLOSED_BEFORE_ISSUE", Warning, "Der Aussteller hatte laut Vertrauensliste den Betrieb eingestellt, bevor er das Zertifikat ausstellte."},
 	{CodeNoSSCD, "QCSSCD_MISSING", Warning, "Im qualifizierten Zertifikat fehlt die Angabe, dass der Schlüssel in einer sicheren Einheit (Heilberufsausweis) liegt."},
 	{CodeCANotListed, "CA_NOT_LISTED_ANY_MORE", Warning, "Der Aussteller steht in der neuesten Vertrauensliste nicht mehr; kompromittierte Aussteller werden aus ihr entfernt."},
+	{CodeQualification, "QUALIFICATION_UNDECIDED", Indeterminate, "Die Vertrauensliste der Bundesnetzagentur macht für solche Zertifikate eine Einschränkung, die dieses Programm nicht versteht."},
+	{CodeNoQSCDByList, "NO_QSCD_BY_LIST", Warning, "Laut Vertrauensliste der Bundesnetzagentur liegt der Schlüssel des Zertifikats nicht in einer qualifizierten Signaturerstellungseinheit."},
 	{CodeAged, "STATUS_NO_LONGER_AVAILABLE", Indeterminate, "Das Zertifikat ist abgelaufen; Auskunft über seinen Sperrstatus gibt es nicht mehr."},
 	{CodeNoStatusSource, "STATUS_NOT_REQUESTED", Indeterminate, "Der Sperrstatus liegt nicht bei und durfte nicht online abgefragt werden."},
 	{CodeCountersignature, "COUNTERSIGNATURE_NOT_VALID", Warning, "Eine zusätzliche Gegensignatur ist nicht gültig; die Signatur selbst ist davon nicht betroffen."},

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"ktradv/internal/ocsp"
@@ -29,6 +30,11 @@ var (
 	// the TSL altogether, and so are those that have ended; the list does not say which it was. Tab_PKI_274 has no number for
 	// that.
 	CANotListed = &x509ti.Error{Code: 12037, Name: "CA_NOT_LISTED_ANY_MORE"}
+	// QualificationUndecided: the BNetzA-VL says something of some certificates of the CA, and it is not understood whether of
+	// this one, or what it says.
+	QualificationUndecided = &x509ti.Error{Code: 12038, Name: "QUALIFICATION_UNDECIDED"}
+	// NoQSCDByList: the BNetzA-VL says that the keys of such certificates are not in a qualified signature creation device.
+	NoQSCDByList = &x509ti.Error{Code: 12039, Name: "NO_QSCD_BY_LIST"}
 )
 
 // verdictOf says what a finding means for the certificate. A finding that leaves open whether the certificate is good is
@@ -42,7 +48,7 @@ var verdictOf = map[int]Verdict{
 	1058: Indeterminate,
 	1016: Invalid, 1017: Invalid, 1018: Invalid, 1021: Invalid, 1024: Invalid, 1033: Invalid, 1036: Invalid, 1048: Invalid,
 	1059: Invalid, 1061: Invalid, 1062: Invalid,
-	12037: Warnings,
+	12037: Warnings, 12038: Indeterminate, 12039: Warnings,
 }
 
 // stepOf makes the step of a finding.
@@ -138,7 +144,7 @@ func build(cert *x509ti.Certificate, profile *x509ti.Profile, l lists, verifier 
 	c.authority = ca
 	c.signed = pass(StepCertSignature, cert.CheckSignatureFromWith(verifier, ca.cert))
 	if profile.QES {
-		pass(StepCAStatus, qualified(ca.service, cert.NotBefore))
+		pass(StepCAStatus, qualifiedFor(ca.service, cert))
 	} else {
 		step := caStatus(ca.service, cert.NotBefore)
 		if l.newest != l.at {
@@ -241,6 +247,30 @@ func qualified(s *tsl.Service, at time.Time) error {
 		}
 	}
 	return CANotQualified.Because("not a CA for signatures")
+}
+
+// qualifiedFor is qualified for one certificate: when it was issued the CA was qualified, and the list did not say otherwise
+// of certificates like this one (ETSI TS 119 612 clause 5.5.9.2).
+func qualifiedFor(s *tsl.Service, cert *x509ti.Certificate) error {
+	if err := qualified(s, cert.NotBefore); err != nil {
+		return err
+	}
+	state, _ := s.StateAt(cert.NotBefore)
+	qualifiers, certain := state.QualifiersOf(cert)
+	says := func(names ...string) bool {
+		return slices.ContainsFunc(names, func(name string) bool { return slices.Contains(qualifiers, name) })
+	}
+	switch {
+	case says(tsl.NotQualified):
+		return CANotQualified.Because("the list says of such certificates that they are not qualified")
+	case !certain:
+		return QualificationUndecided.Because("the list has a critical condition that is not known")
+	case says(tsl.QCForESeal, tsl.QCForWSA) && !says(tsl.QCForESig):
+		return CANotQualified.Because("the list says of such certificates that they are not for signatures")
+	case says(tsl.QCNoQSCD, tsl.QCNoSSCD):
+		return NoQSCDByList
+	}
+	return nil
 }
 
 // Check checks a certificate (TUC_PKI_018; TUC_PKI_030 for qualified ones). It runs every step that can be run, also after
