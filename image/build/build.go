@@ -94,7 +94,8 @@ type builder struct {
 	ctx      context.Context
 	packages []*debian.Archive
 	kernel   *debian.Archive
-	version  string // of the kernel
+	modules  *kernel.Tree // of the kernel
+	version  string       // of the kernel
 	tree     map[string]entry
 	bin      map[string]string // our programs as files of this machine, by their path in the image
 	epoch    time.Time         // the youngest file of all packages
@@ -129,13 +130,20 @@ func Build(ctx context.Context, cfg Config) (Result, error) {
 		return Result{}, err
 	}
 	defer over.close()
+	defer b.close()
+	opened := b.openPackages()
 	if wrong := (ProblemsError)(nil); errors.As(err, &wrong) {
+		if opened == nil { // else the rest can be mended all the same
+			wrong = append(wrong, over.unknownModules(b.modules)...)
+		}
 		return Result{}, b.withKiosk(over, wrong)
 	}
-	if err := b.openPackages(); err != nil {
-		return Result{}, err
+	if opened != nil {
+		return Result{}, opened
 	}
-	defer b.close()
+	if wrong := over.unknownModules(b.modules); len(wrong) > 0 {
+		return Result{}, b.withKiosk(over, wrong)
+	}
 	for _, step := range []func() error{b.addPrograms, func() error { return b.checkWithKiosk(over) }, b.addFiles, b.addLibraries, func() error { return b.addModules(over.modules) }} {
 		if err := step(); err != nil {
 			return Result{}, err
@@ -159,6 +167,10 @@ func (b *builder) openPackages() error {
 		return err
 	}
 	b.packages = append(b.packages, b.kernel)
+	if b.modules, err = kernel.Open(b.kernel); err != nil {
+		return err
+	}
+	b.version = b.modules.Version
 	for _, p := range b.packages {
 		for _, n := range p.Names() {
 			if f, _ := p.Lookup(n); f.Time.After(b.epoch) {
@@ -322,11 +334,6 @@ func (b *builder) osRelease() []byte {
 
 // addModules adds the kernel modules.
 func (b *builder) addModules(extra []string) error {
-	t, err := kernel.Open(b.kernel)
-	if err != nil {
-		return err
-	}
-	b.version = t.Version
 	reasons := make(map[string]string)
 	var wanted []string
 	for _, m := range modules.Base {
@@ -339,7 +346,7 @@ func (b *builder) addModules(extra []string) error {
 			reasons[n] = "named by the overlay (modules.extra)"
 		}
 	}
-	list, err := t.Closure(wanted)
+	list, err := b.modules.Closure(wanted)
 	if err != nil {
 		return err
 	}
@@ -353,7 +360,7 @@ func (b *builder) addModules(extra []string) error {
 		}
 		b.add(entry{name: m.Path, mode: 0o644, data: m.Data, origin: b.kernel, reason: reason})
 	}
-	b.add(entry{name: "lib/modules/" + t.Version + "/modules.dep", mode: 0o644, data: kernel.Dep(t.Version, list), source: "image/kernel",
+	b.add(entry{name: "lib/modules/" + b.version + "/modules.dep", mode: 0o644, data: kernel.Dep(b.version, list), source: "image/kernel",
 		reason: "which module needs which"})
 	return nil
 }

@@ -484,4 +484,20 @@ func TestKioskChecksOverlay(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), filepath.Join(over, "etc/adv/trust/cvc")+": card_roots:") {
 		t.Errorf("got %v; want the folder with the wrong file", err)
 	}
+	// Beside that, drivers that the kernel does not have: all mistakes at once.
+	config := filepath.Join(over, "etc/adv/terminal.json")
+	write(t, config, `{"server": {"address": "adv.insurer.example:8443"}, "modules": {"extra": ["virtio_blk", "virtio_glk", "i919"]}}`)
+	_, err = Build(context.Background(), Config{Root: root, Overlays: []string{filepath.Join(root, "overlays", "demo"), over}, Out: t.TempDir(), Cache: filepath.Join(project, "out", "cache")})
+	var wrong ProblemsError
+	if !errors.As(err, &wrong) || len(wrong) != 2 {
+		t.Fatalf("got %v; want two modules as problems", err)
+	}
+	for i, want := range []string{config + ": modules.extra[1]: kernel ", config + ": modules.extra[2]: kernel "} {
+		if !strings.HasPrefix(wrong[i].String(), want) {
+			t.Errorf("%v; want %s", wrong[i], want)
+		}
+	}
+	if !strings.Contains(err.Error(), "card_roots:") {
+		t.Errorf("%v; want the folder with the wrong file, too", err)
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"ktradv/image/kernel"
 	"ktradv/internal/terminal"
 )
 
@@ -97,11 +98,28 @@ func (o *overlay) load(root string, dirs []string) error {
 		}
 		problems = append(problems, terminal.Problem{File: o.where(p.File), Key: p.Key, What: o.where(p.What), Fix: o.where(p.Fix)})
 	}
+	o.modules = cfg.Modules.Extra
 	if len(problems) > 0 {
 		return problems
 	}
-	o.modules = cfg.Modules.Extra
 	return nil
+}
+
+// unknownModules names what the overlay wants of the kernel and the kernel does not have.
+func (o *overlay) unknownModules(k *kernel.Tree) (problems ProblemsError) {
+	file := o.where(filepath.Join(o.merged, filepath.FromSlash(terminal.Path)))
+	for i, name := range o.modules {
+		if name == "" {
+			continue // named already
+		}
+		if err := k.Check([]string{name}); err != nil {
+			problems = append(problems, terminal.Problem{
+				File: file, Key: fmt.Sprintf("modules.extra[%d]", i), What: err.Error(),
+				Fix: "write the name of a module of this kernel (the driver as `lspci -k` names it), or leave it out",
+			})
+		}
+	}
+	return problems
 }
 
 // read lays a folder over what is there.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"ktradv/image/kernel"
 )
 
 // project is the root of the project.
@@ -155,6 +157,47 @@ func TestOverlayRefused(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// packageFiles are the files of a kernel package, with the same content in each.
+type packageFiles []string
+
+func (p packageFiles) Names() []string           { return p }
+func (packageFiles) Read(string) ([]byte, error) { return []byte("kernel/fs/built-in.ko\n"), nil }
+
+// Every module that the kernel does not have is named, with file, key and what mends it, whatever else is wrong.
+func TestUnknownModules(t *testing.T) {
+	t.Parallel()
+	k, err := kernel.Open(packageFiles{"lib/modules/6.1.0/kernel/good-gpu.ko"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := demo(t)
+	for _, c := range []struct{ text, want string }{
+		{`{"server": {"address": "adv.example:8443"}, "modules": {"extra": ["good_gpu", "i919", "good-gpu", "built_in", "8021x"]}}`, "modules.extra[1] i919, modules.extra[4] 8021x"},
+		{`{"display": {"rotation": 45}, "modules": {"extra": ["../evil", "i919"]}}`, "modules.extra[1] i919"},
+		{`{"server": {"address": "adv.example:8443"}, "modules": {"extra": ["good_gpu"]}}`, ""},
+		{`{"server": {"address": "adv.example:8443"}}`, ""},
+	} {
+		name := filepath.Join(dir, "etc/adv/terminal.json")
+		write(t, name, c.text)
+		o, err := loadOverlay(project, []string{dir})
+		if o == nil {
+			t.Fatal(err)
+		}
+		defer o.close()
+		var got []string
+		for _, p := range o.unknownModules(k) {
+			what, ok := strings.CutPrefix(p.What, "kernel 6.1.0 has no module ")
+			if p.File != name || !ok || !strings.Contains(p.Fix, "lspci -k") {
+				t.Errorf("%v: want the file as the person has it, the kernel, and what mends it", p)
+			}
+			got = append(got, p.Key+" "+what)
+		}
+		if s := strings.Join(got, ", "); s != c.want {
+			t.Errorf("%s: %q; want %q", c.text, s, c.want)
+		}
 	}
 }
 

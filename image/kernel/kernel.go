@@ -95,6 +95,30 @@ func Open(files Files) (*Tree, error) {
 // Name spells a module's name as the kernel does, with underscores.
 func Name(s string) string { return strings.ReplaceAll(s, "-", "_") }
 
+// UnknownError names all wanted modules that a kernel does not have.
+type UnknownError struct {
+	Version string   // of the kernel
+	Names   []string // as they were given
+}
+
+func (e *UnknownError) Error() string {
+	return fmt.Sprintf("kernel %s has no module %s", e.Version, strings.Join(e.Names, ", "))
+}
+
+// Check returns an [UnknownError] when the kernel has not all of these modules, neither as files nor built in.
+func (t *Tree) Check(names []string) error {
+	var unknown []string
+	for _, n := range names {
+		if t.paths[Name(n)] == "" && !t.builtin[Name(n)] {
+			unknown = append(unknown, n)
+		}
+	}
+	if unknown == nil {
+		return nil
+	}
+	return &UnknownError{t.Version, unknown}
+}
+
 // Module is one module that goes into the image.
 type Module struct {
 	Name   string   // with underscores
@@ -105,9 +129,12 @@ type Module struct {
 }
 
 // Closure returns the wanted modules and what they depend on, each after those
-// that it needs. Modules that are built into the kernel are left out. A wanted
-// module that this kernel does not have is an error.
+// that it needs. Modules that are built into the kernel are left out. Wanted
+// modules that this kernel does not have are an [UnknownError].
 func (t *Tree) Closure(wanted []string) ([]Module, error) {
+	if err := t.Check(wanted); err != nil {
+		return nil, err
+	}
 	var out []Module
 	seen := make(map[string]bool)
 	var add func(name, because string, path []string) error

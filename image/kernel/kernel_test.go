@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -107,6 +108,24 @@ func TestClosureRefuses(t *testing.T) {
 				t.Errorf("got %v; want an error with %q", err, c.want)
 			}
 		})
+	}
+}
+
+// All names that a kernel does not have are told at once; built-in modules and other spellings are known.
+func TestUnknown(t *testing.T) {
+	t.Parallel()
+	k := tree(t, nil)
+	if err := k.Check([]string{"my-gpu", "my_gpu", "ipv6", "virtio_ring"}); err != nil {
+		t.Error(err)
+	}
+	wanted := []string{"i919", "drm", "no-such", "ipv6", "8021q"}
+	want := &UnknownError{Version: "6.1", Names: []string{"i919", "no-such", "8021q"}}
+	_, closure := k.Closure(wanted)
+	for _, err := range []error{k.Check(wanted), closure} {
+		var got *UnknownError
+		if !errors.As(err, &got) || !cmp.Equal(got, want) {
+			t.Errorf("got %v; want %v", err, want)
+		}
 	}
 }
 
