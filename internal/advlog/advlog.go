@@ -3,8 +3,9 @@
 //
 // What may stand in a log is decided by types, not by care. A caller can pass numbers, durations, flags and [Label]
 // values, and a Label is made from a constant of the program only: text that came from a card, a person or the network does
-// not compile. The one exception is the ICCSN, which [ErrorEvent] alone accepts, for card-related errors (AdV-A_2424), and
-// which leaves every file, rotated ones included, before it is 180 days old (AdV-A_2426).
+// not compile. Names of kernel modules are those of the image ([Module]). The one exception is the ICCSN, which [ErrorEvent]
+// alone accepts, for card-related errors (AdV-A_2424), and which leaves every file, rotated ones included, before it is
+// 180 days old (AdV-A_2426).
 //
 //	stream       file                      holds                                          requirement
 //	-----------  ------------------------  ---------------------------------------------  -------------------

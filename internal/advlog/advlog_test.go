@@ -657,6 +657,22 @@ func TestOneOf(t *testing.T) {
 	}
 }
 
+// The name of a module is the image's own or none, whatever the caller takes for the image's.
+func TestModule(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("m", maxModule)
+	image := []string{"8021q", "snd-hda", long, long + "m", "Erika", "a b", "", "80276001011699901234\n"}
+	for name, want := range map[string]string{"8021q": "8021q", "snd-hda": "snd-hda", long: long, long + "m": "other", "i915": "other", "Erika": "other",
+		"a b": "other", "": "other", "80276001011699901234\n": "other"} {
+		if got := Module(name, image).attr; got.Key != "module" || got.Value.String() != want {
+			t.Errorf("Module(%q) = %v; want %s", name, got, want)
+		}
+	}
+	if got := Module("8021q", nil).attr.Value.String(); got != "other" {
+		t.Errorf("of an image without modules: %s", got)
+	}
+}
+
 func TestInsurer(t *testing.T) {
 	t.Parallel()
 	for ik, want := range map[string]int64{"109500969": 109500969, "101575519": 101575519, "109500968": 0, "10950096": 0,

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"io"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"ktradv/internal/redact"
@@ -117,6 +119,18 @@ func Insurer(ik string) Value {
 		n = 0
 	}
 	return Value{slog.Int64("ik", n)}
+}
+
+// maxModule is the longest name that the kernel has for a module.
+const maxModule = 55
+
+// Module is the name of a kernel module, which names a part of a machine and no person. It is one of the image's own modules;
+// anything else is logged as "other", and so is what no module can be called.
+func Module(name string, image []string) Value {
+	if len(name) > maxModule || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") != "" || name == "" || !slices.Contains(image, name) {
+		name = "other"
+	}
+	return Value{slog.String("module", name)}
 }
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -69,7 +69,8 @@ type Message struct {
 	Slot Slot `json:"slot,omitempty"`
 	// Wait with Activate.
 	Wait bool `json:"wait,omitempty"`
-	// Codes with Service: short words for the staff, capitals, digits and hyphens.
+	// Codes with Service: for the staff, each a short word of capitals, digits and hyphens, and behind a space what it is about:
+	// names of the machine's parts, small letters, digits and _ + space.
 	Codes []string `json:"codes,omitempty"`
 }
 
@@ -77,7 +78,8 @@ type Message struct {
 const (
 	maxLine  = 1024 // octets
 	maxCodes = 16
-	maxCode  = 32 // letters
+	maxCode  = 32  // letters
+	maxAbout = 180 // letters
 )
 
 // ErrProtocol is wrapped by errors about lines that are no message.
@@ -149,7 +151,9 @@ func (m Message) check() error {
 		return fmt.Errorf("%w: %d codes", ErrProtocol, len(m.Codes))
 	}
 	for _, c := range m.Codes {
-		if c == "" || len(c) > maxCode || strings.Trim(c, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") != "" {
+		word, about, more := strings.Cut(c, " ")
+		if word == "" || len(word) > maxCode || strings.Trim(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") != "" ||
+			more && about == "" || len(about) > maxAbout || strings.Trim(about, "abcdefghijklmnopqrstuvwxyz0123456789_+ ") != "" {
 			return fmt.Errorf("%w: code", ErrProtocol)
 		}
 	}

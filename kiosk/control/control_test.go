@@ -43,8 +43,11 @@ func (readOnly) Close() error                { return nil }
 func TestRefuses(t *testing.T) {
 	t.Parallel()
 	for _, line := range []string{
+		`{"kind":"service","codes":["A "]}` + "\n", `{"kind":"service","codes":[" a"]}` + "\n", `{"kind":"service","codes":["A B"]}` + "\n",
+		`{"kind":"service","codes":["A Erika Mustermann"]}` + "\n", `{"kind":"service","codes":["A ` + strings.Repeat("a", maxAbout+1) + `"]}` + "\n",
 		"\n", "{}\n", "no json\n", `{"kind":"shell"}` + "\n", `{"kind":"ended","reason":"?"}` + "\n",
 		`{"kind":"ready","reason":"served"}` + "\n", `{"kind":"ready","slot":"new"}` + "\n",
+		`{"kind":"visit","slot":"new"}` + "\n", `{"kind":"empty","slot":"empty"}` + "\n",
 		`{"kind":"activate","slot":"full"}` + "\n", `{"kind":"cards","wait":true}` + "\n", `{"kind":"hung","codes":["A"]}` + "\n",
 		`{"kind":"service","codes":["a"]}` + "\n", `{"kind":"service","codes":[""]}` + "\n", `{"kind":"service","codes":["` + strings.Repeat("A", maxCode+1) + `"]}` + "\n",
 		`{"kind":"service","codes":["A"` + strings.Repeat(`,"A"`, maxCodes) + `]}` + "\n", `{"kind":"` + strings.Repeat("a", 2*maxLine) + `"}` + "\n",

@@ -7,7 +7,9 @@ package service
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,6 +30,8 @@ type Note struct {
 	// grace is how long it may be so before it is worth a word: every boot begins without network and with a clock that
 	// nobody has confirmed.
 	grace time.Duration
+	// more names what it is about, behind the code; nil where the code says all.
+	more func(initctl.State) string
 }
 
 // settling is the grace for what comes into order by itself after power on, or when a cable is plugged again.
@@ -42,21 +46,31 @@ func givenUp(name string) func(initctl.State) bool {
 
 // Notes is the table, in the order in which codes are shown.
 var Notes = []Note{
-	{ReaderUnsupported, advlog.NewCode(11201, "READER-UNSUPPORTED"), func(s initctl.State) bool { return s.Reader == initctl.ReaderUnsupported }, 0},
-	{"READER-SEVERAL", advlog.NewCode(11202, "READER-SEVERAL"), func(s initctl.State) bool { return s.Reader == initctl.ReaderSeveral }, 0},
-	{"NETWORK-DOWN", advlog.NewCode(11211, "NETWORK-DOWN"), func(s initctl.State) bool { return s.Network == initctl.NetworkDown }, settling},
-	{"NETWORK-NO-ADDRESS", advlog.NewCode(11212, "NETWORK-NO-ADDRESS"), func(s initctl.State) bool { return s.Network == initctl.NetworkNoAddress }, settling},
-	{"CLOCK-WRONG", advlog.NewCode(11221, "CLOCK-WRONG"), func(s initctl.State) bool { return s.Clock == initctl.ClockWrong }, settling},
-	{"CLOCK-UNSET", advlog.NewCode(11222, "CLOCK-UNSET"), func(s initctl.State) bool { return s.Clock == initctl.ClockUnset }, asking},
-	{"DATA-FULL", advlog.NewCode(11231, "DATA-FULL"), func(s initctl.State) bool { return s.Data == initctl.DataFull }, 0},
-	{"DATA-DAMAGED", advlog.NewCode(11232, "DATA-DAMAGED"), func(s initctl.State) bool { return s.Data == initctl.DataDamaged }, 0},
-	{"DATA-MISSING", advlog.NewCode(11233, "DATA-MISSING"), func(s initctl.State) bool { return s.Data == initctl.DataMissing }, 0},
-	{"MODULE-FAILED", advlog.NewCode(11241, "MODULE-FAILED"), func(s initctl.State) bool { return len(s.Modules) > 0 }, 0},
-	{"PCSCD-FAILED", advlog.NewCode(11251, "PCSCD-FAILED"), givenUp(initctl.PCSCD), 0},
-	{"USB-FAILED", advlog.NewCode(11252, "USB-FAILED"), givenUp("usb"), 0},
-	{"NETWORK-FAILED", advlog.NewCode(11253, "NETWORK-FAILED"), givenUp("network"), 0},
-	{"TIME-FAILED", advlog.NewCode(11254, "TIME-FAILED"), givenUp("time"), 0},
-	{"INIT-GONE", codeInitGone, func(initctl.State) bool { return false }, 0},
+	{ReaderUnsupported, advlog.NewCode(11201, "READER-UNSUPPORTED"), func(s initctl.State) bool { return s.Reader == initctl.ReaderUnsupported }, 0, nil},
+	{"READER-SEVERAL", advlog.NewCode(11202, "READER-SEVERAL"), func(s initctl.State) bool { return s.Reader == initctl.ReaderSeveral }, 0, nil},
+	{"NETWORK-DOWN", advlog.NewCode(11211, "NETWORK-DOWN"), func(s initctl.State) bool { return s.Network == initctl.NetworkDown }, settling, nil},
+	{"NETWORK-NO-ADDRESS", advlog.NewCode(11212, "NETWORK-NO-ADDRESS"), func(s initctl.State) bool { return s.Network == initctl.NetworkNoAddress }, settling, nil},
+	{"CLOCK-WRONG", advlog.NewCode(11221, "CLOCK-WRONG"), func(s initctl.State) bool { return s.Clock == initctl.ClockWrong }, settling, nil},
+	{"CLOCK-UNSET", advlog.NewCode(11222, "CLOCK-UNSET"), func(s initctl.State) bool { return s.Clock == initctl.ClockUnset }, asking, nil},
+	{"DATA-FULL", advlog.NewCode(11231, "DATA-FULL"), func(s initctl.State) bool { return s.Data == initctl.DataFull }, 0, nil},
+	{"DATA-DAMAGED", advlog.NewCode(11232, "DATA-DAMAGED"), func(s initctl.State) bool { return s.Data == initctl.DataDamaged }, 0, nil},
+	{"DATA-MISSING", advlog.NewCode(11233, "DATA-MISSING"), func(s initctl.State) bool { return s.Data == initctl.DataMissing }, 0, nil},
+	{"MODULE-FAILED", advlog.NewCode(11241, "MODULE-FAILED"), func(s initctl.State) bool { return len(s.Modules) > 0 }, 0, failedModules},
+	{"PCSCD-FAILED", advlog.NewCode(11251, "PCSCD-FAILED"), givenUp(initctl.PCSCD), 0, nil},
+	{"USB-FAILED", advlog.NewCode(11252, "USB-FAILED"), givenUp("usb"), 0, nil},
+	{"NETWORK-FAILED", advlog.NewCode(11253, "NETWORK-FAILED"), givenUp("network"), 0, nil},
+	{"TIME-FAILED", advlog.NewCode(11254, "TIME-FAILED"), givenUp("time"), 0, nil},
+	{"INIT-GONE", codeInitGone, func(initctl.State) bool { return false }, 0, nil},
+}
+
+// failedModules names the kernel modules that did not load: the first ones, and how many more there are.
+func failedModules(s initctl.State) string {
+	const most = 3
+	names := strings.Join(s.Modules[:min(len(s.Modules), most)], " ")
+	if n := len(s.Modules) - most; n > 0 {
+		names += fmt.Sprintf(" +%d", n)
+	}
+	return names
 }
 
 // initGone is the code of a terminal whose first process does not speak any more.
@@ -72,6 +86,19 @@ func Of(s initctl.State) (codes []string) {
 		}
 	}
 	return codes
+}
+
+// shown are codes as the staff reads them: with what they are about.
+func shown(codes []string, s initctl.State) []string {
+	out := slices.Clone(codes)
+	for i, c := range out {
+		for _, n := range Notes {
+			if n.Code == c && n.more != nil {
+				out[i] += " " + n.more(s)
+			}
+		}
+	}
+	return out
 }
 
 // Source is the first process, as initctl.Client knows it.
@@ -90,6 +117,7 @@ type Watch struct {
 
 	mu      sync.Mutex
 	codes   []string
+	shown   []string // codes with what they are about
 	changed chan struct{}
 }
 
@@ -98,21 +126,22 @@ func New(source Source) *Watch {
 	w := &Watch{source: source, changed: make(chan struct{}), since: make(map[string]time.Time)}
 	state, _ := source.State()
 	w.codes, _ = w.due(Of(state))
+	w.shown = shown(w.codes, state)
 	return w
 }
 
-// Codes are the present codes, and a channel that is closed when there are others.
+// Codes are the present codes, each with what it is about where the code alone does not say that ("MODULE-FAILED 8021q"), and
+// a channel that is closed when there are others.
 func (w *Watch) Codes() ([]string, <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return slices.Clone(w.codes), w.changed
+	return slices.Clone(w.shown), w.changed
 }
 
 // Run follows the state until ctx or the conversation ends, and logs what holds at the start, comes and goes.
 func (w *Watch) Run(ctx context.Context, log *advlog.Log) {
 	w.log = log
-	codes, _ := w.Codes()
-	w.note(ctx, nil, codes)
+	w.note(ctx, nil, w.codes)
 	for {
 		state, changed := w.source.State()
 		codes, gone := Of(state), w.source.Err() != nil
@@ -120,7 +149,7 @@ func (w *Watch) Run(ctx context.Context, log *advlog.Log) {
 			codes = append(codes, initGone)
 		}
 		codes, wait := w.due(codes)
-		w.set(ctx, codes)
+		w.set(ctx, codes, shown(codes, state))
 		if gone {
 			return
 		}
@@ -161,12 +190,12 @@ func (w *Watch) due(codes []string) (now []string, wait time.Duration) {
 	return now, wait
 }
 
-func (w *Watch) set(ctx context.Context, codes []string) {
+func (w *Watch) set(ctx context.Context, codes, shown []string) {
 	w.mu.Lock()
 	before := w.codes
-	same := slices.Equal(before, codes)
+	same := slices.Equal(w.shown, shown)
 	if !same {
-		w.codes = codes
+		w.codes, w.shown = codes, shown
 		close(w.changed)
 		w.changed = make(chan struct{})
 	}

@@ -2,10 +2,14 @@ package service
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -15,6 +19,7 @@ import (
 
 	"ktradv/internal/advlog"
 	"ktradv/internal/initctl"
+	"ktradv/kiosk/control"
 )
 
 // well is the state of a terminal that lacks nothing.
@@ -70,6 +75,41 @@ func TestOf(t *testing.T) {
 	for _, n := range Notes {
 		if !seen[n.Code] && n.Code != initGone {
 			t.Errorf("nothing gives %s", n.Code)
+		}
+	}
+}
+
+// A module is named, many are counted; what needs no more words has none.
+func TestShown(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("m", 55)
+	for _, tc := range []struct {
+		modules []string
+		want    string
+	}{
+		{[]string{"8021q"}, "MODULE-FAILED 8021q"},
+		{[]string{"8021q", "i915", "virtio_net"}, "MODULE-FAILED 8021q i915 virtio_net"},
+		{[]string{"8021q", "i915", "r8169", "tg3", "virtio_net"}, "MODULE-FAILED 8021q i915 r8169 +2"},
+		{slices.Repeat([]string{long}, 128), "MODULE-FAILED " + long + " " + long + " " + long + " +125"},
+	} {
+		s := well()
+		s.Modules, s.Clock = tc.modules, initctl.ClockWrong
+		got := shown(Of(s), s)
+		if d := cmp.Diff([]string{"CLOCK-WRONG", tc.want}, got); d != "" {
+			t.Error(d)
+		}
+		// The sessions are told exactly that.
+		var wire bytes.Buffer
+		c := control.New(struct {
+			io.Reader
+			io.Writer
+			io.Closer
+		}{&wire, &wire, nil})
+		if err := c.Send(control.Message{Kind: control.Service, Codes: got}); err != nil {
+			t.Fatal(err)
+		}
+		if m, err := c.Receive(); err != nil || !slices.Equal(m.Codes, got) {
+			t.Errorf("told %q, %v", m.Codes, err)
 		}
 	}
 }
@@ -142,9 +182,15 @@ func TestWatch(t *testing.T) {
 		m.set(func() { m.state.Data = initctl.DataOK })
 		synctest.Wait()
 		codes("NETWORK-DOWN")
+		m.set(func() { m.state.Modules = []string{"8021q"} })
+		synctest.Wait()
+		codes("NETWORK-DOWN", "MODULE-FAILED 8021q")
+		m.set(func() { m.state.Modules = []string{"8021q", "i915"} }) // shown, and the code is logged once
+		synctest.Wait()
+		codes("NETWORK-DOWN", "MODULE-FAILED 8021q i915")
 		m.set(func() { m.err = errors.New("gone") })
 		<-done
-		codes("NETWORK-DOWN", "INIT-GONE")
+		codes("NETWORK-DOWN", "MODULE-FAILED 8021q i915", "INIT-GONE")
 	})
 	if err := log.Flush(context.Background()); err != nil {
 		t.Fatal(err)
@@ -163,7 +209,7 @@ func TestWatch(t *testing.T) {
 		}
 		got = append(got, e.Text+" "+e.Result)
 	}
-	want := []string{"DATA-MISSING began", "NETWORK-DOWN began", "DATA-MISSING ended", "INIT-GONE began"}
+	want := []string{"DATA-MISSING began", "NETWORK-DOWN began", "DATA-MISSING ended", "MODULE-FAILED began", "INIT-GONE began"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}

@@ -297,17 +297,18 @@ func TestJournal(t *testing.T) {
 	j.network(initctl.NetworkUp)
 	j.clock(initctl.ClockWrong)
 	j.stepped(-1500)
-	j.modules([]string{"x"})
+	j.modules([]string{"8021q", "x", "Erika Mustermann"}, []string{"8021q", "Erika Mustermann"})
 	j.close()
 	j.step(stepStopped) // after the end: dropped, not a panic
 	got := make(map[string]advlog.Entry)
+	var loads []string
 	files, _ := filepath.Glob(filepath.Join(dir, "adv-init-*.log"))
 	for _, f := range files {
 		b, err := os.ReadFile(f)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.Contains(string(b), "free text") {
+		if strings.Contains(string(b), "free text") || strings.Contains(string(b), "Erika") {
 			t.Errorf("%s holds free text", f)
 		}
 		for l := range strings.Lines(string(b)) {
@@ -316,12 +317,19 @@ func TestJournal(t *testing.T) {
 				t.Fatal(err)
 			}
 			got[e.Log+" "+e.Name] = e
+			if m, ok := e.Values["module"].(string); ok {
+				loads = append(loads, e.Text+" "+m)
+			}
 		}
 	}
 	for _, want := range []string{"performance boot.init", "performance boot.kiosk", "error boot.data", "security usb.refused", "error service.pcscd", "flow network.state", "security clock.state", "security clock.set", "error terminal"} {
 		if _, ok := got[want]; !ok {
 			t.Errorf("no entry %q", want)
 		}
+	}
+	// One entry for each module, and no word that is not the image's.
+	if diff := cmp.Diff([]string{"KERNEL-MODULE-NOT-LOADED 8021q", "KERNEL-MODULE-NOT-LOADED other", "KERNEL-MODULE-NOT-LOADED other"}, loads); diff != "" {
+		t.Errorf("modules (-want +got):\n%s", diff)
 	}
 	if v := got["security usb.refused"].Values; fmt.Sprint(v["vendor"], v["product"], v["reason"]) != "2385 5734 2" {
 		t.Errorf("values of the refused device = %v", v)
@@ -360,6 +368,13 @@ func TestAllModules(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"virtio_gpu", "drm"}, s.allModules()); diff != "" {
 		t.Errorf("modules (-want +got):\n%s", diff)
+	}
+	m := newMachine(s)
+	m.config.Modules.Extra = []string{"not-there"}
+	for _, want := range []string{"virtio_gpu", "8021q", "not_there"} { // of the files, of every terminal, of the configuration
+		if !slices.Contains(m.moduleNames(), want) {
+			t.Errorf("the log does not know %s: %q", want, m.moduleNames())
+		}
 	}
 }
 

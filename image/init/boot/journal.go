@@ -172,10 +172,14 @@ func (j *journal) failure(code advlog.Code, n int) {
 	})
 }
 
-// modules notes that kernel modules did not load; which ones is in the state.
-func (j *journal) modules(names []string) {
-	j.print("modules that did not load: %v", names)
-	j.failure(codeModule, len(names))
+// modules notes each kernel module that did not load, by its name if it is one of the image's.
+func (j *journal) modules(failed, image []string) {
+	j.print("modules that did not load: %v", failed)
+	j.do(func(l *advlog.Log) {
+		for _, m := range failed {
+			l.Error(context.Background(), advlog.ErrorEvent{Code: codeModule, Severity: advlog.Error, Name: advlog.L("terminal"), Result: advlog.ResultTolerated, Values: []advlog.Value{advlog.Module(m, image)}})
+		}
+	})
 }
 
 // replaced notes that a service's process was replaced and why.

@@ -153,11 +153,11 @@ func (m *Machine) boot(ctx context.Context, ends chan<- command) {
 	})
 	go func() {
 		loaded.Wait()
-		m.seal()
 		if failed := loader.Failed(); len(failed) > 0 {
 			m.store.Update(func(s *initctl.State) { s.Modules = failed })
-			m.journal.modules(failed)
+			m.journal.modules(failed, m.moduleNames())
 		}
+		m.seal()
 		m.watchPower(ctx, ends)
 	}()
 }
@@ -213,6 +213,15 @@ func (s Setup) allModules() (names []string) {
 			name, _, _ := strings.Cut(filepath.Base(file), ".ko")
 			names = append(names, modules.Name(name))
 		}
+	}
+	return names
+}
+
+// moduleNames are all names of modules that the image knows: of its files, of its configuration, of every terminal.
+func (m *Machine) moduleNames() []string {
+	names := append(m.setup.allModules(), baseModules()...)
+	for _, n := range m.config.Modules.Extra {
+		names = append(names, modules.Name(n))
 	}
 	return names
 }
