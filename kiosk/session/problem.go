@@ -206,6 +206,9 @@ func OutOfOrder(code string) view.View {
 
 // cardRelated tells whether an error concerns the eGK, so that its number belongs into the error log (AdV-A_2424).
 func cardRelated(err error) bool {
+	if errors.Is(err, reader.ErrHung) { // a time-out, too, but the reader's
+		return false
+	}
 	var sw *cos.StatusError
 	if errors.As(err, &sw) {
 		return true

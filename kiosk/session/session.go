@@ -508,9 +508,6 @@ func (s *Session) finish(ctx context.Context, err error) {
 	if code == "" && !gone {
 		s.show(view.View{Screen: view.Ending, Steps: steps(1, "step.finish", "step.reset", "step.disconnect")})
 	}
-	if err != nil && code != "" {
-		s.logError(ctx, code, err, cardRelated(err))
-	}
 	var resetErr error
 	if s.card != nil {
 		if !gone {
@@ -522,6 +519,14 @@ func (s *Session) finish(ctx context.Context, err error) {
 			cancel()
 		}
 		s.card.Disconnect()
+	}
+	if deaf(err, resetErr) {
+		err = &Failure{Code: codeReaderHung, Err: fmt.Errorf("%w: %w", reader.ErrHung, err)}
+		code, gone = codeReaderHung, true
+		s.hung()
+	}
+	if err != nil && code != "" {
+		s.logError(ctx, code, err, cardRelated(err))
 	}
 	if s.server != nil {
 		s.server.Abort(abortCode(err))
@@ -545,6 +550,20 @@ func (s *Session) leave(is SlotState) { s.mu.Lock(); s.slot = is; s.mu.Unlock() 
 func cardGone(err error) bool {
 	for _, e := range []error{apdu.ErrCardRemoved, apdu.ErrReaderGone, reader.ErrHung} {
 		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// deaf tells that an exchange failed and that the reader did not even answer to the order to reset the card: the person is
+// not sent away to clean a card that is in order.
+func deaf(err, reset error) bool {
+	if !errors.Is(err, reader.ErrTransmission) {
+		return false
+	}
+	for _, e := range []error{reader.ErrTransmission, reader.ErrHung, context.DeadlineExceeded} {
+		if errors.Is(reset, e) {
 			return true
 		}
 	}

@@ -1,11 +1,15 @@
 package visit
 
 import (
+	"context"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"ktradv/hw/apdu"
+	"ktradv/hw/reader"
 	"ktradv/hw/sim/adapter"
 	"ktradv/hw/sim/persona"
 	simreader "ktradv/hw/sim/reader"
@@ -150,7 +154,7 @@ func TestReaderDisclosesThePIN(t *testing.T) {
 // A card service that hangs is noticed by the session's own deadline and reported to whoever replaces it.
 func TestReaderHangs(t *testing.T) {
 	t.Parallel()
-	req.Covers(t, "AdV-A_2444")
+	req.Covers(t, "AdV-A_2424", "AdV-A_2444")
 	for name, reach := range map[string]func(*rig){
 		"reading": func(r *rig) { r.Reader.HangNext(); r.insert("healthy-g21") },
 		"data": func(r *rig) {
@@ -162,7 +166,9 @@ func TestReaderHangs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var hung atomic.Int32
+			log, read := appLog(t)
 			r := newRig(t, TerminalConfig{
+				Log:     log,
 				Adapter: adapter.Config{CallTimeout: 150 * time.Millisecond},
 				Change:  func(c *session.Config) { c.CardServiceHung = func() { hung.Add(1) } },
 			})
@@ -176,6 +182,89 @@ func TestReaderHangs(t *testing.T) {
 			r.Choose(view.ChoiceEnd)
 			r.screen(view.Neutral)
 			sound(t, r.Views())
+			aboutTheReader(t, read(), "READER-HUNG")
+		})
+	}
+}
+
+// aboutTheReader wants one error entry with a code, and no number of a card in it: that is for errors of the card alone.
+func aboutTheReader(t *testing.T, entries []advlog.Entry, code string) {
+	t.Helper()
+	if n := count(entries, func(e advlog.Entry) bool { return e.Log == "error" && e.Text == code }); n != 1 {
+		t.Errorf("%d entries %s in the error log; want 1", n, code)
+	}
+	if n := count(entries, func(e advlog.Entry) bool { return e.ICCSN != "" }); n != 0 {
+		t.Errorf("%d entries with the number of the card, which has nothing to do with it", n)
+	}
+}
+
+// deaf is a slot whose reader fails every exchange from some moment on, and answers to the order to reset the card as it is told.
+type deaf struct {
+	session.Slot
+	failing *atomic.Bool
+	reset   error
+}
+
+func (d deaf) Connect(ctx context.Context) (reader.Card, error) {
+	c, err := d.Slot.Connect(ctx)
+	return deafCard{c, d}, err
+}
+
+type deafCard struct {
+	reader.Card
+	deaf
+}
+
+func (c deafCard) Transmit(ctx context.Context, cmd apdu.Command) (apdu.Response, error) {
+	if c.failing.Load() {
+		return apdu.Response{}, fmt.Errorf("transmit: %w", reader.ErrTransmission)
+	}
+	return c.Card.Transmit(ctx, cmd)
+}
+
+func (c deafCard) Reset(ctx context.Context) error {
+	if !c.failing.Load() {
+		return c.Card.Reset(ctx)
+	}
+	return c.reset
+}
+
+// An exchange that fails may be the card's fault or the reader's: it is the reader's when that does not even answer to the
+// order to reset the card. The person is told which, and the card service behind a reader that does not answer is replaced.
+func TestReaderIsDeaf(t *testing.T) {
+	t.Parallel()
+	req.Covers(t, "AdV-A_2424", "AdV-A_2444")
+	for name, c := range map[string]struct {
+		reset error
+		code  string
+	}{
+		"reset fails":          {fmt.Errorf("reset: %w", reader.ErrTransmission), "READER-HUNG"},
+		"reset takes too long": {context.DeadlineExceeded, "READER-HUNG"},
+		"reset hangs":          {reader.ErrHung, "READER-HUNG"},
+		"card is mute":         {reader.ErrMute, "CARD-READ-ERROR"},
+		"card is reset":        {nil, "CARD-READ-ERROR"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var failing atomic.Bool
+			var hung atomic.Int32
+			log, read := appLog(t)
+			r := newRig(t, TerminalConfig{Log: log, Change: func(s *session.Config) {
+				s.Slot = deaf{s.Slot, &failing, c.reset}
+				s.CardServiceHung = func() { hung.Add(1) }
+			}})
+			r.toMenu("healthy-g21")
+			failing.Store(true)
+			r.Choose("vsd.show")
+			r.problem(c.code)
+			if got, want := hung.Load() > 0, c.code == "READER-HUNG"; got != want {
+				t.Errorf("the card service was said to hang: %v, want %v", got, want)
+			}
+			r.Reader.Remove()
+			r.Choose(view.ChoiceEnd)
+			r.screen(view.Neutral)
+			sound(t, r.Views())
+			aboutTheReader(t, read(), c.code)
 		})
 	}
 }
