@@ -154,8 +154,12 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 		s.publish(view.View{Screen: view.Neutral, TriesLeft: -1})
 	}
 	if turn.Wait {
-		if err := waitForWord(ctx, heard, s, turn.Slot == control.SlotUnknown || turn.Slot == control.SlotFirst); err != nil {
+		word, err := waitForWord(ctx, heard, s, turn.Slot == control.SlotUnknown || turn.Slot == control.SlotFirst)
+		if err != nil {
 			return fmt.Errorf("wait for card service and logs: %w", err)
+		}
+		if word.Slot == control.SlotEmpty {
+			turn.Slot = control.SlotEmpty
 		}
 	}
 	log, err := opened()
@@ -173,6 +177,13 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 	defer rd.Close()
 	cards.watch(rd)
 
+	say := func(kind control.Kind) func() {
+		return func() {
+			if err := cfg.Control.Send(control.Message{Kind: kind}); err != nil {
+				cancel(err)
+			}
+		}
+	}
 	end, warn, blank := k.Idle.Durations()
 	visit, err := session.New(session.Config{
 		Slot: rd, Roots: trust.roots, TerminalID: k.Terminal(), Publish: s.publish, Log: log, Version: Version,
@@ -180,11 +191,7 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 		Dial: func(ctx context.Context) (session.Server, error) {
 			return serverlink.Dial(ctx, serverlink.Config{Address: k.Server.Address, TLS: trust.tls})
 		},
-		CardServiceHung: func() {
-			if err := cfg.Control.Send(control.Message{Kind: control.Hung}); err != nil {
-				cancel(err)
-			}
-		},
+		Begins: say(control.Visit), Empty: say(control.Empty), CardServiceHung: say(control.Hung),
 		IdleEnd: end, IdleWarn: warn, Blank: blank,
 	})
 	if err != nil {
@@ -308,20 +315,19 @@ func hear(ctx context.Context, word <-chan control.Message, ended <-chan error) 
 // waitForWord waits until the supervisor says that the card service is there, and at first the place of the logs. A terminal
 // that does not know what is in its slot asks for no card meanwhile: the picture of before stands for a moment, then it says
 // that it is out of order.
-func waitForWord(ctx context.Context, heard words, s *screen, unknown bool) error {
+func waitForWord(ctx context.Context, heard words, s *screen, unknown bool) (control.Message, error) {
 	const moment = 2 * time.Second
 	soon, cancel := context.WithTimeout(ctx, moment)
-	_, err := hear(soon, heard.cards, heard.ended)
+	word, err := hear(soon, heard.cards, heard.ended)
 	late := soon.Err() != nil && ctx.Err() == nil
 	cancel()
 	if err == nil || !late {
-		return err
+		return word, err
 	}
 	if unknown {
 		s.publish(session.OutOfOrder(codeReaderGone))
 	}
-	_, err = hear(ctx, heard.cards, heard.ended)
-	return err
+	return hear(ctx, heard.cards, heard.ended)
 }
 
 // cardLoop knows whether what watches the reader still turns.

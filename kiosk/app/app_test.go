@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -75,6 +74,8 @@ type process struct {
 	host    *remote.Host
 	session *remote.Session
 	control *control.Conn
+	said    chan control.Message // what the process says, but for
+	slot    chan control.Kind    // what it says about the slot
 	watch   *watch
 	reader  *simreader.Reader
 	world   *visit.World
@@ -127,7 +128,8 @@ func prepare(t testing.TB) *process {
 		t.Fatal(err)
 	}
 	mine, theirs := net.Pipe()
-	p.control = control.New(mine)
+	p.control, p.said, p.slot = control.New(mine), make(chan control.Message, 64), make(chan control.Kind, 64)
+	go p.listen()
 	p.cfg = app.Config{
 		Kiosk: k, Platform: client, Renderer: cpurender.New(cpurender.Options{}), Control: control.New(theirs), Alive: client.Alive, Watch: p.watch,
 		OpenReader: func() (reader.Reader, error) { return adapter.New(p.reader, adapter.Config{}), nil },
@@ -144,13 +146,29 @@ func prepare(t testing.TB) *process {
 	return p
 }
 
+// listen takes what the process says: about the slot, and everything else.
+func (p *process) listen() {
+	defer close(p.said)
+	for {
+		m, err := p.control.Receive()
+		switch {
+		case err != nil:
+			return
+		case m.Kind == control.Visit, m.Kind == control.Empty:
+			p.slot <- m.Kind
+		default:
+			p.said <- m
+		}
+	}
+}
+
 func (p *process) start() { go func() { p.ended <- app.Run(p.ctx, p.cfg) }() }
 
 // says waits for the process's next message.
 func (p *process) says(want control.Message) {
 	p.t.Helper()
-	if got, err := p.control.Receive(); err != nil || !cmp.Equal(got, want) {
-		p.t.Fatalf("the process says %+v, %v; want %+v", got, err, want)
+	if got := <-p.said; !cmp.Equal(got, want) {
+		p.t.Fatalf("the process says %+v; want %+v", got, want)
 	}
 }
 
@@ -250,6 +268,9 @@ func TestVisit(t *testing.T) {
 	if err := p.end(); err != nil {
 		t.Errorf("Run: %v", err)
 	}
+	if a, b := <-p.slot, <-p.slot; a != control.Empty || b != control.Visit || len(p.slot) != 0 {
+		t.Errorf("told about the slot: %s, %s and %d more; want that it was empty, then that a visit begins", a, b, len(p.slot))
+	}
 	p.watch.mu.Lock()
 	defer p.watch.mu.Unlock()
 	if p.watch.turns != 1 {
@@ -317,21 +338,27 @@ func TestReaderComesLater(t *testing.T) {
 // is served when the service is back. Without the knowledge that the slot was empty, its holder is asked to take it.
 func TestCardServiceIsReplaced(t *testing.T) {
 	t.Parallel()
-	for slot, screens := range map[control.Slot][2]view.Screen{
-		control.SlotEmpty: {view.Neutral, view.PIN}, control.SlotNew: {view.Neutral, view.PIN}, control.SlotCard: {view.TakeCard, view.TakeCard},
-		control.SlotFirst:   {view.Neutral, view.TakeCard},    // this reader saw no card come
-		control.SlotUnknown: {view.OutOfOrder, view.TakeCard}, // nobody is asked to put a card in
+	for _, c := range []struct {
+		slot, word  control.Slot
+		first, want view.Screen
+	}{
+		{control.SlotEmpty, "", view.Neutral, view.PIN},
+		{control.SlotNew, "", view.Neutral, view.PIN},
+		{control.SlotCard, "", view.TakeCard, view.TakeCard},
+		{control.SlotFirst, "", view.Neutral, view.TakeCard},      // this reader saw no card come
+		{control.SlotUnknown, "", view.OutOfOrder, view.TakeCard}, // nobody is asked to put a card in
+		// A machine that remembers that no card of before can be in: the one that is, was put in for this visit.
+		{control.SlotFirst, control.SlotEmpty, view.Neutral, view.PIN},
 	} {
-		first, want := screens[0], screens[1]
-		t.Run("slot "+string(slot), func(t *testing.T) {
+		t.Run("slot "+string(c.slot+c.word), func(t *testing.T) {
 			t.Parallel()
 			p := prepare(t)
 			var opened atomic.Int32
 			open := p.cfg.OpenReader
 			p.cfg.OpenReader = func() (reader.Reader, error) { opened.Add(1); return open() }
 			p.start()
-			p.activateWith(control.Message{Kind: control.Activate, Slot: slot, Wait: true})
-			p.screen(first)
+			p.activateWith(control.Message{Kind: control.Activate, Slot: c.slot, Wait: true})
+			p.screen(c.first)
 			card, err := p.world.Card("healthy-g21", nil)
 			if err != nil {
 				t.Fatal(err)
@@ -340,8 +367,20 @@ func TestCardServiceIsReplaced(t *testing.T) {
 			if n := opened.Load(); n != 0 {
 				t.Errorf("the reader was opened %d times before the card service was there", n)
 			}
-			p.tell(control.Message{Kind: control.Cards})
-			p.screen(want)
+			p.tell(control.Message{Kind: control.Cards, Slot: c.word})
+			p.screen(c.want)
+			if c.want == view.TakeCard {
+				if n := len(p.slot); n != 0 {
+					t.Errorf("told %d things about a slot with a card of before", n)
+				}
+				p.reader.Remove()
+				p.screen(view.Neutral)
+				if k := <-p.slot; k != control.Empty {
+					t.Errorf("told about the slot: %s; want that it is empty", k)
+				}
+			} else if k := <-p.slot; k != control.Visit {
+				t.Errorf("told about the slot: %s; want that a visit begins", k)
+			}
 		})
 	}
 }
@@ -364,12 +403,7 @@ func TestLogComesLater(t *testing.T) {
 			p.screen(view.Neutral)
 			if !mounted {
 				p.tell(control.Message{Kind: control.Cards})
-				for m := (control.Message{}); m.Kind != control.Ended; {
-					var err error
-					if m, err = p.control.Receive(); err != nil {
-						t.Fatal(err)
-					}
-				}
+				p.says(control.Message{Kind: control.Ended, Reason: control.Broken})
 				if err := p.end(); !errors.Is(err, syscall.ENOTDIR) {
 					t.Errorf("%v; want %v", err, syscall.ENOTDIR)
 				}
@@ -542,11 +576,7 @@ func TestBroken(t *testing.T) {
 			if err := p.control.Send(control.Message{Kind: control.Activate}); err != nil {
 				t.Fatal(err)
 			}
-			for {
-				m, err := p.control.Receive()
-				if err != nil {
-					t.Fatal(err)
-				}
+			for m := range p.said {
 				if m.Kind == control.Ended {
 					if m.Reason != control.Broken {
 						t.Errorf("reason %s", m.Reason)
@@ -578,19 +608,10 @@ func TestBroken(t *testing.T) {
 		p.start()
 		p.says(control.Message{Kind: control.Ready})
 		p.session.Close() // with the supervisor its end of the display goes
-		go io.Copy(io.Discard, discard{p.control})
 		if err := p.end(); !errors.Is(err, app.ErrSupervisorGone) {
 			t.Errorf("%v; want %v", err, app.ErrSupervisorGone)
 		}
 	})
-}
-
-// discard reads a conversation to its end.
-type discard struct{ c *control.Conn }
-
-func (d discard) Read(b []byte) (int, error) {
-	_, err := d.c.Receive()
-	return 0, err
 }
 
 // TestCheck: what the files hold is checked, too, and every mistake has its file, key and fix.

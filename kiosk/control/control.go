@@ -27,12 +27,17 @@ const (
 	// Activate: its turn has come (supervisor to session). With Wait the card service is being replaced, or the place of the
 	// logs is not there yet: neither reader nor log is opened before Cards.
 	Activate Kind = "activate"
-	// Cards: what Wait was for is there (supervisor to session, after an Activate with Wait).
+	// Cards: what Wait was for is there (supervisor to session, after an Activate with Wait). Its slot is SlotEmpty when the
+	// supervisor has learned meanwhile that nobody's card of before can be in the slot.
 	Cards Kind = "cards"
 	// Service: how the terminal is, for the staff (supervisor to session, at any time after Ready).
 	Service Kind = "service"
 	// Visible: the process has drawn what is to be seen in its turn (session to supervisor).
 	Visible Kind = "visible"
+	// Visit: a card is being served from now on (session to supervisor).
+	Visit Kind = "visit"
+	// Empty: the slot was seen empty before a visit (session to supervisor).
+	Empty Kind = "empty"
 	// Hung: the card service did not answer in its time and must be replaced (session to supervisor). The session goes on
 	// to tell the person.
 	Hung Kind = "hung"
@@ -65,7 +70,7 @@ const (
 type Message struct {
 	Kind   Kind   `json:"kind"`
 	Reason Reason `json:"reason,omitempty"`
-	// Slot with Ended, and with Activate what the process before said.
+	// Slot with Ended, with Activate what the process before said, and with Cards.
 	Slot Slot `json:"slot,omitempty"`
 	// Wait with Activate.
 	Wait bool `json:"wait,omitempty"`
@@ -130,7 +135,8 @@ func (c *Conn) Receive() (Message, error) {
 
 // fields says which fields belong to which kind.
 var fields = map[Kind]struct{ reason, slot, wait, codes bool }{
-	Ready: {}, Visible: {}, Hung: {}, Cards: {},
+	Ready: {}, Visible: {}, Hung: {}, Visit: {}, Empty: {},
+	Cards:    {slot: true},
 	Activate: {slot: true, wait: true},
 	Service:  {codes: true},
 	Ended:    {reason: true, slot: true},

@@ -14,7 +14,9 @@ func TestExchange(t *testing.T) {
 	a, b := net.Pipe()
 	left, right := New(a), New(b)
 	want := []Message{
-		{Kind: Ready}, {Kind: Activate}, {Kind: Activate, Slot: SlotEmpty, Wait: true}, {Kind: Cards}, {Kind: Service, Codes: []string{"CLOCK-WRONG", "A1"}},
+		{Kind: Ready}, {Kind: Activate}, {Kind: Activate, Slot: SlotEmpty, Wait: true}, {Kind: Cards}, {Kind: Cards, Slot: SlotEmpty}, {Kind: Visit}, {Kind: Empty},
+		{Kind: Service, Codes: []string{"CLOCK-WRONG", "A1"}},
+		{Kind: Service, Codes: []string{"MODULE-FAILED 8021q virtio_net +2"}},
 		{Kind: Service}, {Kind: Hung}, {Kind: Ended, Reason: Served, Slot: SlotNew},
 	}
 	go func() {

@@ -85,6 +85,9 @@ type Config struct {
 	// Patience is how long a reader or its service may be away before the terminal says that it is out of order; a service
 	// that is replaced is back before. Zero means 3 s.
 	Patience time.Duration
+	// Begins is called when a card is being served from now on, Empty when the slot was seen empty before that. They must return
+	// quickly; nil is allowed.
+	Begins, Empty func()
 	// CardServiceHung is called when the card service did not answer in its time; whoever started it replaces it. Nil is
 	// allowed.
 	CardServiceHung func()
@@ -212,6 +215,9 @@ func (s *Session) Run(ctx context.Context) Outcome {
 	if err := s.waitForVisitor(ctx); err != nil {
 		return Outcome{Err: err}
 	}
+	if s.cfg.Begins != nil {
+		s.cfg.Begins()
+	}
 	s.begin(advlog.L("session.start"))
 	flow, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -312,6 +318,9 @@ func (s *Session) visitor(ctx context.Context) error {
 	s.show(view.View{Screen: view.Neutral})
 	// The slot was seen empty: a card that is there after a failure of reader or card service was put in meanwhile.
 	s.cfg.NewCard = true
+	if s.cfg.Empty != nil {
+		s.cfg.Empty()
+	}
 	return s.cfg.Slot.WaitCard(ctx, true)
 }
 

@@ -30,6 +30,7 @@ import (
 	"time"
 
 	"ktradv/internal/advlog"
+	"ktradv/internal/initctl"
 	"ktradv/kiosk/control"
 	"ktradv/kiosk/platform"
 	"ktradv/kiosk/platform/remote"
@@ -67,6 +68,12 @@ type Config struct {
 	Cards CardService
 	// Service is told to the sessions, which show it; nil where nobody knows.
 	Service Service
+	// Free tells that nobody's card of before can be in the slot although no session has looked: the machine remembers how the
+	// last visit before power on ended. It is asked for the first session, when the log is open. Nil is never.
+	Free func() bool
+	// Slot is told what the slot holds, as far as the sessions know, for Free at the next start. It must return quickly; calls
+	// do not overlap, and what is said twice is no news. Nil is allowed.
+	Slot func(initctl.Slot)
 	// OpenLog opens the log of what the supervisor does; no log records nothing. It is called once, beside the first session,
 	// and may wait for the place of the logs: sessions that get their turn before wait with log and reader. An error ends Run.
 	// Nil is no log.
@@ -124,6 +131,8 @@ type process struct {
 	control *control.Conn
 	ready   chan struct{}        // closed when it is set up
 	visible chan struct{}        // closed when it has something to show
+	slot    func(initctl.Slot)   // hears what it knows about the slot
+	serves  bool                 // it said that it serves a card; valid when heard is closed
 	hung    chan struct{}        // a value when it says that the card service hangs
 	ended   chan control.Message // one value, when it says so
 	heard   chan struct{}        // closed when nothing more comes from it
@@ -140,6 +149,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	last := control.Message{Slot: control.SlotFirst} // how the visit before ended
 	// Closed when the card service runs anew, at first when there is a log; nil when nothing has to be waited for.
 	replaced := s.openLog(ctx, cancel)
+	first := true
 	ready := sync.OnceFunc(s.cfg.Ready)
 	for failures := 0; ctx.Err() == nil; {
 		if failures > 0 && !pause(ctx, failures) {
@@ -153,7 +163,11 @@ func (s *Supervisor) Run(ctx context.Context) error {
 				replaced = nil
 			default:
 			}
-			return control.Message{Kind: control.Activate, Slot: last.Slot, Wait: replaced != nil}
+			m := control.Message{Kind: control.Activate, Slot: last.Slot, Wait: replaced != nil}
+			if first && !m.Wait && s.free() {
+				m.Slot = control.SlotEmpty
+			}
+			return m
 		})
 		last = control.Message{}
 		shown.kill() // only now: its last picture stood until there was another
@@ -161,6 +175,9 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		if err != nil {
 			active.kill()
 			s.cfg.Host.Activate(nil) // better a dark screen than the picture of the person before
+			if active != nil {
+				first = !s.left(active, control.SlotUnknown) && first
+			}
 			if ctx.Err() == nil {
 				failures++
 				s.failed(ctx, codeSessionFailed)
@@ -178,10 +195,13 @@ func (s *Supervisor) Run(ctx context.Context) error {
 			}
 			next <- p
 		}()
-		said, ok := s.watch(ctx, active, replaced)
-		last = said
+		said, ok := s.watch(ctx, active, replaced, first)
+		last, first = said, false
 		if !ok {
 			active.kill() // what stands on the screen may be personal, and nobody can turn it away any more: dark at once
+		}
+		if ctx.Err() == nil {
+			s.left(active, said.Slot)
 		}
 		if ok && said.Reason != control.Broken {
 			failures = 0
@@ -201,6 +221,21 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		shown = active
 	}
 	return context.Cause(ctx)
+}
+
+// free tells whether the machine remembers that nobody's card can be in the slot.
+func (s *Supervisor) free() bool { return s.cfg.Free != nil && s.cfg.Free() }
+
+// left tells in which state a session that has ended left the slot, and whether it served a card.
+func (s *Supervisor) left(p *process, slot control.Slot) bool {
+	<-p.heard // what it said about the slot comes before
+	switch {
+	case slot == control.SlotEmpty, slot == control.SlotNew:
+		p.slot(initctl.SlotEmpty)
+	case p.serves:
+		p.slot(initctl.SlotCard)
+	}
+	return p.serves
 }
 
 // openLog opens the log, and closes the channel when that is done. An error goes to failed.
@@ -282,8 +317,8 @@ func (s *Supervisor) tell(p *process) (<-chan struct{}, error) {
 const cardsEvery = 4
 
 // watch returns when the active process has ended: how, and whether it said so itself. replaced is closed when the card
-// service, which the process waits for, runs anew.
-func (s *Supervisor) watch(ctx context.Context, p *process, replaced <-chan struct{}) (control.Message, bool) {
+// service, which the process waits for, runs anew. first tells that no session has looked into the slot yet.
+func (s *Supervisor) watch(ctx context.Context, p *process, replaced <-chan struct{}, first bool) (control.Message, bool) {
 	tick := time.NewTicker(s.cfg.SilentFor / 2)
 	defer tick.Stop()
 	waits := replaced != nil
@@ -316,7 +351,11 @@ func (s *Supervisor) watch(ctx context.Context, p *process, replaced <-chan stru
 			replaced = nil
 			if waits {
 				waits = false
-				_ = p.control.Send(control.Message{Kind: control.Cards}) // a process that is gone has exited
+				m := control.Message{Kind: control.Cards}
+				if first && s.free() {
+					m.Slot = control.SlotEmpty
+				}
+				_ = p.control.Send(m) // a process that is gone has exited
 			}
 		case <-p.hung:
 			again = true
@@ -456,7 +495,10 @@ func (s *Supervisor) start(ctx context.Context) (_ *process, err error) {
 	}
 	p := &process{
 		cmd: cmd, control: control.New(conn), ready: make(chan struct{}), visible: make(chan struct{}), hung: make(chan struct{}, 1),
-		ended: make(chan control.Message, 1), heard: make(chan struct{}), exited: make(chan struct{}),
+		ended: make(chan control.Message, 1), heard: make(chan struct{}), exited: make(chan struct{}), slot: s.cfg.Slot,
+	}
+	if p.slot == nil {
+		p.slot = func(initctl.Slot) {}
 	}
 	go func() { cmd.Wait(); close(p.exited) }()
 	p.display, err = s.cfg.Host.Attach(hostEnd)
@@ -523,6 +565,11 @@ func (p *process) listen() {
 			case p.hung <- struct{}{}:
 			default: // it was said already and is being done
 			}
+		case control.Visit:
+			p.serves = true
+			p.slot(initctl.SlotVisit)
+		case control.Empty:
+			p.slot(initctl.SlotEmpty)
 		case control.Ended:
 			select {
 			case p.ended <- m:

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"ktradv/internal/advlog"
+	"ktradv/internal/initctl"
 	"ktradv/internal/req"
 	"ktradv/kiosk/control"
 	"ktradv/kiosk/platform"
@@ -132,6 +133,20 @@ func child() {
 		select {}
 	case "serve":
 		conn.Send(control.Message{Kind: control.Ended, Reason: control.Served, Slot: control.SlotEmpty})
+	case "visit", "visit-die", "visit-end", "visit-card":
+		conn.Send(control.Message{Kind: control.Empty})
+		conn.Send(control.Message{Kind: control.Visit})
+		switch behaviour {
+		case "visit":
+			select {}
+		case "visit-die":
+			os.Exit(7)
+		}
+		slot := control.SlotEmpty
+		if behaviour == "visit-card" {
+			slot = control.SlotCard
+		}
+		conn.Send(control.Message{Kind: control.Ended, Reason: control.Served, Slot: slot})
 	case "hung":
 		conn.Send(control.Message{Kind: control.Hung})
 		select {}
@@ -604,4 +619,94 @@ func TestServiceIsTold(t *testing.T) {
 	st.changed = make(chan struct{})
 	st.mu.Unlock()
 	r.heard(0, "service  false DATA-FULL,NETWORK-DOWN")
+}
+
+// What the sessions know about the slot is told, in the order in which it happened: a visit begins, and ends with an empty slot
+// or not; one whose session dies leaves its card in, for all that anybody knows.
+func TestSlotIsTold(t *testing.T) {
+	t.Parallel()
+	begins := []initctl.Slot{initctl.SlotEmpty, initctl.SlotVisit}
+	for behaviour, want := range map[string][]initctl.Slot{
+		"visit":           begins,
+		"visit-end,stay":  append(slices.Clone(begins), initctl.SlotEmpty),
+		"visit-card,stay": append(slices.Clone(begins), initctl.SlotCard),
+		"visit-die,stay":  append(slices.Clone(begins), initctl.SlotCard),
+		"stay":            nil,
+		"die,stay":        nil,
+	} {
+		t.Run(behaviour, func(t *testing.T) {
+			t.Parallel()
+			told := make(chan initctl.Slot, 100)
+			r := start(t, behaviour, nil, func(c *Config) { c.Slot = func(s initctl.Slot) { told <- s } })
+			r.shows(strings.Count(behaviour, ","))
+			var got []initctl.Slot
+			for range want {
+				select {
+				case s := <-told:
+					got = append(got, s)
+				case <-time.After(15 * time.Second):
+				}
+			}
+			if !slices.Equal(got, want) || len(told) != 0 {
+				t.Errorf("told %q and %d more; want %q", got, len(told), want)
+			}
+		})
+	}
+}
+
+// The first session hears that nobody's card of before can be in the slot, where the machine remembers that; when it does not,
+// or somebody was served meanwhile, nobody hears it (the twins).
+func TestSlotIsRemembered(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, behaviour string
+		free, late      bool
+		n               int
+		activated       string
+		cards           string // "" for none
+	}{
+		{"free", "stay", true, false, 0, "activate empty false ", ""},
+		{"not free", "stay", false, false, 0, "activate first false ", ""},
+		{"free, known later", "stay", true, true, 0, "activate first true ", "cards empty false "},
+		{"not free, known later", "stay", false, true, 0, "activate first true ", "cards  false "},
+		{"free, the first dies", "die,stay", true, false, 1, "activate empty false ", ""},
+		{"free, the first serves", "visit-die,stay", true, false, 1, "activate  false ", ""},
+		{"free, the first leaves its card", "visit-card,stay", true, false, 1, "activate card false ", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			mounted := make(chan struct{})
+			r := start(t, c.behaviour, nil, func(cfg *Config) {
+				cfg.Free = func() bool { return c.free }
+				if !c.late {
+					return
+				}
+				open := cfg.OpenLog
+				cfg.OpenLog = func(ctx context.Context) (*advlog.Log, error) {
+					select {
+					case <-mounted:
+						return open(ctx)
+					case <-ctx.Done():
+						return nil, ctx.Err()
+					}
+				}
+				cfg.Free = func() bool {
+					select {
+					case <-mounted:
+					default:
+						t.Error("asked before the data partition was known")
+					}
+					return c.free
+				}
+			})
+			r.shows(c.n)
+			r.heard(c.n, c.activated)
+			if c.late {
+				close(mounted)
+			}
+			if c.cards != "" {
+				r.heard(c.n, c.cards)
+			}
+		})
+	}
 }

@@ -79,6 +79,15 @@ func (m *machine) openLog(ctx context.Context, cfg terminal.Log) (*advlog.Log, e
 	return log, err
 }
 
+// free tells whether the first process remembers that nobody's card can be in the slot.
+func (m *machine) free() bool {
+	s, _ := m.client.State()
+	return s.Slot == initctl.SlotEmpty
+}
+
+// setSlot has the first process remember what is in the slot. One that is gone remembers nothing more: the staff is told.
+func (m *machine) setSlot(slot initctl.Slot) { _ = m.client.SetSlot(slot) }
+
 // close ends what openMachine began; the context of openLog has ended.
 func (m *machine) close() {
 	m.wg.Wait()

@@ -79,6 +79,16 @@ func TestCardServiceOfTheFirstProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
+	m := &machine{client: client}
+	for _, slot := range []initctl.Slot{initctl.SlotEmpty, initctl.SlotVisit, initctl.SlotCard, initctl.SlotEmpty} {
+		m.setSlot(slot)
+		if _, err := client.Wait(ctx, func(s initctl.State) bool { return s.Slot == slot }); err != nil {
+			t.Fatal(err)
+		}
+		if free := m.free(); free != (slot == initctl.SlotEmpty) {
+			t.Errorf("slot %q: free %v", slot, free)
+		}
+	}
 	c := &initCards{client}
 	if err := c.Ping(ctx); err != nil {
 		t.Errorf("a service that is on its way was asked: %v", err)

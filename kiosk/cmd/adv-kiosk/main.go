@@ -176,8 +176,8 @@ func supervisor(ctx context.Context, cfg terminal.Config, path string) error {
 		Ready: func() { daemon.SdNotify(false, daemon.SdNotifyReady) },
 		Alive: func() { daemon.SdNotify(false, daemon.SdNotifyWatchdog) },
 	}
-	if m.staff != nil {
-		conf.Service = m.staff
+	if m.client != nil {
+		conf.Service, conf.Free, conf.Slot = m.staff, m.free, m.setSlot
 	}
 	sup, err := supervise.New(conf)
 	if err != nil {
