@@ -21,7 +21,7 @@ import (
 // Bounds of what is read. Messages that go beyond them are refused with ErrLimit.
 const (
 	MaxSigners      = 16      // also of the countersignatures of a signature
-	MaxCertificates = 32      // entries of certificates
+	MaxCertificates = 32      // entries of certificates; ParseCertificates takes its own bound
 	MaxRevocations  = 32      // entries of crls
 	MaxAlgorithms   = 8       // entries of digestAlgorithms
 	MaxAttributes   = 32      // signed or unsigned ones of a signer
@@ -58,10 +58,11 @@ type SignedData struct {
 
 	Signers []SignerInfo // at least one
 
-	unsigned bool    // a message without a signature is read, too
-	head     []byte  // beginning of a content that went to the consumer of ParseStream, at most maxHead octets
-	digests  digests // of the content, as far as they were needed
-	space    struct {
+	unsigned        bool    // a message without a signature is read, too
+	maxCertificates int     // of such a message
+	head            []byte  // beginning of a content that went to the consumer of ParseStream, at most maxHead octets
+	digests         digests // of the content, as far as they were needed
+	space           struct {
 		algorithms   [2]ber.OID
 		certificates [2][]byte
 		ocsp         [1][]byte

@@ -54,13 +54,13 @@ func Parse(data []byte) (*SignedData, error) {
 }
 
 // ParseCertificates reads the certificates of a message that may be unsigned: the form in which a certification authority
-// answers (.p7c, "certs-only"). They are as they are encoded, in their order; who issued them is for the caller to find out.
-func ParseCertificates(data []byte) ([][]byte, error) {
-	sd := &SignedData{unsigned: true}
-	if err := sd.parse(data); err != nil {
-		return nil, err
-	}
-	return sd.Certificates, nil
+// answers (.p7c, "certs-only") and publishes its directories. They are as they are encoded, in their order; who issued them is
+// for the caller to find out. At most max are read; where there are more the error wraps ErrLimit. With an error come the
+// certificates that were read before it: whether they are of use is for the caller to decide.
+func ParseCertificates(data []byte, max int) ([][]byte, error) {
+	sd := &SignedData{unsigned: true, maxCertificates: max}
+	err := sd.parse(data)
+	return sd.Certificates, err
 }
 
 func (sd *SignedData) parse(data []byte) error {
@@ -268,12 +268,16 @@ func (sd *SignedData) readCertificates(in *ber.Input, e ber.Element) error {
 		return at("certificates", err)
 	}
 	sd.Certificates = sd.space.certificates[:0]
+	most := MaxCertificates
+	if sd.unsigned {
+		most = sd.maxCertificates
+	}
 	for !set.Empty() {
 		e, err := set.Next()
 		if err != nil {
 			return at("certificates", err)
 		}
-		if len(sd.Certificates)+sd.OtherCertificates == MaxCertificates {
+		if len(sd.Certificates)+sd.OtherCertificates >= most {
 			return fmt.Errorf("%w: certificates", ErrLimit)
 		}
 		if e.Tag == ber.Sequence {

@@ -3,11 +3,8 @@ package trustcenter
 import (
 	"bytes"
 	"crypto"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -19,8 +16,11 @@ import (
 	"ktradv/server/internal/finding"
 )
 
-// maxAnswer bounds a .p7c in octets; package cms bounds the certificates in it.
-const maxAnswer = 1 << 20
+// Bounds of a .p7c.
+const (
+	maxAnswer      = 1 << 20 // octets
+	maxAnswerChain = 64      // certificates
+)
 
 // ErrNoAnswer is returned for what is no .p7c.
 var ErrNoAnswer = errors.New("no certificate answer (.p7c)")
@@ -34,7 +34,7 @@ func ReadAnswer(b []byte) ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoAnswer, err)
 	}
-	raw, err := cms.ParseCertificates(der)
+	raw, err := cms.ParseCertificates(der, maxAnswerChain)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoAnswer, err)
 	}
@@ -72,8 +72,8 @@ type ImportOptions struct {
 	Sheet Sheet
 	// Key is the public key that the certificate must carry.
 	Key crypto.PublicKey
-	// Revoked is the TrustCenter's revocation list, nil where there is none at hand (DKTIG-23).
-	Revoked *x509.RevocationList
+	// Revoked are the revocation lists of the TrustCenter's CAs that are at hand (DKTIG-23).
+	Revoked []*x509.RevocationList
 	// Root is the SHA-256 fingerprint of the TrustCenter's own certificate from a trusted source, nil where there is none: the
 	// file alone proves only that it belongs together.
 	Root []byte
@@ -137,19 +137,11 @@ func Import(b []byte, o ImportOptions) (a Answer) {
 	default:
 		a.Findings = append(a.Findings, Expiry(c, o.Now)...)
 	}
-	if pub, ok := c.PublicKey.(*rsa.PublicKey); !ok || pub.N.BitLen() < keyBits {
+	if !longKey(c, keyBits) {
 		add(finding.Error, "P7C-KEY", "the certificate's key is not RSA with 4096 bits", "call "+Contact)
-	}
-	if !pssSigned(c.SignatureAlgorithm) {
-		add(finding.Warning, "P7C-PSS", fmt.Sprintf("the certificate is signed with %s, not RSASSA-PSS", c.SignatureAlgorithm), "ask "+Contact+" whether that is meant")
 	}
 	a.chain(certs, o)
 	return a
-}
-
-// pssSigned says whether a signature is RSASSA-PSS.
-func pssSigned(a x509.SignatureAlgorithm) bool {
-	return a == x509.SHA256WithRSAPSS || a == x509.SHA384WithRSAPSS || a == x509.SHA512WithRSAPSS
 }
 
 func sameKey(c *x509.Certificate, key crypto.PublicKey) bool {
@@ -169,11 +161,8 @@ func sameName(x, y []byte) bool {
 	})
 }
 
-var oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
-
-// chain walks from the certificate to a self-signed one in the file. The TrustCenter's certificates may lack
-// BasicConstraints, which crypto/x509 refuses, so the signatures are checked one by one; a participant's certificate and one
-// that says that it is no CA are none.
+// chain walks from the certificate to a self-signed one in the file, or to the one that was named, and judges each link: who
+// signed it and how, with what key, whether it is valid now and not revoked.
 func (a *Answer) chain(certs []*x509.Certificate, o ImportOptions) {
 	add := func(sev finding.Severity, code finding.Code, what, fix string) {
 		a.Findings = append(a.Findings, finding.Finding{Code: code, Severity: sev, What: what, Fix: fix})
@@ -181,70 +170,81 @@ func (a *Answer) chain(certs []*x509.Certificate, o ImportOptions) {
 	if i := a.Certificate.Issuer.Organization; !slices.Contains(i, o.Sheet.TrustCenter) {
 		add(finding.Error, "P7C-AUSSTELLER", fmt.Sprintf("issued by %s, not by %s", a.Certificate.Issuer, o.Sheet.TrustCenter), "this is the answer of another TrustCenter")
 	}
-	for c := a.Certificate; ; {
+	for c := a.Certificate; !named(c, o.Root); {
 		var issuer *x509.Certificate
+		rank := func(k *x509.Certificate) int { // of several with that key: the named one before others, a valid one before others
+			switch {
+			case named(k, o.Root):
+				return 2
+			case valid(k, o.Now):
+				return 1
+			}
+			return 0
+		}
 		for _, k := range certs {
-			if bytes.Equal(k.RawSubject, c.RawIssuer) && k != c && ikOf(k) == "" && !notCA(k) && k.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil {
+			if !mayIssue(k) || !signed(k, c) || k.Equal(c) || slices.ContainsFunc(a.Chain, k.Equal) {
+				continue
+			}
+			if issuer == nil || rank(k) > rank(issuer) {
 				issuer = k
 			}
 		}
-		if issuer == nil || slices.Contains(a.Chain, issuer) {
+		if issuer == nil {
 			break
 		}
 		a.Chain = append(a.Chain, issuer)
-		if o.Now.Before(issuer.NotBefore) || !o.Now.Before(issuer.NotAfter) {
-			add(finding.Error, "P7C-ZEIT", fmt.Sprintf("the TrustCenter's certificate %s is not valid now", issuer.Subject), "call "+Contact)
-		}
 		c = issuer
 	}
-	named := func(c *x509.Certificate) bool { sum := sha256.Sum256(c.Raw); return bytes.Equal(sum[:], o.Root) }
-	switch {
-	case len(a.Chain) == 0:
+	if len(a.Chain) == 0 {
 		add(finding.Error, "P7C-KETTE", "no certificate in the file issued the certificate", "ask for the whole answer with `mail certificate`")
-	case o.Root != nil && slices.ContainsFunc(a.Chain, named):
+	} else {
+		a.top(o, add)
+	}
+	for _, c := range append([]*x509.Certificate{a.Certificate}, a.Chain...) {
+		// A fingerprint vouches for the certificate that was named, no signature.
+		if !pssSigned(c.SignatureAlgorithm) && !named(c, o.Root) {
+			add(finding.Error, "P7C-PSS", fmt.Sprintf("the certificate %s is signed with %s, not RSASSA-PSS with SHA-2", c.Subject, c.SignatureAlgorithm), "ask "+Contact+" whether that is meant; a root that is signed so is taken when its fingerprint is named with --root")
+		}
+	}
+	for _, c := range a.Chain {
+		if !longKey(c, minKeyBits) {
+			add(finding.Error, "P7C-CA-KEY", fmt.Sprintf("the key of the TrustCenter's certificate %s is not RSA with at least %d bits", c.Subject, minKeyBits), "call "+Contact)
+		}
+		if !valid(c, o.Now) {
+			add(finding.Error, "P7C-ZEIT", fmt.Sprintf("the TrustCenter's certificate %s is not valid now", c.Subject), "call "+Contact)
+		}
+	}
+	a.revocation(o, add)
+}
+
+// top judges the end of the chain.
+func (a *Answer) top(o ImportOptions, add func(finding.Severity, finding.Code, string, string)) {
+	top := a.Chain[len(a.Chain)-1]
+	switch sum := sha256.Sum256(top.Raw); {
+	case o.Root != nil && named(top, o.Root):
 	case o.Root != nil:
-		top := a.Chain[len(a.Chain)-1]
-		add(finding.Error, "P7C-WURZEL", fmt.Sprintf("the chain ends at another certificate: %s (SHA-256 %x)", top.Subject, sha256.Sum256(top.Raw)), "this is not the TrustCenter that was named with --root")
+		add(finding.Error, "P7C-WURZEL", fmt.Sprintf("the chain ends at another certificate: %s (SHA-256 %x)", top.Subject, sum), "this is not the TrustCenter that was named with --root")
+	case !selfSigned(top):
+		add(finding.Error, "P7C-KETTE", fmt.Sprintf("the chain is open: it ends at %s (SHA-256 %x), and who issued that is not in the file", top.Subject, sum), "compare the fingerprint with the TrustCenter's publication, then name it with --root")
 	default:
-		top := a.Chain[len(a.Chain)-1]
-		if !bytes.Equal(top.RawSubject, top.RawIssuer) || top.CheckSignature(top.SignatureAlgorithm, top.RawTBSCertificate, top.Signature) != nil {
-			add(finding.Warning, "P7C-KETTE", fmt.Sprintf("the chain ends at %s, which is not self-signed", top.Subject), "compare its fingerprint with the TrustCenter's publication")
-		}
-		add(finding.Warning, "P7C-WURZEL", fmt.Sprintf("nothing but the file itself says that %s (SHA-256 %x) is the TrustCenter's", top.Subject, sha256.Sum256(top.Raw)), "compare the fingerprint with the TrustCenter's publication, then name it with --root")
+		add(finding.Warning, "P7C-WURZEL", fmt.Sprintf("nothing but the file itself says that %s (SHA-256 %x) is the TrustCenter's", top.Subject, sum), "compare the fingerprint with the TrustCenter's publication, then name it with --root")
 	}
-	a.Findings = append(a.Findings, checkRevoked(a.Certificate, a.Chain, o.Revoked, o.Now)...)
 }
 
-// notCA says whether a certificate says of itself that it is no CA, or that its key signs no certificates.
-func notCA(c *x509.Certificate) bool {
-	return c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCertSign == 0 || !c.IsCA && slices.ContainsFunc(c.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(oidBasicConstraints) })
-}
-
-// checkRevoked judges a certificate by a revocation list (DKTIG-23).
-func checkRevoked(c *x509.Certificate, chain []*x509.Certificate, list *x509.RevocationList, now time.Time) (found finding.List) {
-	add := func(sev finding.Severity, code finding.Code, what, fix string) {
-		found = append(found, finding.Finding{Code: code, Severity: sev, What: what, Fix: fix})
-	}
-	if list == nil {
-		add(finding.Warning, "P7C-SPERRLISTE", "no revocation list was looked at", "fetch the TrustCenter's list and name it with --crl; leaving it out is at your own risk")
-		return found
-	}
-	signed := slices.ContainsFunc(chain, func(k *x509.Certificate) bool {
-		return bytes.Equal(k.RawSubject, list.RawIssuer) && k.CheckSignature(list.SignatureAlgorithm, list.RawTBSRevocationList, list.Signature) == nil
-	})
-	switch {
-	case !signed:
-		add(finding.Error, "P7C-SPERRLISTE", "the revocation list is not signed by the TrustCenter", "fetch it anew")
-		return found
-	case !list.NextUpdate.IsZero() && now.After(list.NextUpdate):
-		add(finding.Warning, "P7C-SPERRLISTE", "the revocation list is out of date since "+list.NextUpdate.UTC().Format(time.DateOnly), "fetch it anew")
-	}
-	for _, e := range list.RevokedCertificateEntries {
-		if e.SerialNumber.Cmp(c.SerialNumber) == 0 && bytes.Equal(list.RawIssuer, c.RawIssuer) {
-			add(finding.Error, "P7C-GESPERRT", "the certificate was revoked on "+e.RevocationTime.UTC().Format(time.DateOnly), "do not use it; call "+Contact)
+// revocation judges the certificate and those between it and the top by the revocation lists (DKTIG-23).
+func (a *Answer) revocation(o ImportOptions, add func(finding.Severity, finding.Code, string, string)) {
+	lists, found := readLists(o.Revoked, a.Chain, o.Now, "P7C-SPERRLISTE")
+	a.Findings = append(a.Findings, found...)
+	for i, c := range append([]*x509.Certificate{a.Certificate}, a.Chain...) {
+		if i > 0 && i == len(a.Chain) && (named(c, o.Root) || selfSigned(c)) {
+			break // nobody above it revokes the top
+		}
+		if at, ok := lists.revoked(c); ok {
+			add(finding.Error, "P7C-GESPERRT", fmt.Sprintf("the certificate %s was revoked on %s", c.Subject, at.UTC().Format(time.DateOnly)), "do not use it; call "+Contact)
+		} else if !lists.covers(c) && len(o.Revoked) > 0 && i < len(a.Chain) {
+			add(finding.Warning, "P7C-SPERRLISTE", fmt.Sprintf("no usable revocation list is of the issuer of %s", c.Subject), "fetch the list of "+c.Issuer.String()+" and name it with --crl, too; leaving it out is at your own risk")
 		}
 	}
-	return found
 }
 
 // Expiry warns of the end of a certificate 90, 30 and 7 days ahead.

@@ -1,10 +1,14 @@
 package trustcenter
 
 import (
+	"bytes"
+	"compress/zlib"
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"time"
 
@@ -15,15 +19,20 @@ import (
 // PDF is what stands on the page with the fingerprint.
 type PDF struct {
 	Sheet    Sheet
-	Request  []byte // DER
+	Request  []byte // the file as it is sent: DER, PEM or base64
 	FileName string // of the request
-	Made     time.Time
+	// Made is when the request was made.
+	Made time.Time
 }
 
 // WritePDF writes the page that is signed and uploaded with the application (DKTIG-17): one A4 page in German, the hashes in
 // groups to be read aloud, and as a QR code. It is the same to the byte for the same content.
 func WritePDF(w io.Writer, p PDF) error {
 	h, err := Fingerprint(p.Request)
+	if err != nil {
+		return err
+	}
+	_, form, err := decodeRequest(p.Request)
 	if err != nil {
 		return err
 	}
@@ -76,8 +85,8 @@ func WritePDF(w io.Writer, p PDF) error {
 	row("Schlüsselverantwortliche Person", p.Sheet.person())
 	row("Schlüssel", fmt.Sprintf("RSA, %d Bit", keyBits))
 	row("Signatur des Antrags", "RSASSA-PSS, SHA-256, MGF1 mit SHA-256, Salt 32")
-	row("Antragsdatei", fmt.Sprintf("%s, %d Byte", p.FileName, len(p.Request)))
-	row("Erzeugt am", p.Made.Format("02.01.2006, 15:04 Uhr MST"))
+	row("Antragsdatei", fmt.Sprintf("%s, %d Byte (%s)", p.FileName, len(p.Request), form))
+	row("Antrag erzeugt am", p.Made.In(german).Format("02.01.2006, 15:04 Uhr MST"))
 	d.Ln(4)
 	rule()
 
@@ -128,6 +137,50 @@ func WritePDF(w io.Writer, p PDF) error {
 		return fmt.Errorf("write PDF: %w", err)
 	}
 	return nil
+}
+
+// maxPDF bounds a page in octets, compressed and not.
+const maxPDF = 1 << 20
+
+// ErrForeignPDF is returned for a page that this program did not write, or that was changed, for example by scanning it.
+var ErrForeignPDF = errors.New("not a page of this program as it was written")
+
+// hashLine is a line of the page with part of a hash in groups of four digits.
+var hashLine = regexp.MustCompile(`\(([0-9A-F]{4}(?: {1,2}[0-9A-F]{4}){3,7})\) ?Tj`)
+
+// ReadPDF reads the two hashes from a page as they are printed on it.
+func ReadPDF(b []byte) (h Hashes, err error) {
+	if len(b) > maxPDF {
+		return h, ErrForeignPDF
+	}
+	var digits strings.Builder
+	for rest, left := b, int64(maxPDF); ; {
+		var data []byte
+		var found bool
+		if _, rest, found = bytes.Cut(rest, []byte(">>\nstream\n")); !found {
+			break
+		}
+		if data, rest, found = bytes.Cut(rest, []byte("\nendstream")); !found {
+			break
+		}
+		z, err := zlib.NewReader(bytes.NewReader(data))
+		if err != nil {
+			continue // something else than the page
+		}
+		text, err := io.ReadAll(io.LimitReader(z, left))
+		if left -= int64(len(text)); err != nil {
+			continue
+		}
+		for _, g := range hashLine.FindAllSubmatch(text, -1) {
+			digits.WriteString(strings.ReplaceAll(string(g[1]), " ", ""))
+		}
+	}
+	all, err := hex.DecodeString(digits.String())
+	if err != nil || len(all) != len(h.Key)+len(h.Request) {
+		return h, ErrForeignPDF
+	}
+	copy(h.Request[:], all[copy(h.Key[:], all):])
+	return h, nil
 }
 
 // drawQR draws the modules of a code into a square, with the quiet zone around it left white.

@@ -103,14 +103,21 @@ const maxRequest = 32 << 10
 // ErrNoRequest is returned for what is no PKCS#10.
 var ErrNoRequest = errors.New("no PKCS#10 request")
 
-// readRequest reads DER, PEM or bare base64.
-func readRequest(b []byte) (*x509.CertificateRequest, error) {
+// decodeRequest returns the DER of a request that is DER, PEM or bare base64, and which of them it is.
+func decodeRequest(b []byte) (der []byte, form string, err error) {
 	if len(b) > maxRequest {
-		return nil, fmt.Errorf("%w: longer than %d octets", ErrNoRequest, maxRequest)
+		return nil, "", fmt.Errorf("%w: longer than %d octets", ErrNoRequest, maxRequest)
 	}
-	der, _, err := decode(b, "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
+	if der, form, err = decode(b, "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"); err != nil {
+		return nil, "", fmt.Errorf("%w: %w", ErrNoRequest, err)
+	}
+	return der, form, nil
+}
+
+func readRequest(b []byte) (*x509.CertificateRequest, error) {
+	der, _, err := decodeRequest(b)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoRequest, err)
+		return nil, err
 	}
 	r, err := x509.ParseCertificateRequest(der)
 	if err != nil {

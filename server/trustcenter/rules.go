@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	_ "time/tzdata" // days end in German time wherever the program runs
 	"unicode"
 
 	"golang.org/x/text/unicode/norm"
@@ -56,6 +57,10 @@ func ParseIK(s string) (IK, error) {
 	}
 	return IK(t), nil
 }
+
+// otherClasses are first two digits of an IK that are known not to be those of a software maker. The others, and the regions,
+// stand in annexes that are not public.
+var otherClasses = map[IK]string{"10": "insurers", "26": "hospitals"}
 
 // checkDigit is computed from digits 3 to 8 with the weights 2 1 2 1 2 1 and the digit sum of each product; the sum modulo
 // ten is the check digit itself (ARGE IK, Gemeinsames Rundschreiben).
@@ -122,6 +127,23 @@ func (s Sheet) person() string { return strings.Join(strings.Fields(s.GivenName+
 // shared are the names of mailboxes that belong to nobody in person.
 var shared = []string{"info", "support", "kontakt", "contact", "office", "mail", "post", "poststelle", "service", "team", "admin", "it", "edv", "zentrale", "verwaltung"}
 
+// ContractEnded is the finding that the TrustCenter contract is over: nothing can be applied for, while what was issued goes on.
+const ContractEnded finding.Code = "TC-VERTRAG-ENDE"
+
+// german is the time of the other side.
+var german = func() *time.Location {
+	l, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		return time.UTC
+	}
+	return l
+}()
+
+// over says whether a day, as it stands in a calendar in Germany, is over.
+func over(day, now time.Time) bool {
+	return !now.Before(time.Date(day.Year(), day.Month(), day.Day()+1, 0, 0, 0, 0, german))
+}
+
 // Check returns what is wrong with a data sheet, each with the proposal (DKTIG-04, DKTIG-12..15).
 func (s Sheet) Check(now time.Time) (found finding.List) {
 	add := func(sev finding.Severity, code finding.Code, field, what, fix string) {
@@ -129,8 +151,13 @@ func (s Sheet) Check(now time.Time) (found finding.List) {
 	}
 	if ik, err := ParseIK(s.IK); err != nil {
 		add(finding.Error, "TC-IK", "ik", err.Error(), "copy the IK from the letter of the ARGE IK")
-	} else if string(ik) != s.IK {
-		add(finding.Info, "TC-IK-FORM", "ik", fmt.Sprintf("%q is taken as %s", s.IK, ik), "nothing, it is written without IK and blanks where it belongs")
+	} else {
+		if string(ik) != s.IK {
+			add(finding.Info, "TC-IK-FORM", "ik", fmt.Sprintf("%q is taken as %s", s.IK, ik), "nothing, it is written without IK and blanks where it belongs")
+		}
+		if whose := otherClasses[ik[:2]]; whose != "" {
+			add(finding.Warning, "TC-IK-KLASSE", "ik", fmt.Sprintf("the class %s is that of %s", ik[:2], whose), "look at the letter of the ARGE IK: it must name the class \""+IKClass+"\"")
+		}
 	}
 	for _, n := range []struct{ field, value, code string }{{"organisation", s.Organisation, "TC-ORG"}, {"given_name", s.GivenName, "TC-PERSON"}, {"surname", s.Surname, "TC-PERSON"}} {
 		plain := Transliterate(n.value)
@@ -168,9 +195,9 @@ func (s Sheet) Check(now time.Time) (found finding.List) {
 	case s.ContractUntil == "open":
 	case err != nil:
 		add(finding.Error, "TC-VERTRAG", "contract_until", fmt.Sprintf("%q is no day", s.ContractUntil), "write YYYY-MM-DD, or open")
-	case end.Before(now):
-		add(finding.Error, "TC-VERTRAG", "contract_until", "the contract has ended", "renew it: "+Contact)
-	case end.Before(now.AddDate(0, 0, 90)):
+	case over(end, now):
+		add(finding.Error, ContractEnded, "contract_until", fmt.Sprintf("the contract ended on %s", s.ContractUntil), "renew it: "+Contact)
+	case over(end, now.AddDate(0, 0, 90)):
 		add(finding.Warning, "TC-VERTRAG", "contract_until", fmt.Sprintf("the contract ends on %s", s.ContractUntil), "renew it: "+Contact)
 	}
 	for _, step := range slices.Sorted(maps.Keys(s.Done)) {

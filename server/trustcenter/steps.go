@@ -59,8 +59,13 @@ var stepTexts = []step{
 type Files struct {
 	KeyName                           string // in the key store
 	Request, PDF, Certificate, Folder string
-	Directories                       []string // of the receiving offices
+	// Drafts are the e-mails about this request.
+	Drafts      []string
+	Directories []string // of the receiving offices
 }
+
+// Draft is the file of an e-mail.
+func (f Files) Draft(kind string) string { return filepath.Join(f.Folder, kind+".eml") }
 
 // Files names the files.
 func (s Sheet) Files() (Files, error) {
@@ -69,10 +74,12 @@ func (s Sheet) Files() (Files, error) {
 		return Files{}, err
 	}
 	at := func(name string) string { return filepath.Join(s.Folder, name) }
-	return Files{
+	f := Files{
 		KeyName: "trustcenter-" + string(ik), Folder: s.Folder,
 		Request: at(ik.FileName(".p10")), PDF: at(ik.FileName("-fingerprint.pdf")), Certificate: at(ik.FileName(".pem")), Directories: []string{at(DirectoryGKV), at(DirectoryPKV)},
-	}, nil
+	}
+	f.Drafts = []string{f.Draft("request"), f.Draft("certificate")}
+	return f, nil
 }
 
 // Step is where one step stands.
@@ -90,8 +97,10 @@ type Step struct {
 // Status is where an application stands.
 type Status struct {
 	Steps []Step
-	// Certificate is the imported one, nil where there is none or it cannot be read.
+	// Certificate is the imported one, nil where there is none or it cannot be read. Current says that it answers the present
+	// request.
 	Certificate *x509.Certificate
+	Current     bool
 	// Findings are about the files: what is damaged, or does not belong together.
 	Findings finding.List
 }
@@ -103,22 +112,29 @@ func (s Sheet) Status() (st Status, err error) {
 	if err != nil {
 		return st, err
 	}
-	var current bool
-	if st.Certificate, current, st.Findings, err = s.files(files); err != nil {
+	state, err := s.files(files)
+	if err != nil {
 		return st, err
 	}
+	st.Certificate, st.Current, st.Findings = state.certificate, state.current, state.found
 	for i, t := range stepTexts {
 		step := Step{Number: i + 1, Title: t.Title, Turn: t.Turn, Do: t.Do, Day: s.Done[i+1]}
 		day := ""
 		if t.By != nil {
-			day = fileDay(t.By(files))
+			day = fileDay(t.By(files), time.Time{})
 		}
 		switch {
 		case i+1 == StepCertificate:
-			if !current {
+			if !state.current {
 				step.Day = ""
 			} else if step.Day == "" {
 				step.Day = day
+			}
+		case i+1 == stepApplication && state.otherPage:
+			step.Day = "" // what was uploaded, if anything, is not the page of this request
+		case i+1 == stepPublication:
+			if step.Day == "" && state.current { // a directory that was fetched for a former certificate is none of this one's way
+				step.Day = fileDay(t.By(files), state.requested)
 			}
 		case t.Outside:
 			step.Made = day
@@ -140,58 +156,110 @@ func (s Sheet) Status() (st Status, err error) {
 	return st, nil
 }
 
-// StepCertificate is the step at whose end the certificate is there, which only the file shows; stepKey the one in which key and request are made.
+// StepCertificate is the step at whose end the certificate is there, which only the file shows; in stepKey key and request are
+// made, in stepApplication the page is uploaded, and stepPublication is the last.
 const (
 	stepKey         = 7
+	stepApplication = 8
 	StepCertificate = 10
+	stepPublication = 11
 )
 
-func fileDay(names []string) string {
+// fileDay is the day of the first of the files that is there and not older than some time.
+func fileDay(names []string, since time.Time) string {
 	for _, n := range names {
-		if info, err := os.Stat(n); err == nil {
+		if info, err := os.Stat(n); err == nil && !info.ModTime().Before(since) {
 			return info.ModTime().UTC().Format(time.DateOnly)
 		}
 	}
 	return ""
 }
 
-// files reads request and certificate. current says that the certificate is that of the present request.
-func (s Sheet) files(f Files) (cert *x509.Certificate, current bool, found finding.List, err error) {
+// fileState is what the files of an application say.
+type fileState struct {
+	certificate *x509.Certificate
+	current     bool      // the certificate is that of the present request
+	otherPage   bool      // the page with the fingerprint is that of another request
+	requested   time.Time // when the request was written
+	found       finding.List
+}
+
+// files reads request, page and certificate.
+func (s Sheet) files(f Files) (st fileState, err error) {
 	request, err := readFile(f.Request, maxRequest)
 	if err != nil {
-		return nil, false, nil, err
+		return st, err
 	}
 	var key crypto.PublicKey
 	if request != nil {
-		found = append(found, CheckRequest(request, &s).At(f.Request, 0, "")...)
+		info, err := os.Stat(f.Request)
+		if err != nil {
+			return st, err
+		}
+		st.requested = info.ModTime()
+		st.found = append(st.found, CheckRequest(request, &s).At(f.Request, 0, "")...)
 		if r, err := readRequest(request); err == nil {
 			key = r.PublicKey
+			if err := s.page(&st, f.PDF, request); err != nil {
+				return st, err
+			}
 		}
 	}
 	b, err := readFile(f.Certificate, maxAnswer)
 	if err != nil || b == nil {
-		return nil, false, found, err
+		return st, err
 	}
-	fail := func(what string) (*x509.Certificate, bool, finding.List, error) {
-		return nil, false, append(found, finding.Finding{Code: "TC-ZERTIFIKAT", Severity: finding.Error, Source: f.Certificate, What: what,
-			Fix: "take the TrustCenter's answer over once more: `adv-server trustcenter import --force FILE.p7c`"}), nil
+	fail := func(what string) (fileState, error) {
+		st.certificate = nil
+		st.found = append(st.found, finding.Finding{Code: "TC-ZERTIFIKAT", Severity: finding.Error, Source: f.Certificate, What: what,
+			Fix: "take the TrustCenter's answer over once more: `adv-server trustcenter import --force FILE.p7c`"})
+		return st, nil
 	}
 	block, _ := pem.Decode(b)
 	if block == nil || block.Type != "CERTIFICATE" {
 		return fail("the file is damaged: it does not begin with a certificate (PEM)")
 	}
-	cert, err = x509.ParseCertificate(block.Bytes)
+	st.certificate, err = x509.ParseCertificate(block.Bytes)
 	if err != nil {
 		return fail("the certificate is damaged: " + err.Error())
 	}
-	if ik, err := ParseIK(s.IK); err == nil && ikOf(cert) != ik {
+	if ik, err := ParseIK(s.IK); err == nil && ikOf(st.certificate) != ik {
 		return fail("this is not a certificate for IK " + string(ik))
 	}
-	if key != nil && !sameKey(cert, key) {
-		return cert, false, append(found, finding.Finding{Code: "TC-NACHFOLGER", Severity: finding.Info, Source: f.Certificate, What: "the present certificate is of a former key; the request for the next one is under way",
-			Fix: "use the former key and this certificate until the next one is imported"}), nil
+	if key != nil && !sameKey(st.certificate, key) {
+		st.found = append(st.found, finding.Finding{Code: "TC-NACHFOLGER", Severity: finding.Info, Source: f.Certificate, What: "the present certificate is of a former key; the request for the next one is under way",
+			Fix: "use the former key and this certificate until the next one is imported"})
+		return st, nil
 	}
-	return cert, true, found, nil
+	st.current = true
+	return st, nil
+}
+
+// page compares what the page with the fingerprint says with the request (DKTIG-27).
+func (s Sheet) page(st *fileState, path string, request []byte) error {
+	page, err := readFile(path, maxPDF)
+	if err != nil || page == nil {
+		return err
+	}
+	want, err := Fingerprint(request)
+	if err != nil {
+		return nil // CheckRequest says it
+	}
+	add := func(sev finding.Severity, what, fix string) {
+		st.found = append(st.found, finding.Finding{Code: "TC-PDF", Severity: sev, Source: path, What: what, Fix: fix})
+	}
+	const anew = "write the page anew with `adv-server trustcenter fingerprint --force`, sign it and upload that one"
+	switch got, err := ReadPDF(page); {
+	case err != nil:
+		add(finding.Warning, "the hashes on the page cannot be compared with the request: "+err.Error(), "compare them yourself: `adv-server trustcenter fingerprint --compare HASH`")
+	case got.Key != want.Key:
+		st.otherPage = true
+		add(finding.Error, "the hash of the public key on the page is that of another request", anew)
+	case got.Request != want.Request:
+		st.otherPage = true
+		add(finding.Error, "the hash of the request on the page is that of another request with this key", anew)
+	}
+	return nil
 }
 
 // readFile reads a file of at most max octets, nil where there is none.

@@ -43,12 +43,59 @@ func temp(path string, data []byte, perm fs.FileMode) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := permit(f, perm, (*os.File).Chmod); err != nil { // before there is anything to read
+		return f.Name(), errors.Join(err, f.Close())
+	}
 	_, err = f.Write(data)
-	return f.Name(), errors.Join(err, f.Chmod(perm), f.Sync(), f.Close())
+	return f.Name(), errors.Join(err, f.Sync(), f.Close())
+}
+
+// ErrOpen is wrapped where a file system cannot keep others from a file.
+var ErrOpen = errors.New("this file system (FAT, exFAT?) lets others read or change the file; next: take a folder on another one, or mount it with umask=077")
+
+// permit sets the permissions. Some file systems, those of memory sticks above all, have none of their own: what they show is
+// taken where it lets others do no more.
+func permit(f *os.File, perm fs.FileMode, chmod func(*os.File, fs.FileMode) error) error {
+	changed := chmod(f, perm)
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if st.Mode().Perm()&0o066&^perm != 0 {
+		return errors.Join(ErrOpen, changed)
+	}
+	return nil
+}
+
+// move gives a file another name and never replaces one. link makes the second name; where the file system has no links, the
+// name is taken with an empty file first, which is then replaced.
+func move(from, to string, link func(from, to string) error) error {
+	err := link(from, to)
+	switch {
+	case err == nil:
+		return os.Remove(from)
+	case errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if err = f.Close(); err == nil {
+		err = os.Rename(from, to)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(to)) // it is the empty one
+	}
+	return nil
 }
 
 // Write writes a file and returns the name under which a former one was kept, "" where there was none.
 func Write(path string, data []byte, o Options) (backup string, err error) {
+	return write(path, data, o, os.Link)
+}
+
+func write(path string, data []byte, o Options, link func(from, to string) error) (backup string, err error) {
 	if o.Perm == 0 {
 		o.Perm = 0o600
 	}
@@ -56,16 +103,15 @@ func Write(path string, data []byte, o Options) (backup string, err error) {
 		o.Now = time.Now
 	}
 	name, err := temp(path, data, o.Perm)
-	defer os.Remove(name) // it has its own name by then, or none
+	defer os.Remove(name) // it has its name by then, or none
 	if err != nil {
 		return "", fmt.Errorf("write %s: %w", path, err)
 	}
-	// A link, unlike a renaming, never replaces.
-	for err = os.Link(name, path); errors.Is(err, fs.ErrExist); err = os.Link(name, path) {
+	for err = move(name, path, link); errors.Is(err, fs.ErrExist); err = move(name, path, link) {
 		if !o.Force {
 			return "", fmt.Errorf("%s %w; use --force to replace it, the former one is kept", path, ErrExists)
 		}
-		if backup, err = keep(path, o.Now()); err != nil {
+		if backup, err = keep(path, o.Now(), link); err != nil {
 			return "", err
 		}
 	}
@@ -75,24 +121,32 @@ func Write(path string, data []byte, o Options) (backup string, err error) {
 	return backup, nil
 }
 
+// SetAside moves a file to the name that a backup has, and returns that; "" where there is no such file. now nil means the
+// system's clock.
+func SetAside(path string, now func() time.Time) (backup string, err error) {
+	if now == nil {
+		now = time.Now
+	}
+	if backup, err = keep(path, now(), os.Link); errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return backup, err
+}
+
 // keep moves a file to a name of its own.
-func keep(path string, now time.Time) (string, error) {
+func keep(path string, now time.Time, link func(from, to string) error) (string, error) {
 	base := path + now.UTC().Format(".20060102T150405Z")
 	for i := 0; ; i++ {
 		name := base + ".bak"
 		if i > 0 {
 			name = fmt.Sprintf("%s-%d.bak", base, i)
 		}
-		err := os.Link(path, name)
-		if errors.Is(err, fs.ErrExist) {
-			continue
-		}
-		if err == nil {
-			err = os.Remove(path)
-		}
-		if err != nil {
+		switch err := move(path, name, link); {
+		case errors.Is(err, fs.ErrExist):
+		case err != nil:
 			return "", fmt.Errorf("keep %s: %w", path, err)
+		default:
+			return name, nil
 		}
-		return name, nil
 	}
 }

@@ -20,7 +20,7 @@ import (
 // Exit statuses, for scripts and monitoring.
 const (
 	Clean   = 0 // no errors found
-	Found   = 1 // errors found, nothing was written
+	Found   = 1 // errors found
 	Unknown = 2 // could not be checked: network, file, usage
 )
 
@@ -87,15 +87,32 @@ func (t Tool) Run(ctx context.Context, env Env, args []string) int {
 	return t.Commands[i].Run(ctx, c)
 }
 
-// Parse reads the options; done is true where the command ends with that. The number of arguments is within least and most.
+// Parse reads the options, which may stand before, between and after the arguments up to a "--"; done is true where the command
+// ends with that. The number of arguments is within least and most.
 func (c *Call) Parse(least, most int) (status int, done bool) {
-	if err := c.Flags.Parse(c.args); errors.Is(err, flag.ErrHelp) {
-		return Clean, true
-	} else if err != nil {
+	var words []string
+	for args := c.args; ; {
+		if err := c.Flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+			return Clean, true
+		} else if err != nil {
+			return Unknown, true
+		}
+		rest := c.Flags.Args()
+		if read := len(args) - len(rest); len(rest) == 0 || read > 0 && args[read-1] == "--" {
+			words = append(words, rest...)
+			break
+		}
+		words, args = append(words, rest[0]), rest[1:]
+	}
+	if err := c.Flags.Parse(append([]string{"--"}, words...)); err != nil { // they are the arguments now
 		return Unknown, true
 	}
-	if n := c.Flags.NArg(); n < least || n > most {
-		fmt.Fprintf(c.Stderr, "%s: %d arguments; see -h\n", c.Flags.Name(), n)
+	if n := len(words); n < least || n > most {
+		want := fmt.Sprint(least)
+		if most != least {
+			want = fmt.Sprintf("%d to %d", least, most)
+		}
+		fmt.Fprintf(c.Stderr, "%s: takes %s arguments besides its options, not %d %q; see -h\n", c.Flags.Name(), want, n, words)
 		return Unknown, true
 	}
 	return 0, false

@@ -131,13 +131,28 @@ func check(_ context.Context, c *tool.Call) int {
 	return c.Report(found)
 }
 
+// purpose of a command: applying needs a contract with the TrustCenter, using what was issued does not.
+type purpose bool
+
+const applying, using purpose = true, false
+
+// relax makes the end of the contract a warning for those who apply for nothing.
+func (p purpose) relax(found finding.List) finding.List {
+	for i := range found {
+		if p == using && found[i].Code == trustcenter.ContractEnded {
+			found[i].Severity = finding.Warning
+		}
+	}
+	return found
+}
+
 // open reads the data sheet of a command and refuses one with errors.
-func open(c *tool.Call) (s trustcenter.Sheet, files trustcenter.Files, status int, ok bool) {
+func open(c *tool.Call, p purpose) (s trustcenter.Sheet, files trustcenter.Files, status int, ok bool) {
 	s, err := trustcenter.LoadSheet(*c.Config)
 	if err != nil {
 		return s, files, c.Fail(err), false
 	}
-	found := s.Check(c.Now()).At(*c.Config, 0, "")
+	found := p.relax(s.Check(c.Now())).At(*c.Config, 0, "")
 	if found.Worst() == finding.Error {
 		fmt.Fprintln(c.Stderr, "nothing was done: the data sheet has errors")
 		return s, files, c.Report(found), false
@@ -159,7 +174,7 @@ func request(_ context.Context, c *tool.Call) int {
 	if status, done := c.Parse(0, 0); done {
 		return status
 	}
-	s, files, status, ok := open(c)
+	s, files, status, ok := open(c, applying)
 	if !ok {
 		return status
 	}
@@ -191,6 +206,15 @@ func request(_ context.Context, c *tool.Call) int {
 	if _, err := keepfile.Write(files.Request, out, keepfile.Options{Perm: 0o644, Force: *force, Now: c.Now}); err != nil {
 		return c.Fail(err)
 	}
+	for _, path := range append([]string{files.PDF}, files.Drafts...) { // they are about another request
+		backup, err := keepfile.SetAside(path, c.Now)
+		if err != nil {
+			return c.Fail(err)
+		}
+		if backup != "" {
+			c.Say("%s was about the former request; it is kept as %s\n", path, filepath.Base(backup))
+		}
+	}
 	if made { // for the next certificate everything from here on is done once more
 		if err := trustcenter.Again(*c.Config); err != nil {
 			return c.Fail(err)
@@ -206,13 +230,17 @@ func fingerprint(_ context.Context, c *tool.Call) int {
 	if status, done := c.Parse(0, 0); done {
 		return status
 	}
-	s, files, status, ok := open(c)
+	s, files, status, ok := open(c, applying)
 	if !ok {
 		return status
 	}
 	b, err := tool.ReadFile(files.Request, maxFile)
 	if err != nil {
 		return c.Fail(fmt.Errorf("%w; next: `adv-server trustcenter request`", err))
+	}
+	made, err := os.Stat(files.Request)
+	if err != nil {
+		return c.Fail(err)
 	}
 	if found := trustcenter.CheckRequest(b, &s); found.Worst() == finding.Error {
 		return c.Report(found.At(files.Request, 0, ""))
@@ -231,7 +259,7 @@ func fingerprint(_ context.Context, c *tool.Call) int {
 		return tool.Clean
 	}
 	var pdf bytes.Buffer
-	if err := trustcenter.WritePDF(&pdf, trustcenter.PDF{Sheet: s, Request: b, FileName: filepath.Base(files.Request), Made: c.Now()}); err != nil {
+	if err := trustcenter.WritePDF(&pdf, trustcenter.PDF{Sheet: s, Request: b, FileName: filepath.Base(files.Request), Made: made.ModTime()}); err != nil {
 		return c.Fail(err)
 	}
 	if _, err := keepfile.Write(files.PDF, pdf.Bytes(), keepfile.Options{Perm: 0o644, Force: *force, Now: c.Now}); err != nil {
@@ -247,13 +275,13 @@ func draft(_ context.Context, c *tool.Call) int {
 	if status, done := c.Parse(1, 1); done {
 		return status
 	}
-	s, files, status, ok := open(c)
+	kind := c.Flags.Arg(0)
+	s, files, status, ok := open(c, purpose(kind == "request"))
 	if !ok {
 		return status
 	}
 	var d trustcenter.Draft
 	var err error
-	kind := c.Flags.Arg(0)
 	switch kind {
 	case "request":
 		var b []byte
@@ -281,7 +309,7 @@ func draft(_ context.Context, c *tool.Call) int {
 	}
 	path := *out
 	if path == "" {
-		path = filepath.Join(files.Folder, kind+".eml")
+		path = files.Draft(kind)
 	}
 	if _, err := keepfile.Write(path, b.Bytes(), keepfile.Options{Force: *force, Now: c.Now}); err != nil {
 		return c.Fail(err)
@@ -293,12 +321,12 @@ func draft(_ context.Context, c *tool.Call) int {
 // take imports the answer.
 func take(_ context.Context, c *tool.Call) int {
 	root := c.Flags.String("root", "", "SHA-256 `fingerprint` of the TrustCenter's own certificate, from its publication")
-	crl := c.Flags.String("crl", "", "revocation list of the TrustCenter (`file`, DER or PEM)")
+	crl := crlOption(c)
 	force := c.Flags.Bool("force", false, "replace an imported certificate; the former one is kept")
 	if status, done := c.Parse(1, 1); done {
 		return status
 	}
-	s, files, status, ok := open(c)
+	s, files, status, ok := open(c, using)
 	if !ok {
 		return status
 	}
@@ -312,14 +340,12 @@ func take(_ context.Context, c *tool.Call) int {
 	}
 	o := trustcenter.ImportOptions{Sheet: s, Key: key.Public(), Now: c.Now()}
 	if *root != "" {
-		if o.Root, err = hex.DecodeString(strings.NewReplacer(":", "", " ", "").Replace(*root)); err != nil || len(o.Root) != sha256.Size {
-			return c.Fail(errors.New("--root is not a SHA-256 fingerprint of 64 hexadecimal digits"))
-		}
-	}
-	if *crl != "" {
-		if o.Revoked, err = readCRL(*crl); err != nil {
+		if o.Root, err = readRoot(*root); err != nil {
 			return c.Fail(err)
 		}
+	}
+	if o.Revoked, err = readCRLs(*crl); err != nil {
+		return c.Fail(err)
 	}
 	a := trustcenter.Import(b, o)
 	if a.Findings.Worst() == finding.Error {
@@ -333,24 +359,42 @@ func take(_ context.Context, c *tool.Call) int {
 	return c.Report(a.Findings.At(c.Flags.Arg(0), 0, ""))
 }
 
-func readCRL(path string) (*x509.RevocationList, error) {
-	b, err := tool.ReadFile(path, maxFile)
-	if err != nil {
-		return nil, err
+// readRoot reads a fingerprint as people write it.
+func readRoot(text string) ([]byte, error) {
+	b, err := hex.DecodeString(strings.NewReplacer(":", "", " ", "").Replace(text))
+	if err != nil || len(b) != sha256.Size {
+		return nil, errors.New("--root is not a SHA-256 fingerprint of 64 hexadecimal digits")
 	}
-	if block, _ := pem.Decode(b); block != nil {
-		b = block.Bytes
+	return b, nil
+}
+
+func crlOption(c *tool.Call) *[]string {
+	return c.Many("crl", "revocation list of the TrustCenter, or of a CA below it (`file`, DER or PEM)")
+}
+
+func readCRLs(paths []string) (lists []*x509.RevocationList, err error) {
+	for _, path := range paths {
+		b, err := tool.ReadFile(path, maxFile)
+		if err != nil {
+			return nil, err
+		}
+		if block, _ := pem.Decode(b); block != nil {
+			b = block.Bytes
+		}
+		list, err := x509.ParseRevocationList(b)
+		if err != nil {
+			return nil, fmt.Errorf("revocation list %s: %w", path, err)
+		}
+		lists = append(lists, list)
 	}
-	list, err := x509.ParseRevocationList(b)
-	if err != nil {
-		return nil, fmt.Errorf("revocation list %s: %w", path, err)
-	}
-	return list, nil
+	return lists, nil
 }
 
 func directory(_ context.Context, c *tool.Call) int {
 	want := c.Flags.String("ik", "", "show the key of this `IK`")
-	out := c.Flags.String("out", "", "with --ik: write its certificate to this `file` (PEM)")
+	out := c.Flags.String("out", "", "with --ik: write its certificate to this `file` (PEM), if it is verified and valid")
+	roots := c.Many("root", "SHA-256 `fingerprint` of a TrustCenter's own certificate, from its publication")
+	crl := crlOption(c)
 	force := c.Flags.Bool("force", false, "with --out: replace the file; the former one is kept")
 	if status, done := c.Parse(1, 1); done {
 		return status
@@ -360,27 +404,48 @@ func directory(_ context.Context, c *tool.Call) int {
 	if err != nil {
 		return c.Fail(err)
 	}
-	d := trustcenter.ParseDirectory(b, path)
-	found := append(d.Findings, d.Verify(path, c.Now())...)
-	shown := d.Entries
-	if *want != "" {
-		ik, err := trustcenter.ParseIK(*want)
+	info, err := os.Stat(path)
+	if err != nil {
+		return c.Fail(err)
+	}
+	o := trustcenter.VerifyOptions{Now: c.Now(), Fetched: info.ModTime()}
+	for _, text := range *roots {
+		root, err := readRoot(text)
 		if err != nil {
 			return c.Fail(err)
 		}
-		if shown = d.Find(ik, c.Now()); len(shown) == 0 {
-			return c.Fail(fmt.Errorf("IK %s is not in %s", ik, path))
+		o.Roots = append(o.Roots, root)
+	}
+	if o.Revoked, err = readCRLs(*crl); err != nil {
+		return c.Fail(err)
+	}
+	if *want != "" {
+		if o.Only, err = trustcenter.ParseIK(*want); err != nil {
+			return c.Fail(err)
 		}
-		if *out != "" {
-			if _, err := keepfile.Write(*out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: shown[0].Certificate.Raw}), keepfile.Options{Perm: 0o644, Force: *force, Now: c.Now}); err != nil {
-				return c.Fail(err)
-			}
+	} else if *out != "" {
+		return c.Fail(errors.New("--out writes one certificate: name whose with --ik"))
+	}
+	d := trustcenter.ParseDirectory(b, path)
+	found := append(d.Verify(o), d.Findings...)
+	shown := d.Entries
+	if *want != "" {
+		if shown = d.Find(o.Only, o.Now); len(shown) == 0 {
+			return c.Fail(fmt.Errorf("IK %s is not in %s", o.Only, path))
+		}
+	}
+	if *out != "" {
+		if err := shown[0].Usable(o.Now); err != nil {
+			fmt.Fprintf(c.Stderr, "nothing was written: %s\n", finding.Safe(err.Error()))
+			found = append(found, finding.Finding{Code: "VZ-UNBRAUCHBAR", Severity: finding.Error, Source: path, Field: shown[0].Place(), What: err.Error(), Fix: "do not encrypt for it; fetch the directory anew: `mail directory`"})
+		} else if _, err := keepfile.Write(*out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: shown[0].Certificate.Raw}), keepfile.Options{Perm: 0o644, Force: *force, Now: c.Now}); err != nil {
+			return c.Fail(err)
 		}
 	}
 	if *c.JSON {
 		list := []listed{}
 		for _, e := range shown {
-			list = append(list, listed{e.IK, e.Certificate.Subject.OrganizationalUnit, e.Certificate.NotBefore.UTC(), e.Certificate.NotAfter.UTC(), e.Certificate.SerialNumber.Text(16)})
+			list = append(list, listed{e.IK, e.Certificate.Subject.OrganizationalUnit, e.Certificate.NotBefore.UTC(), e.Certificate.NotAfter.UTC(), e.Certificate.SerialNumber.Text(16), e.Verified, e.Usable(o.Now) == nil})
 		}
 		if err := c.WriteJSON(struct {
 			Certificates []listed     `json:"certificates"`
@@ -395,7 +460,11 @@ func directory(_ context.Context, c *tool.Call) int {
 		if name == "" {
 			name = "TrustCenter"
 		}
-		fmt.Fprintf(c.Stdout, "%-11s  until %s  %s\n", name, e.Certificate.NotAfter.UTC().Format(time.DateOnly), finding.Safe(strings.Join(e.Certificate.Subject.OrganizationalUnit, ", ")))
+		mark := ""
+		if !e.Verified {
+			mark = "  not verified"
+		}
+		fmt.Fprintf(c.Stdout, "%-11s  until %s  %s%s\n", name, e.Certificate.NotAfter.UTC().Format(time.DateOnly), finding.Safe(strings.Join(e.Certificate.Subject.OrganizationalUnit, ", ")), mark)
 	}
 	fmt.Fprintf(c.Stdout, "%d certificates\n", len(shown))
 	return c.Report(found)
@@ -409,6 +478,9 @@ type listed struct {
 	Until time.Time      `json:"not_after"`
 	// Serial is the serial number in hexadecimal digits.
 	Serial string `json:"serial"`
+	// Verified: a TrustCenter issued it, see the findings about who vouches for that. Usable: it is valid, too.
+	Verified bool `json:"verified"`
+	Usable   bool `json:"usable"`
 }
 
 // done notes a step.
@@ -456,12 +528,16 @@ func status(_ context.Context, c *tool.Call) int {
 	if err != nil {
 		return c.Fail(err)
 	}
-	r := report{Findings: append(finding.List{}, s.Check(c.Now()).At(*c.Config, 0, "")...)} // a list in JSON also where it is empty
 	state, err := s.Status()
 	if err != nil {
 		return c.Fail(err)
 	}
-	r.Steps, r.Findings = state.Steps, append(r.Findings, state.Findings...)
+	about := s.Check(c.Now())
+	if state.Current { // nothing is applied for
+		about = using.relax(about)
+	}
+	r := report{Steps: state.Steps, Findings: append(finding.List{}, about.At(*c.Config, 0, "")...)} // a list in JSON also where it is empty
+	r.Findings = append(r.Findings, state.Findings...)
 	cert := state.Certificate
 	if cert != nil {
 		r.Expires = cert.NotAfter.UTC()

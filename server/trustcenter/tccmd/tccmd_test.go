@@ -5,11 +5,14 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"math/big"
 	"os"
@@ -85,13 +88,13 @@ func otherPage(t *testing.T, now time.Time) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := product.Sheet{IK: "260326822", Organisation: "Mueller und Soehne Software GmbH", GivenName: "Zoe", Surname: "Gross", TrustCenter: product.DKTIG}
+	s := product.Sheet{IK: "590326822", Organisation: "Mueller und Soehne Software GmbH", GivenName: "Zoe", Surname: "Gross", TrustCenter: product.DKTIG}
 	p10, err := product.CreateRequest(s, key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	if err := product.WritePDF(&b, product.PDF{Sheet: s, Request: p10, FileName: "26032682.p10", Made: now}); err != nil {
+	if err := product.WritePDF(&b, product.PDF{Sheet: s, Request: p10, FileName: "59032682.p10", Made: now}); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
@@ -107,7 +110,7 @@ func TestWholeWay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sheet := []string{"init", "-ik", "IK 26 03 2682 2", "-organisation", "Müller & Söhne Software GmbH", "-given-name", "Zoë", "-surname", "Groß", "-email", "zoe.gross@software.example", "-contract-until", "open"}
+	sheet := []string{"init", "-ik", "IK 59 03 2682 2", "-organisation", "Müller & Söhne Software GmbH", "-given-name", "Zoë", "-surname", "Groß", "-email", "zoe.gross@software.example", "-contract-until", "open"}
 	has(t, d.run(tool.Found, sheet...), "Mueller und Soehne Software GmbH", "Gross", "nothing was written")
 	if _, err := os.Stat(d.path("trustcenter.json")); err == nil {
 		t.Fatal("a data sheet with errors was written")
@@ -123,14 +126,14 @@ func TestWholeWay(t *testing.T) {
 	d.run(tool.Clean, "check")
 	d.run(tool.Unknown, "fingerprint") // there is no request yet
 	d.run(tool.Clean, "request")
-	d.run(tool.Clean, "check", d.path("26032682.p10"))
-	if out, err := exec.Command("openssl", "req", "-inform", "DER", "-in", d.path("26032682.p10"), "-verify", "-noout").CombinedOutput(); err != nil {
+	d.run(tool.Clean, "check", d.path("59032682.p10"))
+	if out, err := exec.Command("openssl", "req", "-inform", "DER", "-in", d.path("59032682.p10"), "-verify", "-noout").CombinedOutput(); err != nil {
 		t.Errorf("openssl req -verify: %s", out)
 	}
 	has(t, d.run(tool.Clean, "status"), "x  6", ">  7", "the file was written on") // and it was not sent yet
-	before := d.read("26032682.p10")
+	before := d.read("59032682.p10")
 	has(t, d.run(tool.Unknown, "request"), "--force")
-	if !bytes.Equal(before, d.read("26032682.p10")) {
+	if !bytes.Equal(before, d.read("59032682.p10")) {
 		t.Fatal("the request was replaced")
 	}
 
@@ -154,40 +157,40 @@ func TestWholeWay(t *testing.T) {
 	}
 	has(t, d.run(tool.Clean, "fingerprint", "-compare", strings.ToUpper(hash[:4]+" "+hash[4:8]+":"+hash[8:])), "public key")
 	d.run(tool.Found, "fingerprint", "-compare", strings.Repeat("0", 64))
-	page := d.read("26032682-fingerprint.pdf")
-	if err := center.Apply("260326822", page, "000000"); err == nil {
+	page := d.read("59032682-fingerprint.pdf")
+	if err := center.Apply("590326822", page, "000000"); err == nil {
 		t.Error("the portal took a wrong code")
 	}
-	if err := center.Apply("260326822", page, center.TOTP(d.now.Add(-30*time.Second))); err == nil {
+	if err := center.Apply("590326822", page, center.TOTP(d.now.Add(-30*time.Second))); err == nil {
 		t.Error("the portal took the code of 30 seconds ago")
 	}
 	sms := center.SMS()
 	d.now = d.now.Add(61 * time.Second)
-	if err := center.Apply("260326822", page, sms); err == nil {
+	if err := center.Apply("590326822", page, sms); err == nil {
 		t.Error("the portal took an SMS code after 61 seconds")
 	}
-	if err := center.Apply("260326822", otherPage(t, d.now), center.TOTP(d.now)); err == nil || !strings.Contains(err.Error(), "fingerprint") {
+	if err := center.Apply("590326822", otherPage(t, d.now), center.TOTP(d.now)); err == nil || !strings.Contains(err.Error(), "fingerprint") {
 		t.Errorf("the portal took the page of another request: %v", err)
 	}
 	sms = center.SMS()
 	d.now = d.now.Add(59 * time.Second)
-	if err := center.Apply("260326822", page, sms); err != nil {
+	if err := center.Apply("590326822", page, sms); err != nil {
 		t.Fatal(err)
 	}
 	_, p7c, err := center.Receive(d.read("certificate.eml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(d.path("26032682.p7c"), p7c, 0o600); err != nil {
+	if err := os.WriteFile(d.path("59032682.p7c"), p7c, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("openssl", "pkcs7", "-in", d.path("26032682.p7c"), "-print_certs", "-noout").CombinedOutput(); err != nil || bytes.Count(out, []byte("subject=")) != 2 {
+	if out, err := exec.Command("openssl", "pkcs7", "-in", d.path("59032682.p7c"), "-print_certs", "-noout").CombinedOutput(); err != nil || bytes.Count(out, []byte("subject=")) != 2 {
 		t.Errorf("openssl pkcs7: %s %v", out, err)
 	}
 	d.run(tool.Clean, "done", "8")
 	has(t, d.run(tool.Clean, "status"), ">  9", "turn: the other side")
-	has(t, d.run(tool.Clean, "import", d.path("26032682.p7c")), "P7C-SPERRLISTE", "valid until")
-	d.run(tool.Unknown, "import", d.path("26032682.p7c")) // it is there
+	has(t, d.run(tool.Clean, "import", d.path("59032682.p7c")), "P7C-SPERRLISTE", "valid until")
+	d.run(tool.Unknown, "import", d.path("59032682.p7c")) // it is there
 	crl := func() {
 		b, err := center.CRL()
 		if err != nil {
@@ -198,14 +201,14 @@ func TestWholeWay(t *testing.T) {
 		}
 	}
 	crl()
-	if out := d.run(tool.Clean, "import", "-force", "-crl", d.path("list.crl"), d.path("26032682.p7c")); strings.Contains(out, "P7C-SPERRLISTE") {
+	if out := d.run(tool.Clean, "import", "-force", "-crl", d.path("list.crl"), d.path("59032682.p7c")); strings.Contains(out, "P7C-SPERRLISTE") {
 		t.Error(out)
 	}
-	if err := center.Revoke("26032682"); err != nil {
+	if err := center.Revoke("59032682"); err != nil {
 		t.Fatal(err)
 	}
 	crl()
-	has(t, d.run(tool.Found, "import", "-force", "-crl", d.path("list.crl"), d.path("26032682.p7c")), "P7C-GESPERRT", "nothing was taken over")
+	has(t, d.run(tool.Found, "import", "-force", "-crl", d.path("list.crl"), d.path("59032682.p7c")), "P7C-GESPERRT", "nothing was taken over")
 
 	// The keys of the receiving offices.
 	d.run(tool.Clean, "mail", "directory")
@@ -216,7 +219,7 @@ func TestWholeWay(t *testing.T) {
 	if err := os.WriteFile(d.path(name), list, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	has(t, d.run(tool.Clean, "directory", "-ik", "260326822", d.path(name)), "260326822", "Mueller und Soehne")
+	has(t, d.run(tool.Clean, "directory", "-ik", "590326822", d.path(name)), "590326822", "Mueller und Soehne")
 	has(t, d.run(tool.Clean, "directory", d.path(name)), "2 certificates", "TrustCenter")
 	d.run(tool.Unknown, "directory", "-ik", "109905003", d.path(name))
 
@@ -237,14 +240,22 @@ func TestWholeWay(t *testing.T) {
 
 	// A new key does not fit the old answer; the old key is kept.
 	d.now = time.Now()
-	d.run(tool.Clean, "request", "-force")
-	has(t, d.run(tool.Clean, "status"), "x  6", ">  7", "  10  Certificate", "x 11", "TC-NACHFOLGER", "certificate valid until") // the way begins again, the present one still counts
-	has(t, d.run(tool.Found, "import", "-force", d.path("26032682.p7c")), "P7C-KEY")
+	has(t, d.run(tool.Clean, "request", "-force"), "59032682-fingerprint.pdf was about the former request", "request.eml was", "certificate.eml was")
+	for name, kept := range map[string]int{"59032682-fingerprint.pdf": 1, "request.eml": 1, "certificate.eml": 1, "directory.eml": 0} {
+		if backups, _ := filepath.Glob(d.path(name + ".*.bak")); len(backups) != kept {
+			t.Errorf("%s: kept as %v", name, backups)
+		}
+		if _, err := os.Stat(d.path(name)); (err == nil) != (kept == 0) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	has(t, d.run(tool.Clean, "status"), "x  6", ">  7", "   8  Application", "  10  Certificate", "  11  Publication", "TC-NACHFOLGER", "certificate valid until") // the way begins again, the present one still counts
+	has(t, d.run(tool.Found, "import", "-force", d.path("59032682.p7c")), "P7C-KEY")
 	kept, _ := filepath.Glob(d.path("keys/*.bak"))
 	if len(kept) != 1 {
 		t.Errorf("kept keys: %v", kept)
 	}
-	for _, n := range append(kept, d.path("keys/trustcenter-260326822.key.pem")) {
+	for _, n := range append(kept, d.path("keys/trustcenter-590326822.key.pem")) {
 		b, err := os.ReadFile(n)
 		st, _ := os.Stat(n)
 		if block, _ := pem.Decode(b); err != nil || block.Type != "ENCRYPTED PRIVATE KEY" || st.Mode().Perm() != 0o600 {
@@ -274,7 +285,7 @@ func TestDesk(t *testing.T) {
 	t.Parallel()
 	d := &desk{t, t.TempDir(), time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)}
 	keys := filepath.Join(t.TempDir(), "keys")
-	sheet := []string{"init", "-json", "-ik", "260326822", "-organisation", "Muster GmbH", "-given-name", "Erika", "-surname", "Muster", "-email", "info@software.example"}
+	sheet := []string{"init", "-json", "-ik", "590326822", "-organisation", "Muster GmbH", "-given-name", "Erika", "-surname", "Muster", "-email", "info@software.example"}
 	alone := func(status int, args ...string) string {
 		t.Helper()
 		var out bytes.Buffer
@@ -309,7 +320,7 @@ func TestDesk(t *testing.T) {
 	}
 
 	// Damaged files are named, and the steps are shown all the same.
-	for name, want := range map[string]string{"26032682.p10": "P10-FORM", "26032682.pem": "TC-ZERTIFIKAT"} {
+	for name, want := range map[string]string{"59032682.p10": "P10-FORM", "59032682.pem": "TC-ZERTIFIKAT"} {
 		for _, content := range []string{"", "garbage", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"} {
 			if err := os.WriteFile(d.path(name), []byte(content), 0o600); err != nil {
 				t.Fatal(err)
@@ -338,11 +349,167 @@ func TestDesk(t *testing.T) {
 	if err := os.WriteFile(d.path("evil.key"), []byte(base64.StdEncoding.EncodeToString(der)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out := d.run(tool.Clean, "directory", d.path("evil.key")); strings.ContainsAny(out, "\x1b\x07") || !strings.Contains(out, "109905003") {
+	if out := d.run(tool.Found, "directory", d.path("evil.key")); strings.ContainsAny(out, "\x1b\x07") || !strings.Contains(out, "109905003") {
 		t.Errorf("%q", out)
 	}
-	has(t, alone(tool.Clean, "directory", "-json", d.path("evil.key")), `"ik": "109905003"`, `"serial": "ff"`, "VZ-KETTE")
-	d.run(tool.Clean, "directory", "-ik", "109905003", "-out", d.path("one.pem"), d.path("evil.key"))
-	has(t, d.run(tool.Unknown, "directory", "-ik", "109905003", "-out", d.path("one.pem"), d.path("evil.key")), "--force")
-	d.run(tool.Clean, "directory", "-ik", "109905003", "-out", d.path("one.pem"), "-force", d.path("evil.key"))
+	has(t, alone(tool.Found, "directory", "-json", d.path("evil.key")), `"ik": "109905003"`, `"serial": "ff"`, "VZ-KETTE", `"verified": false`, `"usable": false`)
+	has(t, d.run(tool.Found, "directory", "-ik", "109905003", "-out", d.path("one.pem"), d.path("evil.key")), "nothing was written", "VZ-UNBRAUCHBAR")
+	if _, err := os.Stat(d.path("one.pem")); err == nil {
+		t.Error("a certificate that nobody vouches for was written")
+	}
+}
+
+// TestDirectoryOut: a directory in which somebody put an entry of his own gives the real one, and none where there is none.
+func TestDirectoryOut(t *testing.T) {
+	t.Parallel()
+	req.Covers(t, "DKTIG-32")
+	d := &desk{t, t.TempDir(), time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)}
+	key, err := rsa.GenerateKey(rand.Reader, 3072)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial := int64(0)
+	issue := func(by *x509.Certificate, name pkix.Name, from, to time.Time) *x509.Certificate {
+		serial++
+		c := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: name, NotBefore: from, NotAfter: to, SignatureAlgorithm: x509.SHA256WithRSAPSS}
+		if by == nil {
+			by = c
+		}
+		der, err := x509.CreateCertificate(rand.Reader, c, by, &key.PublicKey, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, err = x509.ParseCertificate(der); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	from, to := d.now.AddDate(-1, 0, 0), d.now.AddDate(2, 0, 0)
+	of := func(ik string) pkix.Name {
+		return pkix.Name{CommonName: "Office", OrganizationalUnit: []string{"IK" + ik}}
+	}
+	ca := issue(nil, pkix.Name{Organization: []string{product.DKTIG}}, from, to)
+	good, evil := issue(ca, of("109905003"), from, to), issue(nil, of("109905003"), d.now.Add(-time.Hour), to.AddDate(9, 0, 0))
+	over := issue(ca, of("101097008"), from, d.now.Add(-time.Hour))
+	var text strings.Builder
+	for _, c := range []*x509.Certificate{ca, good, over, evil} {
+		text.WriteString(base64.StdEncoding.EncodeToString(c.Raw) + "\n\n")
+	}
+	write := func(name string, b []byte) {
+		if err := os.WriteFile(d.path(name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(d.path(name), d.now, d.now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := d.path("annahme-rsa4096.key")
+	write("annahme-rsa4096.key", []byte(text.String()))
+	sum := sha256.Sum256(ca.Raw)
+	root := hex.EncodeToString(sum[:])
+	has(t, d.run(tool.Found, "directory", "-ik", "109905003", "-out", d.path("one.pem"), list), "VZ-KETTE block 4", "VZ-WURZEL", root, "not verified")
+	if block, _ := pem.Decode(d.read("one.pem")); block == nil || !bytes.Equal(block.Bytes, good.Raw) {
+		t.Error("not the certificate that the TrustCenter issued was written")
+	}
+	// Without it all is well, and what is there is not replaced.
+	write("annahme-rsa4096.key", []byte(strings.TrimSuffix(text.String(), base64.StdEncoding.EncodeToString(evil.Raw)+"\n\n")))
+	has(t, d.run(tool.Unknown, "directory", "-ik", "109905003", "-out", d.path("one.pem"), list), "--force")
+	if out := d.run(tool.Clean, "directory", list, "-ik", "109905003", "-root", strings.ToUpper(root), "-out", d.path("one.pem"), "-force"); strings.Contains(out, "VZ-WURZEL") || !strings.Contains(out, "VZ-ALTER") {
+		t.Error(out)
+	}
+	has(t, d.run(tool.Found, "directory", "-root", strings.Repeat("0", 64), list), "VZ-WURZEL", "VZ-KETTE")
+	d.run(tool.Unknown, "directory", "-root", "00", list)
+	d.run(tool.Unknown, "directory", "-out", d.path("two.pem"), list) // whose?
+	has(t, d.run(tool.Found, "directory", "-ik", "101097008", "-out", d.path("two.pem"), list), "expired on")
+	if _, err := os.Stat(d.path("two.pem")); err == nil {
+		t.Error("an expired certificate was written")
+	}
+	// The revocation list takes it away.
+	parent := *ca
+	parent.KeyUsage, parent.SubjectKeyId = x509.KeyUsageCRLSign, []byte{1}
+	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: d.now, NextUpdate: d.now.AddDate(0, 0, 7), RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: good.SerialNumber, RevocationTime: d.now}}}, &parent, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("list.crl", der)
+	has(t, d.run(tool.Found, "directory", "-ik", "109905003", "-root", root, "-crl", d.path("list.crl"), "-out", d.path("two.pem"), list), "VZ-GESPERRT", "nothing was written")
+	if _, err := os.Stat(d.path("two.pem")); err == nil {
+		t.Error("a revoked certificate was written")
+	}
+	// It was fetched long ago.
+	d.now = d.now.AddDate(0, 0, 100)
+	has(t, d.run(tool.Clean, "directory", "-ik", "109905003", list), "VZ-ALTER", "100 days ago")
+}
+
+// TestContractOver: without a contract nothing can be applied for; what was applied for is taken over and shown all the same.
+func TestContractOver(t *testing.T) {
+	t.Parallel()
+	need(t, "openssl", "pdftotext")
+	d := &desk{t, t.TempDir(), time.Now()}
+	center, err := trustcenter.New(t.TempDir(), func() time.Time { return d.now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := d.now.AddDate(0, 0, 200)
+	d.run(tool.Clean, "init", "-ik", "590326822", "-organisation", "Muster GmbH", "-given-name", "Erika", "-surname", "Muster", "-email", "erika.muster@software.example", "-contract-until", last.Format(time.DateOnly))
+	d.run(tool.Clean, "request", "-pem")
+	made := time.Date(2026, 7, 1, 10, 30, 0, 0, time.UTC)
+	if err := os.Chtimes(d.path("59032682.p10"), made, made); err != nil {
+		t.Fatal(err)
+	}
+	d.run(tool.Clean, "mail", "request")
+	d.run(tool.Clean, "fingerprint")
+	// The page says when the request was made, and what kind of file it is.
+	page, err := exec.Command("pdftotext", "-layout", d.path("59032682-fingerprint.pdf"), "-").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	has(t, string(page), "01.07.2026, 12:30 Uhr CEST", fmt.Sprintf("59032682.p10, %d Byte (PEM)", len(d.read("59032682.p10"))))
+	if _, _, err := center.Receive(d.read("request.eml")); err != nil {
+		t.Fatal(err)
+	}
+	if err := center.Apply("590326822", d.read("59032682-fingerprint.pdf"), center.TOTP(d.now)); err != nil {
+		t.Fatal(err)
+	}
+
+	d.now = time.Date(last.Year(), last.Month(), last.Day(), 12, 0, 0, 0, time.UTC) // the last day
+	d.run(tool.Clean, "mail", "-force", "request")
+	d.now = d.now.AddDate(0, 0, 1)
+	for _, args := range [][]string{{"request", "-force"}, {"fingerprint", "-force"}, {"mail", "-force", "request"}} {
+		has(t, d.run(tool.Found, args...), "TC-VERTRAG-ENDE", "nothing was done")
+	}
+	has(t, d.run(tool.Found, "status"), "error TC-VERTRAG-ENDE", "   7") // something is still to be applied for
+	has(t, d.run(tool.Clean, "mail", "certificate"), "warning TC-VERTRAG-ENDE")
+	_, p7c, err := center.Receive(d.read("certificate.eml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(d.path("59032682.p7c"), p7c, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	has(t, d.run(tool.Clean, "import", d.path("59032682.p7c")), "warning TC-VERTRAG-ENDE", "valid until")
+	has(t, d.run(tool.Clean, "status"), "warning TC-VERTRAG-ENDE", "x 10")
+}
+
+// TestStalePage: a page of another request is never taken for that of the present one.
+func TestStalePage(t *testing.T) {
+	t.Parallel()
+	d := &desk{t, t.TempDir(), time.Now()}
+	d.run(tool.Clean, "init", "-ik", "590326822", "-organisation", "Mueller und Soehne Software GmbH", "-given-name", "Zoe", "-surname", "Gross", "-email", "zoe.gross@software.example", "-contract-until", "open")
+	d.run(tool.Clean, "request")
+	d.run(tool.Clean, "fingerprint")
+	d.run(tool.Clean, "done", "8")
+	has(t, d.run(tool.Clean, "status"), "x  8")
+	if err := os.WriteFile(d.path("59032682-fingerprint.pdf"), otherPage(t, d.now), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	has(t, d.run(tool.Found, "status"), "TC-PDF", "   8  Application")
+	d.run(tool.Clean, "fingerprint", "-force")
+	has(t, d.run(tool.Clean, "status"), "x  8")
+
+	// The request got lost: the one that is written in its place has the same key, and another hash.
+	if err := os.Remove(d.path("59032682.p10")); err != nil {
+		t.Fatal(err)
+	}
+	has(t, d.run(tool.Clean, "request"), "59032682-fingerprint.pdf was about the former request")
 }

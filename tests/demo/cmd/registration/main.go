@@ -152,7 +152,7 @@ func (p *play) certificate() error {
 		return err
 	}
 	const tool = "trustcenter"
-	sheet := []string{tool, "init", "-ik", "260326822", "-organisation", "Müller & Söhne Software GmbH", "-given-name", "Erika", "-surname", "Groß",
+	sheet := []string{tool, "init", "-ik", "590326822", "-organisation", "Müller & Söhne Software GmbH", "-given-name", "Erika", "-surname", "Groß",
 		"-email", "erika.gross@software.example", "-contract-until", "open"}
 	mail := func(name string) (string, error) {
 		b, err := os.ReadFile(filepath.Join(dir, name))
@@ -184,13 +184,13 @@ func (p *play) certificate() error {
 			return nil
 		},
 		func() error { return p.only("The page to sign and upload", 0, dir, tool, "fingerprint") },
-		func() error { return p.picture(dir, "26032682-fingerprint.pdf") },
+		func() error { return p.picture(dir, "59032682-fingerprint.pdf") },
 		func() error {
-			b, err := os.ReadFile(filepath.Join(dir, "26032682-fingerprint.pdf"))
+			b, err := os.ReadFile(filepath.Join(dir, "59032682-fingerprint.pdf"))
 			if err != nil {
 				return err
 			}
-			if err := center.Apply("260326822", b, center.TOTP(time.Now())); err != nil {
+			if err := center.Apply("590326822", b, center.TOTP(time.Now())); err != nil {
 				return err
 			}
 			p.tell("The application in the portal", "", "second factor right, the fingerprint on the page is that of the request: the certificate is issued\n")
@@ -199,7 +199,7 @@ func (p *play) certificate() error {
 		func() error { return p.only("Ask for the certificate", 0, dir, tool, "mail", "certificate") },
 		func() error { _, err := mail("certificate.eml"); return err },
 		func() error {
-			return p.only("Check the answer and take it over", 0, dir, tool, "import", "26032682.p7c")
+			return p.only("Check the answer and take it over", 0, dir, tool, "import", "59032682.p7c")
 		},
 		func() error { return p.quiet(dir, tool, "mail", "directory") },
 		func() error { _, err := mail("directory.eml"); return err },

@@ -28,10 +28,10 @@ func TestDemo(t *testing.T) {
 		}
 	}
 	page, err := os.ReadFile(filepath.Join(out, "index.html"))
-	if err != nil || !bytes.Contains(page, []byte("26032682-fingerprint.png")) {
+	if err != nil || !bytes.Contains(page, []byte("59032682-fingerprint.png")) {
 		t.Errorf("the page has no picture: %v", err)
 	}
-	if png, err := os.ReadFile(filepath.Join(out, "trustcenter", "26032682-fingerprint.png")); err != nil || !bytes.HasPrefix(png, []byte("\x89PNG")) {
+	if png, err := os.ReadFile(filepath.Join(out, "trustcenter", "59032682-fingerprint.png")); err != nil || !bytes.HasPrefix(png, []byte("\x89PNG")) {
 		t.Errorf("the picture: %v", err)
 	}
 }
