@@ -283,6 +283,17 @@ func signStatement(t testing.TB, key *ecdsa.PrivateKey, kid string, claims map[s
 	return s
 }
 
+// selfSigned is x5c with a certificate of a key, valid at t0.
+func selfSigned(t testing.TB, by *ecdsa.PrivateKey, end time.Time) []string {
+	t.Helper()
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: t0.Add(-time.Hour), NotAfter: end}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, &by.PublicKey, by)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{base64.StdEncoding.EncodeToString(der)}
+}
+
 // TestStatementFaults breaks one thing at a time.
 func TestStatementFaults(t *testing.T) {
 	t.Parallel()
@@ -302,14 +313,7 @@ func TestStatementFaults(t *testing.T) {
 	}
 	enc, tls := pub, pub
 	enc.Use = "enc"
-	certificate := func(by *ecdsa.PrivateKey, end time.Time) []string {
-		c := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: now.Add(-time.Hour), NotAfter: end}
-		der, err := x509.CreateCertificate(rand.Reader, c, c, &by.PublicKey, by)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return []string{base64.StdEncoding.EncodeToString(der)}
-	}
+	certificate := func(by *ecdsa.PrivateKey, end time.Time) []string { return selfSigned(t, by, end) }
 	tls.X5C = certificate(key, now.Add(MaxKeyAge))
 	type m = map[string]any
 	x5c := func(v ...string) m { k := tls; k.X5C = v; return m{"keys": []jwk{enc, k}} }

@@ -163,13 +163,18 @@ func fetchSubordinate(ctx context.Context, c WatchConfig) (*Statement, Findings)
 	if s.Issuer != master || s.Subject != c.Registered.ServiceURI {
 		found = append(found, Finding{Code: "FM-AUSSAGE", Severity: Error, Source: ask, Field: "sub", What: fmt.Sprintf("%q speaks about %q", s.Issuer, s.Subject), Fix: "ask the office"})
 	}
-	if aud := s.claims["aud"]; aud != nil && !slices.Contains(list(s.claims, "aud"), c.Registered.ServiceURI) {
-		found = append(found, Finding{Code: "FM-AUSSAGE", Severity: Error, Source: ask, Field: "aud", What: fmt.Sprintf("it is for %s, not for the service", bounded(fmt.Sprint(aud))), Fix: "nothing in it is to be trusted; try again, then ask the office"})
+	if !s.isFor(c.Registered.ServiceURI) {
+		found = append(found, Finding{Code: "FM-AUSSAGE", Severity: Error, Source: ask, Field: "aud", What: fmt.Sprintf("it is for %s, not for the service", bounded(fmt.Sprint(s.claims["aud"]))), Fix: "nothing in it is to be trusted; try again, then ask the office"})
 	}
 	if found.Has("FM-AUSSAGE") {
 		return nil, found
 	}
 	return s, found
+}
+
+// isFor says whether a statement names nobody else as the one it was made for. It may name nobody: published ones have null there.
+func (s *Statement) isFor(service string) bool {
+	return s.claims["aud"] == nil || slices.Contains(list(s.claims, "aud"), service)
 }
 
 // unknownSubject is the Federation Master's code for a service that is not registered.

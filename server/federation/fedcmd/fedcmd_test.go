@@ -401,6 +401,8 @@ func TestSignerUnknown(t *testing.T) {
 
 func TestMasterFaults(t *testing.T) {
 	t.Parallel()
+	b := newBench(t, federation.TU)
+	b.register()
 	for fault, want := range map[fedmaster.Fault]struct {
 		status int
 		text   string
@@ -411,19 +413,14 @@ func TestMasterFaults(t *testing.T) {
 		fedmaster.OldKeys: {tool.Found, "FM-KEY"}, fedmaster.ForeignKey: {tool.Found, `"somebody-else" is published for the service, and you neither registered nor made it`},
 		fedmaster.OtherAudience: {tool.Unknown, "it is for https://somebody-else.example"}, fedmaster.LongRefusal: {tool.Clean, "0 errors"}, fedmaster.OtherRefusal: {tool.Unknown, "FM-ABLEHNUNG"},
 	} {
-		t.Run(fmt.Sprint(fault), func(t *testing.T) {
-			t.Parallel()
-			b := newBench(t, federation.TU)
-			b.register()
-			b.master.SetFault(fault)
-			if out := b.run(want.status, "watch"); !strings.Contains(out, want.text) || strings.Contains(out, "FM-UNBEKANNT") {
-				t.Errorf("%q is missing in, or the service is called unknown in\n%s", want.text, out)
-			}
-			b.master.SetFault(fedmaster.None)
-			b.run(tool.Clean, "watch")
-		})
+		b.master.SetFault(fault)
+		if out := b.run(want.status, "watch"); !strings.Contains(out, want.text) || strings.Contains(out, "FM-UNBEKANNT") {
+			t.Errorf("fault %d: %q is missing in, or the service is called unknown in\n%s", fault, want.text, out)
+		}
+		b.master.SetFault(fedmaster.None)
+		b.run(tool.Clean, "watch")
 	}
-	b := newBench(t, federation.TU)
+	b = newBench(t, federation.TU)
 	b.run(tool.Clean, "register", "-out", b.dir)
 	b.run(tool.Clean, "sent") // and lost on its way
 	for _, fault := range []fedmaster.Fault{fedmaster.None, fedmaster.LongRefusal} {

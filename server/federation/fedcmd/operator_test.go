@@ -8,11 +8,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"ktradv/internal/req"
+	"ktradv/internal/testdata"
 	"ktradv/server/federation"
 	"ktradv/server/internal/tool"
 	"ktradv/server/tisim/fedmaster"
@@ -249,5 +251,202 @@ func TestEnvironments(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(tu.dir, "records", n)); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestOnePassphrase: what goes on with another passphrase than that of the keys that are there makes nothing.
+func TestOnePassphrase(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, federation.TU)
+	with := func(passphrase string, args ...string) (int, string) {
+		var out bytes.Buffer
+		env := Env{tool.Env{Stdout: &out, Stderr: &out, Now: func() time.Time { return b.now }, Passphrase: func(bool) ([]byte, error) { return []byte(passphrase), nil }}, b.net}
+		return Run(context.Background(), env, args), out.String()
+	}
+	init := []string{"init", "-dir", b.dir, "-environment", "TU", "-service", service, "-organisation", "Kasse", "-name", "AdV", "-email", "adv@kasse.example", "-group", "ORG-1234:BT-5678", "-redirect", service + "/cb"}
+	list := func() string {
+		files, _ := filepath.Glob(filepath.Join(b.dir, "keys", "*.pem"))
+		return strings.Join(files, " ")
+	}
+	remove := func(names ...string) {
+		t.Helper()
+		for _, n := range names {
+			if err := os.Remove(filepath.Join(b.dir, n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	// Interrupted after the signing key; then after the client keys, whose list of signing keys got lost.
+	for _, missing := range [][]string{{"federation.json", "tls-client.pem", "keys/tls-client.key.pem"}, {"keys/signing-keys.json"}} {
+		remove(missing...)
+		before := list()
+		if status, out := with("another passphrase", init...); status != tool.Unknown || !strings.Contains(out, "passphrase of the keys that are there") {
+			t.Errorf("%v: %d %s", missing, status, out)
+		}
+		if after := list(); after != before {
+			t.Errorf("%v: made %s", missing, after)
+		}
+	}
+	if status, out := with("another passphrase", "keys", "-config", b.config(), "new-client"); status != tool.Unknown {
+		t.Error(out)
+	}
+	if status, out := with(secret, init...); status != tool.Clean {
+		t.Error(out)
+	}
+	if status, out := with(secret, "entity-statement", "-config", b.config()); status != tool.Clean {
+		t.Error(out)
+	}
+}
+
+// TestDeregisterOther: what was registered is taken out, and nothing else.
+func TestDeregisterOther(t *testing.T) {
+	t.Parallel()
+	req.Covers(t, "FED-29")
+	b := newBench(t, federation.TU)
+	if out := b.run(tool.Clean, "deregister", "-out", b.dir); !strings.Contains(out, "warning REG-UNREGISTRIERT") {
+		t.Error(out)
+	}
+	b.run(tool.Clean, "sent", "-discard")
+	b.run(tool.Clean, "register", "-out", b.dir, "-force")
+	b.send()
+	for _, c := range []struct{ old, new, want string }{
+		{`"member_id": "FDkasse0001TU"`, `"member_id": "FDkasse0002TU"`, "REG-MEMBER-ANDERS"},
+		{`"service": "https://adv.kasse.example"`, `"service": "https://adv2.kasse.example"`, "REG-URI-ANDERS"},
+	} {
+		b.edit(c.old, c.new)
+		if out := b.run(tool.Found, "deregister", "-out", b.dir, "-force"); !strings.Contains(out, c.want) || !strings.Contains(out, "nothing was written") {
+			t.Errorf("%s is missing in\n%s", c.want, out)
+		}
+		b.edit(c.new, c.old)
+	}
+	if out := b.run(tool.Clean, "deregister", "-out", b.dir, "-force"); !strings.Contains(out, "0 warnings") {
+		t.Error(out)
+	}
+	b.send()
+}
+
+// TestIDTokenKeyAge: the watch warns of the key for ID tokens before its 398 days are over, and a new one ends that.
+func TestIDTokenKeyAge(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, federation.TU)
+	b.register()
+	prom := filepath.Join(b.dir, "adv.prom")
+	want := "id_token_key_end_timestamp_seconds " + strconv.FormatFloat(float64(b.now.Add(federation.MaxKeyAge).Unix()), 'g', -1, 64)
+	if out := b.run(tool.Clean, "watch", "-metrics", prom); strings.Contains(out, "ES-KEY-ALTER") || !strings.Contains(out, "key for ID tokens ends 2027-12-25") {
+		t.Error(out)
+	}
+	if text, err := os.ReadFile(prom); err != nil || !bytes.Contains(text, []byte(want)) {
+		t.Errorf("%s is missing in\n%s%v", want, text, err)
+	}
+	b.now = b.now.Add(federation.MaxKeyAge - 20*24*time.Hour)
+	if out := b.run(tool.Clean, "watch"); !strings.Contains(out, "the key for ID tokens must not be used after 2027-12-25") {
+		t.Error(out)
+	}
+	b.run(tool.Clean, "keys", "new-client")
+	b.publish()
+	if out := b.run(tool.Clean, "watch"); strings.Contains(out, "ID tokens must not") {
+		t.Error(out)
+	}
+}
+
+// TestDataFiles judges every public file under its own name, as an operator would call it. The statuses and words are those of the
+// README of the data.
+func TestDataFiles(t *testing.T) {
+	t.Parallel()
+	req.Covers(t, "FED-04", "FED-29")
+	dir := testdata.Dir(t, "registration")
+	b := &bench{t: t, dir: t.TempDir(), net: &network{hosts: map[string]http.Handler{}}}
+	const idpfadi = "es/rp-idpfadi-string-lists.jws"
+	at := func(s string) time.Time {
+		t.Helper()
+		v, err := time.Parse("2006-01-02 15:04", s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	seen := map[string]bool{}
+	for _, c := range []struct {
+		files, now string
+		status     int
+		has, not   string // codes and words, by blanks
+	}{
+		{"xml/register-tu-peer.xml", "", tool.Clean, "REG-MEMBER-DATEI", "error"},
+		{"xml/deregister-ru-peer.xml", "", tool.Clean, "REG-MEMBER-DATEI", "error"},
+		{"xml/pair-idpfadi-match.xml", "", tool.Clean, "", "error"},
+		{"xml/pair-idpfadi-oneline-pem.xml", "", tool.Clean, "", "error"},
+		{"xml/pair-idpfadi-wrong-env.xml", "", tool.Clean, "", "error"}, // alone nothing is wrong with it
+		{"xml/pair-idpfadi-many-faults.xml", "", tool.Found, "REG-VFS-FEHLT REG-ZWG-FORM REG-MEMBER-LEER REG-ORG-ZEICHEN REG-URI-WELLKNOWN REG-SCOPE-OPENID REG-REDIRECT-FORM", ""},
+		{"xml/register-old-format-tu.xml", "", tool.Found, "REG-ALTFORMAT", ""},
+		{"xml/pair-idpfadi-match.xml " + idpfadi, "2023-07-12 12:00", tool.Found, "ES-DAUER", "UNGLEICH FEHLT MEHR ES-ENV ES-KID-HEADER"}, // of the statement itself
+		{"xml/pair-idpfadi-oneline-pem.xml " + idpfadi, "2023-07-12 12:00", tool.Found, "ES-DAUER", "UNGLEICH FEHLT MEHR ES-ENV ES-KID-HEADER"},
+		{"xml/pair-idpfadi-wrong-env.xml " + idpfadi, "2023-07-12 12:00", tool.Found, "ES-ENV", "UNGLEICH FEHLT MEHR"},
+		{"xml/pair-idpfadi-many-faults.xml " + idpfadi, "2023-07-12 12:00", tool.Found, "ES-ENV ES-ORG-UNGLEICH ES-NAME-UNGLEICH ES-ISS-UNGLEICH ES-SCOPE-FEHLT ES-SCOPE-MEHR ES-REDIRECT-MEHR ES-KID-FEHLT", ""},
+		{"xml/pair-idpfadi-match.xml es/sub-about-rp-2044.jws", "", tool.Found, "ES-ISS-SUB", "UNGLEICH FEHLT MEHR ES-ENV"},
+		{"es/fedmaster-ru-2023.jws", "2023-05-10 12:00", tool.Found, "ES-RP-FEHLT", "ES-SIG ES-EXP ES-DAUER"},
+		{"es/fedmaster-wrong-typ-jwt.jws", "2022-10-21 12:00", tool.Found, "ES-TYP", "ES-SIG"},
+		{"es/idp-sektoral-gsi-2024.jws", "2024-02-03 12:00", tool.Found, "ES-RP-FEHLT", "ES-SIG"},
+		{"es/rp-alg-none.jws", "", tool.Found, "ES-JWS ES-ALG none", ""},
+		{"es/rp-bad-signature-a.jws", "", tool.Found, "ES-SIG", ""},
+		{"es/rp-expired-2023.jws", "", tool.Found, "ES-EXP private_key_jwt", "ES-SIG"},
+		{idpfadi, "2023-07-12 12:00", tool.Found, "ES-DAUER contacts default_acr_values", "ES-SIG"},
+		{"es/rp-localhost-valid-2043.jws", "", tool.Found, "ES-DAUER ES-ISS-URI signed_jwks_uri", "ES-SIG"},
+		{"es/signed-jwks-typ-jwt.jws", "2023-10-13 14:00", tool.Found, "ES-TYP", ""},
+		{"es/sub-about-rp-2044.jws", "", tool.Found, "ES-ISS-SUB watch", "ES-HINTS ES-KID ES-META ES-RP"},
+		{"es/sub-about-rp-tu-2024.jws", "", tool.Found, "ES-ISS-SUB watch", "ES-HINTS ES-KID ES-META ES-RP"},
+	} {
+		if b.now = at("2026-11-22 12:00"); c.now != "" {
+			b.now = at(c.now)
+		}
+		args := []string{"check", "-offline"}
+		for _, f := range strings.Fields(c.files) {
+			seen[f] = true
+			args = append(args, filepath.Join(dir, filepath.FromSlash(f)))
+		}
+		out := b.run(c.status, args...)
+		for _, w := range strings.Fields(c.has) {
+			if !strings.Contains(out, w) {
+				t.Errorf("%s: %s is missing in\n%s", c.files, w, out)
+			}
+		}
+		for _, w := range strings.Fields(c.not) {
+			if strings.Contains(out, " "+w+" ") || w != "error" && strings.Contains(out, w) {
+				t.Errorf("%s: %s stands in\n%s", c.files, w, out)
+			}
+		}
+	}
+	for _, pattern := range []string{"xml/*", "es/*"} {
+		files, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil || len(files) == 0 {
+			t.Fatal(err, pattern)
+		}
+		for _, f := range files {
+			if name := filepath.ToSlash(strings.TrimPrefix(f, dir+string(filepath.Separator))); !seen[name] {
+				t.Errorf("%s was not judged", name)
+			}
+		}
+	}
+}
+
+// TestPrivateFile: a private key that is named as the file to judge is recognised, and nothing of it is repeated.
+func TestPrivateFile(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, federation.TU)
+	keys, err := filepath.Glob(filepath.Join(b.dir, "keys", "*.key.pem"))
+	if err != nil || len(keys) == 0 {
+		t.Fatal(err)
+	}
+	jwk := filepath.Join(b.dir, "key.json")
+	if err := os.WriteFile(jwk, []byte(`{"kty":"EC","crv":"P-256","x":"AA","y":"AA","d":"c2VjcmV0"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []string{keys[0], jwk} {
+		out := b.run(tool.Found, "check", f)
+		if !strings.Contains(out, "REG-KEY-PRIVAT") || strings.Contains(out, "c2VjcmV0") || !strings.Contains(out, "1 errors") {
+			t.Errorf("%s: %s", f, out)
+		}
+	}
+	if out := b.run(tool.Found, "check", filepath.Join(b.dir, "encryption.pem")); strings.Contains(out, "PRIVAT") { // a public one is only the wrong file
+		t.Error(out)
 	}
 }
