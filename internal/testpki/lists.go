@@ -70,11 +70,29 @@ const (
 
 // NewTSLAuthority makes a TSL signer CA and a signer below it.
 func (p *PKI) NewTSLAuthority(number int) (ca, signer X509Authority, err error) {
-	name := func(cn string) []Attribute {
-		return []Attribute{{oidCountry, "DE"}, {oidOrganization, "KTR-AdV Test NOT-VALID"}, {oidUnit, "TSL-Signer-CA der Telematikinfrastruktur"}, {oidCommonName, cn + " TEST-ONLY"}}
-	}
 	if ca.Key, err = p.newKey(); err != nil {
 		return ca, signer, err
+	}
+	return p.tslAuthority(number, ca)
+}
+
+// NewRSATSLAuthority is NewTSLAuthority with RSA keys.
+func (p *PKI) NewRSATSLAuthority(number int) (ca, signer X509Authority, err error) {
+	if ca.RSA, err = newRSAKey(); err != nil {
+		return ca, signer, err
+	}
+	return p.tslAuthority(number, ca)
+}
+
+// CertifyX509 issues a certificate for a key that there is already: a cross certificate, with the subject's key.
+func (p *PKI) CertifyX509(issuer *X509Authority, subject X509Authority, t Template) ([]byte, error) {
+	id, err := p.issueFor(subject.pair(), issuer, t)
+	return id.Certificate, err
+}
+
+func (p *PKI) tslAuthority(number int, ca X509Authority) (_, signer X509Authority, err error) {
+	name := func(cn string) []Attribute {
+		return []Attribute{{oidCountry, "DE"}, {oidOrganization, "KTR-AdV Test NOT-VALID"}, {oidUnit, "TSL-Signer-CA der Telematikinfrastruktur"}, {oidCommonName, cn + " TEST-ONLY"}}
 	}
 	ca.Certificate, err = p.writeCertificate(Template{
 		Subject: name(fmt.Sprintf("ADV.TSL-CA%d", number)), NotBefore: p.years(-3), NotAfter: p.years(8), CA: true,
@@ -83,11 +101,20 @@ func (p *PKI) NewTSLAuthority(number int) (ca, signer X509Authority, err error) 
 	if err != nil {
 		return ca, signer, err
 	}
-	id, err := p.IssueX509(&ca, Template{
+	key := keyPair{}
+	if ca.RSA != nil {
+		key.rsa, err = newRSAKey()
+	} else {
+		key.ec, err = p.newKey()
+	}
+	if err != nil {
+		return ca, signer, err
+	}
+	id, err := p.issueFor(key, &ca, Template{
 		Subject: name(fmt.Sprintf("ADV TSL Signing Unit %d", number)), NotBefore: p.years(-3), NotAfter: p.years(5),
 		KeyUsage: UsageNonRepudiation, ExtKeyUsage: [][]int{oidTSLSigning}, Policies: [][]int{OIDPolicyTSLSigner},
 	})
-	return ca, X509Authority{Key: id.Key, Certificate: id.Certificate}, err
+	return ca, X509Authority{Key: id.Key, RSA: id.RSA, Certificate: id.Certificate}, err
 }
 
 const (

@@ -88,6 +88,21 @@ func (c *Certificate) CheckSignatureFromWith(v Verifier, issuer *Certificate) er
 	return CheckSignatureWith(v, issuer.PublicKey, c.signatureAlgorithm, c.RawTBS, c.signature)
 }
 
+// CheckSelfSigned checks that a CA's certificate is signed with its own key: CACertMissing when it names another issuer,
+// AuthorityKeyIDDifferent when it names another key, CertificateNotValidMath when the signature is wrong. A root need not
+// name its key (RFC 5280 chapter 4.2.1.1).
+func (c *Certificate) CheckSelfSigned(v Verifier) error {
+	switch {
+	case !bytes.Equal(c.RawIssuer, c.RawSubject):
+		return CACertMissing.Because("not self-signed")
+	case len(c.AuthorityKeyID) > 0 && !bytes.Equal(c.AuthorityKeyID, c.SubjectKeyID):
+		return AuthorityKeyIDDifferent
+	case !c.IsCA || c.KeyUsage&CertSign == 0:
+		return CertificateNotValidMath.Because("the issuer is no CA")
+	}
+	return CheckSignatureWith(v, c.PublicKey, c.signatureAlgorithm, c.RawTBS, c.signature)
+}
+
 // Finding is one step of a check that did not pass.
 type Finding struct {
 	Step string // one of the Step constants

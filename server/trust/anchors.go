@@ -15,6 +15,7 @@ type anchorOrigin string
 const (
 	pinned    anchorOrigin = "pinned"    // by the configuration (GS-A_4640)
 	announced anchorOrigin = "announced" // by a list below the anchor before it (TUC_PKI_013)
+	crossed   anchorOrigin = "crossed"   // by a cross certificate (A_17821)
 	former    anchorOrigin = "former"    // for lists of former times only; never in force here
 )
 

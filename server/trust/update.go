@@ -332,11 +332,8 @@ func (u *Updater) accept(ctx context.Context, raw []byte) (updated bool, err err
 	case l.ID == newest.ID || l.Sequence <= newest.Sequence || l.Issued.Before(newest.Issued):
 		return false, IDIncorrect
 	}
-	switch {
-	case l.NextUpdate.IsZero() || !now.Before(l.NextUpdate.Add(u.c.Grace)):
-		return false, ValidityWarningPast
-	case !now.Before(l.NextUpdate):
-		u.report(tsl.TSL, ValidityWarningInGrace)
+	if err := u.fresh(l, now); err != nil {
+		return false, err
 	}
 	anchors, addresses := u.active(now)
 	anchor, err := l.Verify(now, anchors, u.c.Verifier)
@@ -350,7 +347,7 @@ func (u *Updater) accept(ctx context.Context, raw []byte) (updated bool, err err
 	if u.c.Production && signer.TestOnly() {
 		return false, fmt.Errorf("%w: TSL", ErrTestOnly)
 	}
-	if err := u.signerStatus(ctx, signer, anchor, addresses[anchor.Fingerprint()], now); err != nil {
+	if err := u.signerStatus(ctx, signer, anchor, addresses[anchor.Fingerprint()], now, true); err != nil {
 		return false, err
 	}
 	if err := u.c.Archive.add(l, u.announced(l, u.c.Archive.anchors(), now), now); err != nil {
@@ -361,8 +358,20 @@ func (u *Updater) accept(ctx context.Context, raw []byte) (updated bool, err err
 	return true, nil
 }
 
-// signerStatus asks for the status of the list's signer with the data of the old list only.
-func (u *Updater) signerStatus(ctx context.Context, signer, anchor *x509ti.Certificate, address string, now time.Time) error {
+// fresh refuses a list that has run out (1009) and reports one in its grace period (1008).
+func (u *Updater) fresh(l *tsl.List, now time.Time) error {
+	switch {
+	case l.NextUpdate.IsZero() || !now.Before(l.NextUpdate.Add(u.c.Grace)):
+		return ValidityWarningPast
+	case !now.Before(l.NextUpdate):
+		u.report(tsl.TSL, ValidityWarningInGrace)
+	}
+	return nil
+}
+
+// signerStatus asks for the status of the list's signer with the data of the old list only. listed: only the responders of
+// that list count; else also one that the anchor issued, as before there is a list.
+func (u *Updater) signerStatus(ctx context.Context, signer, anchor *x509ti.Certificate, address string, now time.Time, listed bool) error {
 	if u.c.Status == nil {
 		u.report(tsl.TSL, NoOCSPCheck)
 		return nil
@@ -378,7 +387,7 @@ func (u *Updater) signerStatus(ctx context.Context, signer, anchor *x509ti.Certi
 		if err != nil {
 			return err
 		}
-		q.Responders, q.ListedOnly = v.current, true
+		q.Responders, q.ListedOnly = v.current, listed
 	}
 	answer, err := u.c.Status.Status(ctx, q)
 	switch {

@@ -37,6 +37,7 @@ usage:
   adv-server verify [flags] FILE|FOLDER ...       every record; cases by the names of files
   adv-server verify [flags] -case FILE FILE FILE  the three records of one case
   adv-server verify [flags] -stream FILE          one case or record per line (NDJSON); - is the standard input
+  adv-server verify -trust FOLDER -cross-anchor CA -cross-cert CERT -cross-tsl TSL    change of the trust space
 
 examples:
   adv-server verify -trust /etc/adv-server/pki quittung.p7s
@@ -109,7 +110,7 @@ func (c *command) parse(args []string) error {
 	}
 	c.args = flags.Args()
 	switch {
-	case c.stream == "" && len(c.args) == 0:
+	case c.stream == "" && len(c.args) == 0 && !c.trust.crossing():
 		return errors.New("name files, folders or a stream; see -help")
 	case c.stream != "" && len(c.args) > 0:
 		return fmt.Errorf("-stream and %q: either a stream or files", c.args[0])
@@ -163,7 +164,7 @@ func (c *command) run(ctx context.Context, args []string) int {
 		}
 		stream = newLines(in, size)
 		src = stream
-	} else {
+	} else if len(c.args) > 0 {
 		kind, _ := erezept.ParseKind(c.kind)
 		s, err := newFiles(c.args, kind, c.asCase)
 		if err != nil {
@@ -181,6 +182,9 @@ func (c *command) run(ctx context.Context, args []string) int {
 	}
 	if err != nil {
 		return c.fail(ExitFailed, err)
+	}
+	if src == nil {
+		return ExitValid
 	}
 	checker := opened.Checker
 	checker.ClockSet = c.at != ""

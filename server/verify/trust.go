@@ -38,6 +38,9 @@ type TrustOptions struct {
 	TSLs, VLs []string
 	// Anchors are files (PEM or DER) of the TSL signer CAs that are trusted.
 	Anchors []string
+	// CrossAnchor, Cross and CrossTSL are the files of a change to another trust space by cross certificate (A_17821): its
+	// anchor, the certificate of that anchor's key by the one in force, and its TSL. All three or none.
+	CrossAnchor, Cross, CrossTSL string
 	// Grace is how long after its end a TSL still counts, with a warning.
 	Grace time.Duration
 	// Test allows lists and anchors of the test PKI, and those alone.
@@ -122,6 +125,9 @@ func (o *TrustOptions) flags(flags *flag.FlagSet) {
 	flags.Var((*list)(&o.TSLs), "tsl", "TSL `file`; may be given several times, older ones are good for records of their time")
 	flags.Var((*list)(&o.VLs), "vl", "`file` of the trusted list of the Bundesnetzagentur (for qualified signatures)")
 	flags.Var((*list)(&o.Anchors), "anchor", "`file` with the certificate of a TSL signer CA that is trusted")
+	flags.StringVar(&o.CrossAnchor, "cross-anchor", "", "change to another trust space, RSA to ECC for example: `file` with its TSL signer CA; needs -cross-cert, -cross-tsl and -trust")
+	flags.StringVar(&o.Cross, "cross-cert", "", "`file` with the cross certificate: that CA's key, certified by the anchor in force")
+	flags.StringVar(&o.CrossTSL, "cross-tsl", "", "`file` with the TSL of the other trust space")
 	flags.DurationVar(&o.Grace, "tsl-grace", 0, "how long after its end a TSL still counts, with a warning")
 	flags.BoolVar(&o.Test, "test-pki", false, "trust the test PKI instead of the one in production")
 	flags.IntVar(&o.Certificates, "cache", DefaultCertificates, "how many certificates and verdicts about them are kept in memory")
@@ -308,6 +314,34 @@ func (o *TrustOptions) updater(ctx context.Context, anchors []*x509ti.Certificat
 	return u, nil
 }
 
+// crossing reports whether a change of the trust space is asked for.
+func (o *TrustOptions) crossing() bool {
+	return o.CrossAnchor != "" || o.Cross != "" || o.CrossTSL != ""
+}
+
+// crossOver changes the trust space (A_17821).
+func (o *TrustOptions) crossOver(ctx context.Context, u *trust.Updater) error {
+	anchor, err := readAnchor(o.CrossAnchor)
+	if err != nil {
+		return fmt.Errorf("change of trust space: %w", err)
+	}
+	cross, err := readAnchor(o.Cross)
+	if err != nil {
+		return fmt.Errorf("change of trust space: %w", err)
+	}
+	list, err := readBounded(o.CrossTSL, tsl.MaxSize)
+	if err != nil {
+		return fmt.Errorf("change of trust space: %w", err)
+	}
+	if anchor.TestOnly() != o.Test {
+		return fmt.Errorf("change of trust space: %w (-test-pki is %t)", errEnvironment, o.Test)
+	}
+	if err := u.CrossOver(ctx, anchor, cross, list); err != nil {
+		return fmt.Errorf("change of trust space, nothing was changed: %w", err)
+	}
+	return nil
+}
+
 var errEnvironment = errors.New("the anchor belongs to the other PKI")
 
 // Opened is what TrustOptions make.
@@ -324,6 +358,9 @@ func (o *TrustOptions) Open(ctx context.Context, now func() time.Time, report fu
 	}
 	if o.Update && o.Dir == "" {
 		return nil, errors.New("-update needs an archive (-trust)")
+	}
+	if o.crossing() && (o.Dir == "" || o.CrossAnchor == "" || o.Cross == "" || o.CrossTSL == "") {
+		return nil, errors.New("a change of the trust space needs -cross-anchor, -cross-cert and -cross-tsl, and an archive (-trust)")
 	}
 	if report == nil {
 		report = func(trust.Event) {}
@@ -350,6 +387,11 @@ func (o *TrustOptions) Open(ctx context.Context, now func() time.Time, report fu
 	}
 	if out.Updater, err = o.updater(ctx, anchors, now, tables, out.Checker.Status, report); err != nil {
 		return nil, err
+	}
+	if o.crossing() {
+		if err := o.crossOver(ctx, out.Updater); err != nil {
+			return nil, err
+		}
 	}
 	out.Checker.Space = out.Updater.Space
 	return out, nil

@@ -190,3 +190,54 @@ func TestAnchorFromConfiguration(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestCrossOver: the change of the trust space on the command line, with records to be checked or without.
+func TestCrossOver(t *testing.T) {
+	t.Parallel()
+	r := newListRig(t)
+	var err error
+	if r.ca, r.signer, err = r.pki.NewRSATSLAuthority(5); err != nil {
+		t.Fatal(err)
+	}
+	newCA, newSigner, err := r.pki.NewTSLAuthority(6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := testpki.Template{Subject: []testpki.Attribute{{OID: []int{2, 5, 4, 6}, Value: "DE"}, {OID: []int{2, 5, 4, 10}, Value: "KTR-AdV Test NOT-VALID"},
+		{OID: []int{2, 5, 4, 11}, Value: "TSL-Signer-CA der Telematikinfrastruktur"}, {OID: []int{2, 5, 4, 3}, Value: "ADV.TSL-CA6 TEST-ONLY"}},
+		NotBefore: when.AddDate(-1, 0, 0), NotAfter: when.AddDate(1, 0, 0), CA: true, KeyUsage: testpki.UsageCertSign}
+	cross, err := r.pki.CertifyX509(&r.ca, newCA, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, r.dir, map[string][]byte{"rsa.der": r.ca.Certificate, "ecc.der": newCA.Certificate, "cross.der": cross})
+	r.tsl("rsa.xml", 17, when.AddDate(0, 0, -1), when.AddDate(0, 0, 29))
+	r.signer = newSigner
+	r.tsl("ecc.xml", 10001, when, when.AddDate(0, 0, 30))
+	r.tsl("next.xml", 10002, when.Add(time.Minute), when.AddDate(0, 0, 30))
+	flags := func(more ...string) []string {
+		return append([]string{"-test-pki", "-trust", r.path("archive"), "-clock", when.Add(time.Hour).Format(time.RFC3339), "-offline"}, more...)
+	}
+	change := []string{"-cross-anchor", r.path("ecc.der"), "-cross-cert", r.path("cross.der"), "-cross-tsl", r.path("ecc.xml")}
+	for _, step := range []struct {
+		name string
+		args []string
+		code int
+		says string
+	}{
+		{"first list", flags("-anchor", r.path("rsa.der"), "-tsl", r.path("rsa.xml"), r.path("q.p7s")), ExitIndeterminate, "sequence number 17 accepted"},
+		{"one flag is missing", flags(change[:4]...), ExitFailed, "-cross-tsl"},
+		{"no archive", append([]string{"-test-pki", "-anchor", r.path("rsa.der"), "-tsl", r.path("rsa.xml")}, change...), ExitFailed, "-trust"},
+		{"files of the wrong order", flags("-cross-anchor", r.path("cross.der"), "-cross-cert", r.path("ecc.der"), "-cross-tsl", r.path("ecc.xml")), ExitFailed, "nothing was changed"},
+		{"no certificate", flags("-cross-anchor", r.path("ecc.xml"), "-cross-cert", r.path("cross.der"), "-cross-tsl", r.path("ecc.xml")), ExitFailed, "change of trust space"},
+		{"list of the old trust space", flags("-cross-anchor", r.path("ecc.der"), "-cross-cert", r.path("cross.der"), "-cross-tsl", r.path("rsa.xml")), ExitFailed, "1007"},
+		{"nothing has changed so far", flags("-tsl", r.path("next.xml"), r.path("q.p7s")), ExitFailed, "1042"},
+		{"the change", flags(change...), ExitValid, "trust space changed by cross certificate"},
+		{"again", flags(change...), ExitFailed, "in force already"},
+		{"the next list", flags("-anchor", r.path("rsa.der"), "-tsl", r.path("rsa.xml"), "-tsl", r.path("next.xml"), r.path("q.p7s")), ExitIndeterminate, "sequence number 10002 accepted"},
+	} {
+		if code, stdout, stderr := call(t, nil, step.args...); code != step.code || !strings.Contains(stderr, step.says) || code == ExitFailed && stdout != "" {
+			t.Errorf("%s: exit status %d, %q; want %d, %q", step.name, code, stderr, step.code, step.says)
+		}
+	}
+}
