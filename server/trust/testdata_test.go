@@ -1,18 +1,23 @@
 package trust_test
 
 import (
+	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"encoding/pem"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"ktradv/internal/cms"
 	"ktradv/internal/req"
 	"ktradv/internal/testdata"
+	"ktradv/internal/testpki"
 	"ktradv/internal/tsl"
 	"ktradv/internal/x509ti"
 	"ktradv/server/trust"
@@ -93,6 +98,9 @@ func TestPublicCertificates(t *testing.T) {
 		{"ee-valid/hci_aut_oid_adv_ktr.pem", "C.HCI.AUT", during, "default", good, trust.StepStatus, 1039, "README: identity of the KTR-AdV"},
 		{"ee-valid/hci_aut_oid_adv_ktr.pem", "C.HCI.AUT", before, "default", trust.Invalid, trust.StepCertTime, 1021, "argued: a day too early"},
 		{"ee-valid/hci_aut_oid_kostentraeger.pem", "C.HCI.AUT", during, "default", good, trust.StepStatus, 1039, "README: valid"},
+		{"ee-valid/hci_aut_oid_adv_ktr.pem", "C.HCI.AUT", during, "altCA_revoked", good, trust.StepStatus, 1039, "README: other CAs are revoked"},
+		{"ee-valid/egk_CCHAUT_default.pem", "C.CH.AUT", during, "altCA_revoked", good, trust.StepStatus, 1039, "README: other CAs are revoked"},
+		{"ee-valid/erzpecc.pem", "C.FD.OSIG", during, "altCA_revoked", good, trust.StepStatus, 1039, "README: other CAs are revoked"},
 		{"ee-valid/tp-fqdn-test-rsa.pem", "C.FD.TLS-S", during, "default", good, trust.StepStatus, 1039, "README: its CA is in the TSL only"},
 		{"ee-invalid/BabetteBeyer-expired.pem", "C.HCI.AUT", during, "default", trust.Invalid, trust.StepCertTime, 1021, "README"},
 		{"ee-invalid/BabetteBeyer-invalid-certificate-type.pem", "C.HCI.AUT", during, "default", trust.Invalid, x509ti.StepType, 1018, "README"},
@@ -136,22 +144,155 @@ func TestPublicCertificates(t *testing.T) {
 	}
 }
 
-// TestRevokedCAs: in the list that revokes three CAs, what they issued afterwards is refused.
+// TestRevokedCAs: the published list that revokes three CAs. Nobody has published a certificate that one of them issued, so
+// certificates are made that name them as issuers, with the key identifiers of the published CA certificates; the signature
+// is wrong and said so in its own step. Published certificates are then judged by the published revocation as that of their
+// own CA, where nothing else is wrong.
 func TestRevokedCAs(t *testing.T) {
 	t.Parallel()
+	req.Covers(t, "GS-A_4652-01", "GS-A_4751")
+	const during = "2025-07-24T00:00:00Z"
 	list := publicList(t, "ecc_valid_TSL_altCA_revoked")
-	n := 0
+	space := func(l *tsl.List) *trust.Space {
+		s, err := trust.NewSpace(trust.Config{TSLs: []*tsl.List{l}, Clock: func() time.Time { return clock(t, during) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	w := newWorld(t)
+	var revoked []tsl.State
 	for _, s := range list.Of(tsl.TypeCAPKC) {
 		if s.Status != tsl.StatusRevoked {
 			continue
 		}
-		n++
+		revoked = append(revoked, s.State)
 		if len(s.Certificates) != 1 || !s.Certificates[0].IsCA {
-			t.Errorf("%s: %d certificates", s.Name, len(s.Certificates))
+			t.Fatalf("%s: %d certificates", s.Name, len(s.Certificates))
+		}
+		ca := s.Certificates[0]
+		for _, tc := range []struct {
+			issued time.Time
+			code   int
+		}{{s.Start.Add(time.Second), 1036}, {s.Start.AddDate(3, 0, 0), 1036}, {s.Start, 0}, {s.Start.Add(-time.Second), 0}} {
+			tmpl := template(x509ti.HCIOSIG, x509ti.OIDApotheke)
+			tmpl.NotBefore = tc.issued
+			cert := w.issue(t, &testpki.X509Authority{Key: w.pki.SMBCA.Key, Certificate: ca.Raw}, tmpl)
+			cert = parse(t, bytes.Replace(cert.Raw, cert.AuthorityKeyID, ca.SubjectKeyID, 1))
+			r := space(list).Check(context.Background(), cert, trust.Options{Profiles: []x509ti.Profile{x509ti.HCIOSIG}, Offline: true})
+			if r.Step(trust.StepCA).Verdict != trust.Valid || r.Step(trust.StepCertSignature).Code != 1024 {
+				t.Fatalf("%s: %+v", s.Name, r.Steps)
+			}
+			if step := r.Step(trust.StepCAStatus); step.Code != tc.code || (step.Verdict == trust.Invalid) != (tc.code != 0) {
+				t.Errorf("%s, issued %s: %+v, want code %d", s.Name, tc.issued, step, tc.code)
+			}
 		}
 	}
-	if n != 3 {
-		t.Errorf("%d CAs are revoked, the README says three", n)
+	if len(revoked) != 3 {
+		t.Fatalf("%d CAs are revoked, the README says three", len(revoked))
+	}
+	for _, row := range []struct{ file, profile string }{
+		{"ee-valid/hci_aut_oid_adv_ktr.pem", "C.HCI.AUT"}, {"ee-valid/egk_CCHAUT_default.pem", "C.CH.AUT"}, {"ee-valid/erzpecc.pem", "C.FD.OSIG"},
+	} {
+		cert := publicCert(t, row.file)
+		profile, err := x509ti.ProfileByName(row.profile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, tc := range []struct {
+			start   time.Time // of the revocation
+			verdict trust.Verdict
+			code    int
+		}{{revoked[0].Start, trust.Invalid, 1036}, {cert.NotBefore, trust.Warnings, 0}, {cert.NotBefore.Add(-time.Second), trust.Invalid, 1036}} {
+			copied := *list
+			copied.Services = slices.Clone(list.Services)
+			for i := range copied.Services {
+				s := &copied.Services[i]
+				if s.Type == tsl.TypeCAPKC && bytes.Equal(s.Certificates[0].RawSubject, cert.RawIssuer) {
+					s.State = revoked[0]
+					s.Start = tc.start
+				}
+			}
+			r := space(&copied).Check(context.Background(), cert, trust.Options{Profiles: []x509ti.Profile{profile}, Offline: true})
+			if r.Verdict != tc.verdict || r.Step(trust.StepCAStatus).Code != tc.code {
+				t.Errorf("%s, CA revoked since %s: %v, %+v; want %v, code %d", row.file, tc.start, r.Verdict, r.Step(trust.StepCAStatus), tc.verdict, tc.code)
+			}
+			if n := r.Step(trust.StepCertSignature); n.Verdict != trust.Valid {
+				t.Errorf("%s: %+v", row.file, n)
+			}
+		}
+	}
+}
+
+// TestPublicAnchorChange drives the updater through the published lists: the anchor that the third announces takes over.
+func TestPublicAnchorChange(t *testing.T) {
+	t.Parallel()
+	req.Covers(t, "GS-A_4643")
+	old, next := publicCert(t, "ca/GEM.TSL-CA51-TEST-ONLY.pem"), publicCert(t, "ca/GEM.TSL-CA52-TEST-ONLY.pem")
+	list := func(name string) []byte { return publicList(t, name).Raw }
+	revokes, plain, change := list("ecc_valid_TSL_altCA_revoked"), list("ecc_valid_TSL_default"), list("ecc_valid_TSL_TAchange")
+	start := publicList(t, "ecc_valid_TSL_TAchange").Of(tsl.TypeCertChange)[0].Start
+	for _, tc := range []struct {
+		name     string
+		accepted time.Time
+		from     time.Time // of the new anchor
+	}{
+		{"before its start", start.Add(-time.Minute), start},
+		{"after its start, as the list is published", start.Add(time.Hour), start.Add(time.Hour)},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			u := &updating{t: t, dir: t.TempDir(), web: &web{}, now: tc.accepted.Add(-2 * time.Hour)}
+			u.config = trust.UpdaterConfig{Anchors: []*x509ti.Certificate{old}, HTTP: u.web, Clock: func() time.Time { return u.now },
+				Report: func(e trust.Event) { u.events = append(u.events, e) }}
+			u.open()
+			ctx := context.Background()
+			for _, raw := range [][]byte{revokes, plain} {
+				if ok, err := u.updater.Accept(ctx, raw); err != nil || !ok {
+					t.Fatalf("%v, %v", ok, err)
+				}
+			}
+			u.now, u.events = tc.accepted, nil
+			if ok, err := u.updater.Accept(ctx, change); err != nil || !ok {
+				t.Fatalf("%v, %v", ok, err)
+			}
+			if want := "new trust anchor from " + tc.from.Format(time.RFC3339); !strings.Contains(u.texts(), want) {
+				t.Errorf("says %q, want %q", u.texts(), want)
+			}
+			raw, err := os.ReadFile(filepath.Join(u.dir, "index.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			line, _, _ := bytes.Cut(raw, []byte("\n"))
+			var index struct {
+				Anchors []struct {
+					Certificate  []byte
+					From, Until  time.Time
+					Origin, OCSP string
+				}
+			}
+			if err := json.Unmarshal(line, &index); err != nil || len(index.Anchors) != 2 {
+				t.Fatalf("%v, %d anchors", err, len(index.Anchors))
+			}
+			was, is := index.Anchors[0], index.Anchors[1]
+			if !bytes.Equal(was.Certificate, old.Raw) || !was.Until.Equal(tc.from) || !bytes.Equal(is.Certificate, next.Raw) || !is.From.Equal(tc.from) ||
+				!is.Until.IsZero() || is.Origin != "announced" || is.OCSP != "http://127.0.0.1:8083/ocsp/420010" {
+				t.Errorf("anchors %+v and %+v", was, is)
+			}
+			u.now = tc.from.Add(time.Hour)
+			u.open() // the old anchor's file is still in the configuration
+			if refs := u.updater.Space().Lists(); len(refs) != 3 || refs[2].Sequence != 420010 {
+				t.Errorf("lists %v", refs)
+			}
+			// The old lists are read below the anchor that was replaced.
+			cert := publicCert(t, "ee-valid/hci_aut_oid_adv_ktr.pem")
+			for _, ref := range u.updater.Space().Lists() {
+				r := u.updater.Space().Check(ctx, cert, trust.Options{At: ref.Issued, Profiles: []x509ti.Profile{x509ti.HCIAUT}, Offline: true})
+				if r.Verdict != trust.Warnings || r.List.Sequence != ref.Sequence || r.Step(trust.StepStatus).Code != 1039 {
+					t.Errorf("by list %d: %v by %d, %+v", ref.Sequence, r.Verdict, r.List.Sequence, r.Steps)
+				}
+			}
+		})
 	}
 }
 
