@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"golang.org/x/term"
 )
@@ -49,7 +51,7 @@ func readPassphrase(r io.Reader) ([]byte, error) {
 }
 
 // FromTerminal returns a source that asks for something ("Passphrase of the private keys") at the terminal without showing what
-// is typed, twice for a new key.
+// is typed, twice for a new key. It returns ErrInterrupted after Ctrl-C.
 func FromTerminal(what string) func(bool) ([]byte, error) {
 	return func(new bool) ([]byte, error) {
 		tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
@@ -57,15 +59,7 @@ func FromTerminal(what string) func(bool) ([]byte, error) {
 			return nil, ErrNoTerminal
 		}
 		defer tty.Close()
-		ask := func(prompt string) ([]byte, error) {
-			fmt.Fprint(tty, prompt)
-			b, err := term.ReadPassword(int(tty.Fd()))
-			fmt.Fprintln(tty)
-			if err != nil {
-				return nil, fmt.Errorf("passphrase: %w", err)
-			}
-			return b, nil
-		}
+		ask := func(prompt string) ([]byte, error) { return readSilently(tty, prompt) }
 		first, err := ask(what + ": ")
 		if err != nil || !new {
 			return first, err
@@ -79,4 +73,43 @@ func FromTerminal(what string) func(bool) ([]byte, error) {
 		}
 		return first, nil
 	}
+}
+
+// ErrInterrupted is returned where somebody ended the program at the prompt.
+var ErrInterrupted = errors.New("interrupted at the prompt for the passphrase")
+
+// readSilently asks for a line without showing what is typed. Ctrl-C and the signals that end programs end the prompt at once,
+// also where the program catches them elsewhere, and leave the terminal as it was.
+func readSilently(tty *os.File, prompt string) ([]byte, error) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	defer signal.Stop(signals)
+	fd := int(tty.Fd())
+	before, err := term.MakeRaw(fd) // so Ctrl-C is a character
+	if err != nil {
+		return nil, fmt.Errorf("passphrase: %w", err)
+	}
+	type line struct {
+		text string
+		err  error
+	}
+	typed := make(chan line, 1)
+	go func() { // after a signal it waits for a line that nobody takes, until the program has ended
+		text, err := term.NewTerminal(tty, "").ReadPassword(prompt)
+		typed <- line{text, err}
+	}()
+	var l line
+	select {
+	case l = <-typed:
+		if errors.Is(l.err, io.EOF) { // Ctrl-C and Ctrl-D
+			l.err = ErrInterrupted
+		}
+	case <-signals:
+		l.err = ErrInterrupted
+	}
+	if err := errors.Join(l.err, term.Restore(fd, before)); err != nil {
+		fmt.Fprintln(tty)
+		return nil, fmt.Errorf("passphrase: %w", err)
+	}
+	return []byte(l.text), nil
 }
