@@ -62,7 +62,7 @@ func with(t *testing.T, image build.Result, files map[string][]byte) *build.Resu
 	var archive bytes.Buffer
 	w := cpio.Newc.Writer(&archive)
 	for name, content := range files {
-		if err := w.WriteRecord(cpio.StaticFile(name, string(content), 0o644)); err != nil {
+		if err := w.WriteRecord(cpio.StaticFile(name, string(content), 0o755)); err != nil {
 			t.Fatal(err)
 		}
 	}

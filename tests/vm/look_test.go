@@ -24,6 +24,9 @@ type look struct {
 	elements []ui.Element
 }
 
+// facing is the size of the picture that the person in front of the terminal sees; a test with a turned display changes it.
+var facing = image.Pt(appliance.Width, appliance.Height)
+
 var (
 	drawing sync.Mutex
 	drawer  *gallery.Drawer
@@ -34,7 +37,8 @@ var (
 func draw(name string, v view.View) (look, error) {
 	drawing.Lock()
 	defer drawing.Unlock()
-	if l, ok := looks[name]; ok {
+	key := fmt.Sprint(name, facing)
+	if l, ok := looks[key]; ok {
 		return l, nil
 	}
 	if drawer == nil {
@@ -43,10 +47,10 @@ func draw(name string, v view.View) (look, error) {
 			return look{}, err
 		}
 	}
-	panel := ui.Panel{Diagonal: diagonal, Pixels: image.Pt(appliance.Width, appliance.Height)}
+	panel := ui.Panel{Diagonal: diagonal, Pixels: facing}
 	img, elements := drawer.Draw(gallery.Sample{Name: name, View: v}, gallery.Variant{Panel: panel, Lang: text.German})
-	looks[name] = look{img, append([]ui.Element(nil), elements...)}
-	return looks[name], nil
+	looks[key] = look{img, append([]ui.Element(nil), elements...)}
+	return looks[key], nil
 }
 
 // sample is a screen of the gallery by its name.

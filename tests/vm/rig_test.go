@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		var said bytes.Buffer
-		world, err = appliance.New(context.Background(), appliance.Config{Root: root, Out: filepath.Join(root, "out", "vm"), Dir: dir, Output: &said})
+		world, err = appliance.New(context.Background(), appliance.Config{Root: root, Out: filepath.Join(root, "out", "vm"), Dir: dir, Panel: "127.0.0.1:0", Output: &said})
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "%v\n%s", err, &said)
 			return 1
@@ -80,6 +80,8 @@ type run struct {
 	dir   string
 	told  int64 // answers of the time server before power on
 	looks bool  // the terminal looks for cards since power on
+	// eyes see the screen in place of the display's own picture; nil is that.
+	eyes func(context.Context) (*image.RGBA, error)
 
 	mu    sync.Mutex
 	steps []step
@@ -183,8 +185,12 @@ func (r *run) see(what string, within time.Duration, ok func(*image.RGBA) bool) 
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.ctx, within)
 	defer cancel()
+	eyes := r.eyes
+	if eyes == nil {
+		eyes = r.Screen
+	}
 	for {
-		img, err := r.Screen(r.ctx)
+		img, err := eyes(r.ctx)
 		if err == nil && ok(img) {
 			r.shot(what, img)
 			return img

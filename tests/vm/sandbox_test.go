@@ -5,14 +5,11 @@ package vm
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/u-root/u-root/pkg/cpio"
 
 	"ktradv/image/init/sandbox"
 	"ktradv/image/init/sandbox/probe"
@@ -24,46 +21,11 @@ import (
 // production image's own first process, tries everything that a sandbox must refuse, in the machine as it runs, with its
 // real folders and devices.
 func TestServicesAreConfined(t *testing.T) {
-	dir := t.TempDir()
-	program := filepath.Join(dir, "probe")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", program, "./tests/vm/probe")
-	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build the probe: %v\n%s", err, out)
-	}
-	code, err := os.ReadFile(program)
-	if err != nil {
-		t.Fatal(err)
-	}
-	initrd, err := os.ReadFile(world.Image.Initramfs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// A further archive behind those of the image: its files come last, and win.
-	out, err := os.Create(filepath.Join(dir, "initrd"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer out.Close()
-	for len(initrd)%4 != 0 {
-		initrd = append(initrd, 0)
-	}
-	if _, err := out.Write(initrd); err != nil {
-		t.Fatal(err)
-	}
-	w := cpio.Newc.Writer(out)
-	for i, name := range []string{"usr/sbin/pcscd", "usr/bin/adv-kiosk"} {
-		if err := w.WriteRecord(cpio.StaticRecord(code, cpio.Info{Ino: uint64(1 + i), Mode: cpio.S_IFREG | 0o755, NLink: 1, Name: name})); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := cpio.WriteTrailer(w); err != nil {
-		t.Fatal(err)
-	}
-	console := filepath.Join(dir, "console")
-	r := boot(t, appliance.Options{Change: func(c *machine.Config) {
-		c.Initrd, c.Console = out.Name(), console
+	probes := program(t, "./tests/vm/probe")
+	console := filepath.Join(t.TempDir(), "console")
+	image := with(t, world.Image, map[string][]byte{"usr/sbin/pcscd": probes, "usr/bin/adv-kiosk": probes})
+	r := boot(t, appliance.Options{Image: image, Change: func(c *machine.Config) {
+		c.Console = console
 		c.Cmdline += " loglevel=6 console=ttyS0 adv.console=1" // the kernel says at the start what it keeps from root
 	}})
 	text := ""
