@@ -81,7 +81,7 @@ type Touch struct {
 
 // Reader says how cards are reached.
 type Reader struct {
-	// Name is the beginning of the reader's PC/SC name, "" for the first one.
+	// Name is a part of the reader's PC/SC name, upper and lower case alike; "" for the only one.
 	Name string `json:"name"`
 	// Socket is pcscd's socket; "" means the system's.
 	Socket string `json:"socket"`
