@@ -8,9 +8,11 @@
 //
 //	ParseXML, ParseStatement    read what others wrote: bounded, every violation with its line and what to do
 //	CheckXML, CheckStatement    the rules of each of the two
+//	Inspect                     gets a live statement with the key set that it points to, and judges both
 //	Compare                     every disagreement between them
 //	Build, WriteXML             write both right the first time
 //	Keys                        the signing keys and their rotation ahead of time
 //	Service                     serves /.well-known/openid-federation
+//	Records                     the forms that were written, and which of them were sent
 //	Watch                       compares registered copy, live statement and what the Federation Master says
 package federation

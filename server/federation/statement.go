@@ -168,7 +168,8 @@ func wrongAlgorithm(alg string) Findings {
 // ParseStatement reads a statement in compact form. It is nil where the text is none; the findings then say why.
 func ParseStatement(b []byte, source string) (*Statement, Findings) {
 	if holdsPrivateKey(b) {
-		return nil, Findings{privateKey()}.At(source, 0, "") // and nothing of it is repeated
+		return nil, Findings{{Code: "REG-KEY-PRIVAT", Severity: Error, Source: source, What: "this is a PRIVATE key, neither a form nor a statement", // and nothing of it is repeated
+			Fix: "name the registration XML or the Entity Statement; if this file was published, sent or copied, make a new key at once"}}
 	}
 	raw, header, payload, found := parseJWS(b, source, "an Entity Statement")
 	if found != nil {

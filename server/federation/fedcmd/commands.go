@@ -210,6 +210,7 @@ func statement(ctx context.Context, c *call) int {
 		if _, err := keepfile.Write(*out, []byte(token+"\n"), keepfile.Options{Perm: 0o644, Force: *force, Now: c.Now}); err != nil {
 			return c.Fail(err)
 		}
+		c.Say("wrote %s; it is not published by that\nnext, for a change: `adv-server federation change --statement %s`\n", *out, *out)
 		return tool.Clean
 	}
 	fmt.Fprintln(c.Stdout, token)
@@ -443,7 +444,7 @@ func sent(_ context.Context, c *call) int {
 			return c.Fail(err)
 		}
 		c.Say("the form is discarded; what was registered before stays as it is\n")
-		return tool.Clean
+		return c.Report(nil)
 	}
 	var found federation.Findings
 	if file != "" {

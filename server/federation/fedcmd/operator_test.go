@@ -36,7 +36,7 @@ func TestJSON(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, federation.TU)
 	form := filepath.Join(b.dir, "FDkasse0001TU.xml")
-	for _, args := range [][]string{{"register", "-json", "-out", b.dir}, {"check", "-json", form}, {"keys", "-json"}, {"keys", "-json", "new"}, {"deregister", "-json", "-out", b.dir, "-force"}} {
+	for _, args := range [][]string{{"register", "-json", "-out", b.dir}, {"check", "-json", form}, {"keys", "-json"}, {"keys", "-json", "new"}, {"sent", "-json"}, {"deregister", "-json", "-out", b.dir, "-force"}, {"sent", "-json", "-discard"}} {
 		if out, _ := b.apart(tool.Clean, args...); !json.Valid([]byte(out)) {
 			t.Errorf("%v writes no JSON:\n%s", args, out)
 		}
