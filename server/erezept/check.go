@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -55,9 +56,9 @@ type Given struct {
 	Kind Kind   // what it must be; Unknown takes what its content says
 	Data []byte // in any form that package record opens
 
-	// Large opens a record that is too large to be held in memory, in place of Data: a message or the base64 text of one. It
-	// is read as a stream in one pass; of a content that is larger than MaxContent no facts are read, which the report says
-	// and which is never valid for a billing record.
+	// Large opens an input that is too large to be held in memory, in place of Data, in any form that package record scans.
+	// It is read as a stream in one pass; of a content that is larger than MaxContent no facts are read, which the report
+	// says and which is never valid for a billing record.
 	Large func() (io.ReadCloser, error)
 }
 
@@ -98,27 +99,40 @@ func (c *Checker) CheckEach(ctx context.Context, in *Case, emit func(*CaseReport
 		return
 	}
 	s := sorter{c: c, in: in, now: now, emit: emit}
-	var err error
-	for _, o := range open(in.Records[0], in.Archive) {
-		if err = s.add(c.check(ctx, o, now)); err != nil {
-			break
+	s.finish(c.records(ctx, in, in.Records[0], now, s.add))
+}
+
+// records checks what was given, record by record, until found fails. It returns that error, or why a container was not read
+// to its end.
+func (c *Checker) records(ctx context.Context, in *Case, g Given, now time.Time, found func(*checked) error) error {
+	if g.Large != nil {
+		return c.scan(ctx, in, g, now, found)
+	}
+	for _, o := range open(g, in.Archive) {
+		if err := found(c.check(ctx, o, now)); err != nil {
+			return err
 		}
 	}
-	s.finish(err)
+	return nil
 }
 
 // asCase checks records that the caller has put together.
 func (c *Checker) asCase(ctx context.Context, in *Case, now time.Time) *CaseReport {
-	var messages []opened
-	for _, g := range in.Records {
-		messages = append(messages, open(g, in.Archive)...)
-	}
-	if len(messages) > maxMessages {
-		return Unreadable(in.ID, CodeSeveral, "%d signed messages in one case, which has three", len(messages))
-	}
 	var found []*checked
-	for _, o := range messages {
-		found = append(found, c.check(ctx, o, now))
+	for _, g := range in.Records {
+		err := c.records(ctx, in, g, now, func(r *checked) error {
+			if len(found) == maxMessages {
+				return errSeveral
+			}
+			found = append(found, r)
+			return nil
+		})
+		if errors.Is(err, errSeveral) {
+			return Unreadable(in.ID, CodeSeveral, "%v", err)
+		}
+		if err != nil {
+			found = append(found, c.check(ctx, opened{kind: g.Kind, err: err}, now))
+		}
 	}
 	return c.caseReport(in.ID, found, in.FHIR, now, reserve{})
 }
@@ -180,7 +194,8 @@ type checked struct {
 	ledger *ledger
 	facts  *record.Facts // nil when the content could not be read
 	ids    []record.ID
-	hash   []byte // SHA-256 of the content
+	hash   [sha256.Size]byte // of the content
+	hashed bool
 	signed time.Time
 	unread bool // the content is too large to be read
 
@@ -209,23 +224,22 @@ func (r *checked) prescriptionID() string {
 // opened is a signed message that was found in what was given, or why there is none.
 type opened struct {
 	kind Kind
-	data []byte // what was given
+	data []byte // what was given; of a container with several messages the message itself
 	msg  record.Message
 	err  error
 
-	large   func() (io.ReadCloser, error) // in place of data and msg
-	archive bool                          // as in Case
+	archive bool // as in Case
 }
 
 // maxMessages is how many signed messages are checked that the caller says are one case. A case has three; with a few more
 // the report can say which are there twice.
 const maxMessages = 8
 
+// errSeveral says that there are more.
+var errSeveral = fmt.Errorf("more than %d signed messages in one case, which has three", maxMessages)
+
 // open finds the messages in what was given. A container with several of them, such as a billing file, gives each.
 func open(g Given, archive bool) []opened {
-	if g.Large != nil {
-		return []opened{{kind: g.Kind, large: g.Large, archive: archive}}
-	}
 	messages, err := record.Open(g.Data)
 	if err != nil || len(messages) == 0 {
 		return []opened{{kind: g.Kind, data: g.Data, err: err}}
@@ -233,6 +247,9 @@ func open(g Given, archive bool) []opened {
 	out := make([]opened, len(messages))
 	for i, m := range messages {
 		out[i] = opened{kind: g.Kind, data: g.Data, msg: m, archive: archive}
+		if len(messages) > 1 {
+			out[i].data = m.Data
+		}
 	}
 	return out
 }
@@ -245,7 +262,7 @@ func (c *Checker) check(ctx context.Context, o opened, now time.Time) *checked {
 	if sd == nil {
 		return r
 	}
-	r.content(o.kind, sd, o.msg.Outer)
+	r.content(o.kind, sd, &o.msg)
 	rule, known := ruleOf(r.rep.Kind)
 	if !known && r.unread {
 		rule, known = ruleOf(Document) // what can be said without the content
@@ -310,21 +327,24 @@ func containerCode(err error) Code {
 
 // readMessage reads the message and says in the report what was read.
 func (r *checked) readMessage(o opened) (*cms.SignedData, error) {
-	if o.large != nil {
-		return r.stream(o.large)
-	}
-	sum := sha256.Sum256(o.data)
-	r.rep.Input = Input{SHA256: hex.EncodeToString(sum[:]), Size: int64(len(o.data))}
-	if o.err != nil {
-		return nil, o.err
-	}
 	var forms []string
 	for _, f := range o.msg.Forms {
 		if f != record.CMS {
 			forms = append(forms, f.String())
 		}
 	}
-	r.rep.Input.Wrapper = strings.Join(forms, ", ")
+	wrapper := strings.Join(forms, ", ")
+	if s, ok := o.msg.Streamed.(*streamed); ok && o.err == nil {
+		r.rep.Input = s.input
+		r.rep.Input.Wrapper = wrapper
+		r.unread = s.err == nil && !s.sd.Detached && s.sd.ContentLength > MaxContent
+		return s.sd, s.err
+	}
+	sum := sha256.Sum256(o.data)
+	r.rep.Input = Input{SHA256: hex.EncodeToString(sum[:]), Size: int64(len(o.data)), Wrapper: wrapper}
+	if o.err != nil {
+		return nil, o.err
+	}
 	return cms.Parse(o.msg.Data)
 }
 
@@ -336,10 +356,13 @@ const sickNoteProfile = "https://fhir.kbv.de/StructureDefinition/KBV_PR_EAU_Bund
 
 // content reads the facts of the signed content: kind, Rezept-IDs, the receipt's digest, rules about the content. Facts
 // come from the signed octets alone.
-func (r *checked) content(want Kind, sd *cms.SignedData, outer *record.Facts) {
+func (r *checked) content(want Kind, sd *cms.SignedData, msg *record.Message) {
 	l := r.ledger
-	r.hash = sd.ContentDigest(crypto.SHA256)
-	r.rep.ContentDigest = hex.EncodeToString(r.hash)
+	// A copy: what is held of a record must not hold its message.
+	r.hashed = copy(r.hash[:], sd.ContentDigest(crypto.SHA256)) == len(r.hash)
+	if r.hashed {
+		r.rep.ContentDigest = hex.EncodeToString(r.hash[:])
+	}
 	if rule, ok := ruleOf(want); ok && rule.any {
 		l.pass(StepKind)
 		l.release(StepPrescriptionID)
@@ -385,7 +408,7 @@ func (r *checked) content(want Kind, sd *cms.SignedData, outer *record.Facts) {
 		l.passf(StepKind, "%s", found)
 	}
 	r.identifiers(r.rep.Kind)
-	r.contentRules(found, outer)
+	r.contentRules(found, msg)
 }
 
 // identifiers checks the Rezept-IDs of one record among themselves (ERP-05).
@@ -416,7 +439,7 @@ func (r *checked) identifiers(kind Kind) {
 
 // contentRules checks what the signature's form says about the content: the receipt inside has no signature element, whatever its profile
 // demands (ERP-18, ERP-19), and an unsigned copy around it says the same.
-func (r *checked) contentRules(found Kind, outer *record.Facts) {
+func (r *checked) contentRules(found Kind, msg *record.Message) {
 	l := r.ledger
 	l.pass(StepContent)
 	if found == Receipt {
@@ -428,10 +451,13 @@ func (r *checked) contentRules(found Kind, outer *record.Facts) {
 			r.apply(TransitionCardinality)
 		}
 	}
-	if outer == nil {
+	if msg.OuterUnread {
+		l.passf(StepContent, "the unsigned copy around the message was not compared: it is too large to be held")
+	}
+	if msg.Outer == nil {
 		return
 	}
-	if diff := r.facts.Differences(outer); len(diff) > 0 {
+	if diff := r.facts.Differences(msg.Outer); len(diff) > 0 {
 		l.find(StepContent, CodeOuterCopy, "the unsigned copy differs: %s", strings.Join(diff, ", "))
 	}
 }

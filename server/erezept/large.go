@@ -1,14 +1,15 @@
 package erezept
 
 import (
-	"bufio"
 	"bytes"
+	"cmp"
+	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"ktradv/internal/cms"
 	"ktradv/server/erezept/record"
@@ -21,56 +22,73 @@ const MaxContent = 4 << 20
 // errInput says that the record could not be read to its end, which says nothing about the record.
 var errInput = errors.New("reading the record failed")
 
-// stream reads a message in one pass. Memory does not depend on its size: the content is hashed as it arrives and kept up
-// to MaxContent.
-func (r *checked) stream(open func() (io.ReadCloser, error)) (*cms.SignedData, error) {
-	source, err := open()
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errInput, err)
-	}
-	defer source.Close()
-	in := &measured{source: source, hash: sha256.New()}
-	sd, content, err := r.parseStream(in)
-	// The report names the whole input, also when the message ended before.
-	if _, drained := io.Copy(io.Discard, in); drained != nil && in.err == nil {
-		in.err = drained
-	}
-	r.rep.Input.SHA256, r.rep.Input.Size = hex.EncodeToString(in.hash.Sum(nil)), in.size
-	switch {
-	case in.err != nil:
-		return nil, fmt.Errorf("%w: %w", errInput, in.err)
-	case err != nil:
-		return nil, err
-	}
-	switch {
-	case sd.Detached:
-	case sd.ContentLength > MaxContent:
-		r.unread = true
-	default:
-		sd.Content = append([]byte{}, content...) // never nil: an empty content is one
-	}
-	return sd, nil
+// streamed is a message that was read as a stream. Memory does not depend on its size: the content is hashed as it arrives
+// and kept up to MaxContent.
+type streamed struct {
+	sd    *cms.SignedData
+	err   error
+	input Input // the message itself
 }
 
-// parseStream reads the message, which is there as such or as base64 text.
-func (r *checked) parseStream(in io.Reader) (*cms.SignedData, []byte, error) {
-	buffered := bufio.NewReader(in)
-	first, err := buffered.Peek(1)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: it is empty", record.ErrUnknown)
-	}
-	var message io.Reader = buffered
-	switch first[0] {
-	case 0x30: // SEQUENCE, and also the digit 0: base64 of a message begins with M
-	case 'M', ' ', '\t', '\r', '\n':
-		r.rep.Input.Wrapper = record.Base64.String()
-		message = base64.NewDecoder(base64.StdEncoding, &base64Text{source: buffered})
-	default:
-		return nil, nil, fmt.Errorf("%w: of this size only a message and the base64 text of one are read", record.ErrLimit)
-	}
+// readStream reads a message in one pass.
+func readStream(message io.Reader) any {
+	in := measured{source: message, hash: sha256.New()}
 	var content beginning
-	sd, err := cms.ParseStream(message, &content, cms.StreamOptions{})
-	return sd, content.Bytes(), err
+	sd, err := cms.ParseStream(&in, &content, cms.StreamOptions{})
+	if err == nil && !sd.Detached && sd.ContentLength <= MaxContent {
+		sd.Content = append([]byte{}, content.Bytes()...) // never nil: an empty content is one
+	}
+	return &streamed{sd, err, Input{SHA256: hex.EncodeToString(in.hash.Sum(nil)), Size: in.size}}
+}
+
+// scan checks the messages of an input that is too large to be held, as they come. When there is one alone its report names
+// the whole input, otherwise each names its message. err is why the input was not read to its end.
+func (c *Checker) scan(ctx context.Context, in *Case, g Given, now time.Time, found func(*checked) error) error {
+	source, err := g.Large()
+	if err != nil {
+		return found(c.check(ctx, opened{kind: g.Kind, err: fmt.Errorf("%w: %w", errInput, err)}, now))
+	}
+	defer source.Close()
+	all := &measured{source: source, hash: sha256.New()}
+	var only *checked
+	n := 0
+	// The first record is held back until the next one comes, because its report depends on that.
+	err = record.Scan(all, readStream, func(m record.Message) error {
+		if all.err != nil {
+			m.Streamed, m.Err = nil, fmt.Errorf("%w: %w", errInput, all.err)
+		}
+		r := c.check(ctx, opened{kind: g.Kind, msg: m, data: m.Data, err: m.Err, archive: in.Archive}, now)
+		if n++; n == 1 {
+			only = r
+			return nil
+		}
+		if only != nil {
+			first := only
+			only = nil
+			if err := found(first); err != nil {
+				return err
+			}
+		}
+		return found(r)
+	})
+	// The report names the whole input, also when what was looked for ended before.
+	if _, drained := io.Copy(io.Discard, all); drained != nil && all.err == nil {
+		all.err = drained
+	}
+	if all.err != nil {
+		err = fmt.Errorf("%w: %w", errInput, all.err)
+	}
+	whole := Input{SHA256: hex.EncodeToString(all.hash.Sum(nil)), Size: all.size}
+	switch {
+	case n == 0:
+		only = c.check(ctx, opened{kind: g.Kind, err: cmp.Or(err, record.ErrNoMessage)}, now)
+	case n > 1:
+		return err
+	case err != nil:
+		only.ledger.find(StepContainer, containerCode(err), "%v", err)
+	}
+	only.rep.Input.SHA256, only.rep.Input.Size = whole.SHA256, whole.Size
+	return found(only)
 }
 
 // measured counts and hashes what is read. err is what stopped it, other than the end.
@@ -102,31 +120,4 @@ func (k *beginning) Write(b []byte) (int, error) {
 		k.Buffer.Write(b[:min(room, len(b))])
 	}
 	return len(b), nil
-}
-
-// base64Text takes white space out of base64 text and refuses text behind its end, of which the decoder is not sure to see.
-type base64Text struct {
-	source *bufio.Reader
-	padded bool
-}
-
-func (t *base64Text) Read(b []byte) (int, error) {
-	for {
-		n, err := t.source.Read(b)
-		kept := b[:0]
-		for _, c := range b[:n] {
-			switch {
-			case c == ' ' || c == '\t' || c == '\r' || c == '\n':
-				continue
-			case c == '=':
-				t.padded = true
-			case t.padded:
-				return 0, fmt.Errorf("%w: something behind the base64 text", record.ErrMalformed)
-			}
-			kept = append(kept, c)
-		}
-		if len(kept) > 0 || err != nil {
-			return len(kept), err
-		}
-	}
 }

@@ -5,14 +5,19 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
-	"os"
 	"runtime"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"ktradv/internal/brainpool"
+	"ktradv/internal/longrun"
 	"ktradv/internal/testpki"
 	"ktradv/server/erezept/record"
+	"ktradv/server/trust"
 )
 
 // zeros is a content of any size; at counts from its beginning and is 1 instead of 0.
@@ -35,7 +40,7 @@ func (z *zeros) Read(b []byte) (int, error) {
 // their verdict, and a billing record whose content was not read is never valid. 64 MiB; with LONG a gigabyte.
 func TestLargeRecord(t *testing.T) { // not parallel: it measures memory
 	size := int64(64 << 20)
-	if os.Getenv("LONG") != "" {
+	if longrun.Long() {
 		size = 1 << 30
 	}
 	r := newRig(t)
@@ -121,7 +126,16 @@ func TestLargeForms(t *testing.T) {
 		"something behind":   {Receipt, read(made.Receipt, []byte{0}), Invalid, CodeContainer},
 		"truncated":          {Receipt, read(made.Receipt[:len(made.Receipt)-1]), Invalid, CodeContainer},
 		"nothing":            {Receipt, read(nil), Invalid, CodeContainer},
-		"FHIR":               {Receipt, read(testpki.BinaryXML("q", made.Receipt)), Indeterminate, CodeTooLarge},
+		"FHIR":               {Receipt, read(testpki.BinaryXML("q", made.Receipt)), Valid, 0},
+		"FHIR JSON":          {Receipt, read(testpki.BinaryJSON("q", made.Receipt)), Valid, 0},
+		"signature":          {Unknown, read(testpki.SignedReceiptXML(made.ReceiptContent, made.Receipt)), Valid, 0},
+		"PEM":                {Receipt, read([]byte("-----BEGIN CMS-----\n"), wrapped, []byte("\n-----END CMS-----\n")), Valid, 0},
+		"twice":              {Receipt, read([]byte(base64.StdEncoding.EncodeToString(wrapped))), Valid, 0},
+		"mark before":        {Receipt, read([]byte("\xef\xbb\xbf"), wrapped), Valid, 0},
+		"FHIR, cut off":      {Receipt, read(testpki.BinaryXML("q", made.Receipt)[:7000]), Invalid, CodeContainer},
+		"FHIR, no message":   {Receipt, read([]byte(`<Binary xmlns="http://hl7.org/fhir"/>`)), Invalid, CodeContainer},
+		"PDF":                {Receipt, read([]byte("%PDF-1.7")), Invalid, CodeContainer},
+		"nested":             {Receipt, read(bytes.Repeat([]byte("<a>"), 1000)), Indeterminate, CodeTooLarge},
 		"cannot be opened":   {Receipt, func() (io.ReadCloser, error) { return nil, broken }, Indeterminate, CodeInput},
 		"breaks off": {Receipt, func() (io.ReadCloser, error) {
 			return io.NopCloser(io.MultiReader(bytes.NewReader(made.Receipt[:200]), failing{broken})), nil
@@ -147,6 +161,147 @@ func TestLargeForms(t *testing.T) {
 		if a, b := same(Given{Data: message}), same(Given{Large: read(message)}); a != b {
 			t.Errorf("from memory:\n%s\nstreamed:\n%s", a, b)
 		}
+	}
+}
+
+// longRecord is a receipt whose content has so many octets, a comment behind its Bundle for the most part.
+func longRecord(t *testing.T, r *rig, size int) []byte {
+	t.Helper()
+	made := r.made(t)
+	content := fmt.Appendf(nil, "%s<!-- %s -->", made.ReceiptContent, strings.Repeat("x", size-len(made.ReceiptContent)))
+	answer, err := r.b.Status(r.signers[testpki.Service], testpki.StatusAnswer{ProducedAt: rigTime.Add(-2 * time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	message, err := r.pki.SignCMS(content, &r.signers[testpki.Service].X509Identity, rigTime.Add(-time.Hour), testpki.CMSOptions{OCSP: [][]byte{answer}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return message
+}
+
+// TestLargeWrappers: a record that is too large to be held gets its verdict in every form that it may be wrapped in; with one
+// octet changed it is wrong in every one.
+func TestLargeWrappers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	const held = 4 << 20 // what server/verify holds in memory
+	good := longRecord(t, r, MaxContent-1<<10)
+	bad := bytes.Clone(good)
+	bad[len(bad)/2] ^= 1
+	text := func(b []byte) []byte { return []byte(base64.StdEncoding.EncodeToString(b)) }
+	for name, wrap := range map[string]func([]byte) []byte{
+		"FHIR":         func(m []byte) []byte { return testpki.BinaryXML("q", m) },
+		"FHIR in JSON": func(m []byte) []byte { return testpki.BinaryJSON("q", m) },
+		"FHIR, twice":  func(m []byte) []byte { return testpki.BinaryXML("q", text(m)) },
+		"in a Bundle":  func(m []byte) []byte { return testpki.BundleXML("b", testpki.BinaryXML("q", m)) },
+		"signature":    func(m []byte) []byte { return testpki.SignedReceiptXML(r.made(t).ReceiptContent, m) },
+		"PEM": func(m []byte) []byte {
+			return slices.Concat([]byte("-----BEGIN PKCS7-----\n"), text(m), []byte("\n-----END PKCS7-----\n"))
+		},
+		"base64":       text,
+		"twice":        func(m []byte) []byte { return text(text(m)) },
+		"mark, base64": func(m []byte) []byte { return append([]byte("\xef\xbb\xbf"), text(m)...) },
+		"twice, FHIR":  func(m []byte) []byte { return text(text(testpki.BinaryXML("q", m))) },
+		"twice, in PEM": func(m []byte) []byte {
+			return slices.Concat([]byte("-----BEGIN CMS-----\n"), text(m), []byte("-----END CMS-----"))
+		},
+	} {
+		for message, want := range map[*[]byte]Verdict{&good: Valid, &bad: Invalid} {
+			in := wrap(*message)
+			if len(in) <= held {
+				t.Fatalf("%s: %d octets are no large input", name, len(in))
+			}
+			got := each(r.checker(), &Case{ID: "f", Single: true, Records: []Given{{Large: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(in)), nil }}}})
+			if len(got) != 1 || got[0].Verdict != want || got[0].ID != "f" || got[0].Records[0].Input.Size != int64(len(in)) || got[0].Records[0].Input.Wrapper == "" {
+				t.Errorf("%s: %v, want %s\n%s", name, outcomes(got), want, got[0].Text())
+			}
+		}
+	}
+}
+
+// billingStream is a billing file that is made while it is read: so many octets at least, each case with a number of its
+// own. Of a hundred cases one has a wrong receipt and one has none.
+type billingStream struct {
+	r        *rig
+	left     int64
+	rest     []byte
+	n, wrong int
+	end      bool
+}
+
+func (s *billingStream) Read(b []byte) (int, error) {
+	for len(s.rest) == 0 {
+		switch {
+		case s.end:
+			return 0, io.EOF
+		case s.left <= 0:
+			s.rest, s.end = []byte("</Bundle>"), true
+			continue
+		}
+		o := s.r.options()
+		if s.n%100 == 0 {
+			o.Receipt = func(c *testpki.CMSOptions) { c.Fault = testpki.CMSFaultSignature }
+			s.wrong++
+		}
+		c, err := s.r.b.Case(o)
+		if err != nil {
+			return 0, err
+		}
+		if s.n == 0 {
+			s.rest = []byte(`<?xml version="1.0" encoding="UTF-8"?><Bundle xmlns="http://hl7.org/fhir"><id value="TA7"/><type value="collection"/>`)
+		}
+		messages := [][]byte{c.Receipt, c.Prescription, c.Dispensing}
+		if s.n%100 == 50 {
+			messages = messages[1:]
+			s.wrong++
+		}
+		for _, m := range messages {
+			s.rest = slices.Concat(s.rest, []byte("<entry><resource>"), testpki.BinaryXML("m", m), []byte("</resource></entry>"))
+		}
+		s.n++
+		s.left -= int64(len(s.rest))
+	}
+	n := copy(b, s.rest)
+	s.rest = s.rest[n:]
+	return n, nil
+}
+
+// TestLargeBillingFile: a billing file of any size is checked with flat memory, one report for each case. 64 MiB; with LONG a
+// gigabyte under the same bound.
+func TestLargeBillingFile(t *testing.T) { // not parallel: it measures memory
+	size := int64(64 << 20)
+	if longrun.Long() {
+		size = 1 << 30
+	}
+	r := newRig(t)
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	c := r.checker()
+	c.Chains, c.Certificates, c.Verifier = trust.NewChainCache(1000), NewCertificateCache(1000), &brainpool.TableCache{MaxBytes: 16 << 20}
+	source := &billingStream{r: r, left: size}
+	before := heap()
+	most, reports, counts := before, 0, map[Verdict]int{}
+	c.CheckEach(context.Background(), &Case{ID: "ta7", Single: true, Records: []Given{{Large: func() (io.ReadCloser, error) { return io.NopCloser(source), nil }}}}, func(rep *CaseReport) {
+		counts[rep.Verdict]++
+		if reports++; reports%500 == 1 {
+			most = max(most, heap())
+		}
+		if !strings.HasPrefix(rep.ID, "ta7#") {
+			t.Errorf("%s", rep.Text())
+		}
+	})
+	if reports != source.n || counts[Valid] != source.n-source.wrong || counts[Invalid] != source.wrong {
+		t.Errorf("%d cases, %d of them wrong: %v", source.n, source.wrong, counts)
+	}
+	if grown := int64(most) - int64(before); grown > 48<<20 {
+		t.Errorf("%d octets are held of a file of %d", grown, size)
+	} else {
+		t.Logf("%d cases, %d octets held at most", source.n, grown)
 	}
 }
 

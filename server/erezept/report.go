@@ -174,7 +174,7 @@ type Report struct {
 	Transitions       []string           `json:"transitions,omitempty"`        // names of the transition rules that were applied
 }
 
-// Input identifies what was checked.
+// Input identifies what was checked: what was given, or of a container with several messages the message.
 type Input struct {
 	SHA256   string `json:"sha256,omitempty"`
 	Size     int64  `json:"size"`

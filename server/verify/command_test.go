@@ -132,8 +132,9 @@ func TestCommand(t *testing.T) {
 	swapped.Receipt = wrong
 	write(t, dir, map[string][]byte{
 		"v.p7s": w.good.Prescription, "a.p7s": w.good.Dispensing, "q.p7s": w.good.Receipt, "wrong.p7s": wrong, "other.p7s": w.other.Receipt,
-		"text.txt": []byte("Hello"),
-		"ta7.xml":  billingFile(w.good, w.other), "files/ta7.xml": billingFile(w.other, w.third), "files/bad.xml": billingFile(&swapped, w.third),
+		"text.txt":  []byte("Hello"),
+		"large.xml": bytes.Replace(billingFile(w.good, &swapped, w.third), []byte("</Bundle>"), append(bytes.Repeat([]byte(" "), MaxRecord), "</Bundle>"...), 1),
+		"ta7.xml":   billingFile(w.good, w.other), "files/ta7.xml": billingFile(w.other, w.third), "files/bad.xml": billingFile(&swapped, w.third),
 		"cases/1.verordnung.p7s": w.good.Prescription, "cases/1.abgabe.p7s": w.good.Dispensing, "cases/1.quittung.p7s": w.good.Receipt,
 		"cases/sub/2.verordnung.p7s": w.other.Prescription, "cases/sub/2.quittung.p7s": w.other.Receipt, "cases/sub/2.abgabe.p7s": w.other.Dispensing,
 		"good.ndjson":  []byte(caseLine("1", w.good) + caseLine("2", w.other)),
@@ -157,6 +158,7 @@ func TestCommand(t *testing.T) {
 		{"text", []string{in("text.txt")}, "", ExitInvalid, []string{"12001"}, ""},
 		{"folder", []string{in("cases")}, "", ExitValid, []string{w.good.ID, w.other.ID}, "2 checked: 2 valid"},
 		{"billing file", []string{in("ta7.xml")}, "", ExitValid, []string{"ta7.xml#" + w.good.ID, "ta7.xml#" + w.other.ID}, "2 checked: 2 valid"},
+		{"large billing file", []string{in("large.xml")}, "", ExitInvalid, []string{"large.xml#" + w.good.ID, "large.xml#" + w.other.ID, "large.xml#" + w.third.ID}, "3 checked: 2 valid, 0 valid with warnings, 0 indeterminate, 1 invalid"},
 		{"folder of billing files", []string{in("files")}, "", ExitInvalid, []string{"bad.xml#" + w.other.ID, "bad.xml#", "bad.xml#" + w.third.ID, "ta7.xml#" + w.other.ID}, "5 checked: 3 valid, 0 valid with warnings, 0 indeterminate, 2 invalid"},
 		{"billing file in a line", []string{"-stream", "-", "-base", dir}, `{"id":"7","record_file":"ta7.xml"}` + "\n" + caseLine("8", w.third), ExitValid, []string{`"id":"7#` + w.good.ID, `"id":"7#` + w.other.ID, `"id":"8"`}, "3 checked: 3 valid"},
 		{"stream", []string{"-stream", in("good.ndjson")}, "", ExitValid, []string{`"id":"1"`, `"id":"2"`}, "2 checked: 2 valid"},
@@ -228,7 +230,7 @@ func TestLargeFile(t *testing.T) { // not parallel: it measures memory
 		{"of unknown kind", []string{path("large.p7s")}, "", ExitIndeterminate, `{"id":"signature","verdict":"valid"}`},
 		{"in a line", []string{"-stream", "-", "-base", dir}, `{"record_file":"large.p7s","kind":"abgabe"}`, ExitIndeterminate, `{"id":"signature","verdict":"valid"}`},
 		{"no message", []string{path("large.txt")}, "", ExitInvalid, `"code":12001`},
-		{"FHIR", []string{path("large.xml")}, "", ExitIndeterminate, `"code":12002`},
+		{"FHIR that breaks off", []string{path("large.xml")}, "", ExitInvalid, `"code":12001`},
 		{"wrong signature", []string{"-kind", "abgabe", path("large.p7s")}, "", ExitInvalid, `"code":12013`},
 	} {
 		if tt.name == "wrong signature" {

@@ -112,6 +112,7 @@ func TestForms(t *testing.T) {
 	} {
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()
+			compareScan(t, v.in)
 			got, err := Open(v.in)
 			if err != nil {
 				t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -11,26 +12,30 @@ import (
 // jsonParser reads JSON (RFC 8259) and reports it as the XML of the same FHIR resource would be. It is strict: UTF-8, no
 // comments, no trailing commas, no numbers in other forms.
 type jsonParser struct {
-	data  []byte
-	pos   int
+	window
 	h     handler
 	depth int
 }
 
 func (p *jsonParser) fail(what string) error {
-	return fmt.Errorf("%w JSON: %s at octet %d", ErrMalformed, what, p.pos)
+	return fmt.Errorf("%w JSON: %s at octet %d", ErrMalformed, what, p.offset(p.pos))
 }
 
 // parseJSON reports the resource of a document. Elements are a document's objects with resourceType, under the name of
 // their type, and the members of objects, under their names.
 func parseJSON(data []byte, h handler) error {
-	p := &jsonParser{data: data, h: h}
+	p := &jsonParser{window: window{data: data}, h: h}
 	if !utf8.Valid(data) {
 		return fmt.Errorf("%w JSON: not UTF-8", ErrMalformed)
 	}
 	if bytes.HasPrefix(data, []byte("\xef\xbb\xbf")) {
 		p.pos = 3
 	}
+	return p.document()
+}
+
+// document reads the one object.
+func (p *jsonParser) document() error {
 	p.space()
 	if p.peek() != '{' {
 		return p.fail("no object")
@@ -39,21 +44,21 @@ func parseJSON(data []byte, h handler) error {
 		return err
 	}
 	p.space()
-	if p.pos != len(data) {
+	if p.more() {
 		return p.fail("something after the object")
 	}
 	return nil
 }
 
 func (p *jsonParser) space() {
-	for p.pos < len(p.data) && valueClass[p.data[p.pos]] == classSpace {
+	for p.more() && valueClass[p.data[p.pos]] == classSpace {
 		p.pos++
 	}
 }
 
 // peek returns the next octet, 0 at the end.
 func (p *jsonParser) peek() byte {
-	if p.pos < len(p.data) {
+	if p.more() {
 		return p.data[p.pos]
 	}
 	return 0
@@ -66,14 +71,17 @@ func (p *jsonParser) value(parent, name []byte, live bool) error {
 		if !live {
 			return p.object(name, false)
 		}
-		inside := p.h.start(name, p.pos)
+		inside := p.h.start(name, p.offset(p.pos))
 		err := p.object(name, inside)
-		p.h.end(p.pos)
+		p.h.end(p.offset(p.pos))
 		return err
 	case c == '[':
 		return p.list(']', func() error { return p.value(parent, name, live) })
 	case c == '"':
-		begin := p.pos
+		begin := p.offset(p.pos)
+		if p.source != nil && !p.whole() {
+			return p.long(name, live)
+		}
 		text, err := p.text(live)
 		if err != nil || !live {
 			return err
@@ -85,14 +93,102 @@ func (p *jsonParser) value(parent, name []byte, live bool) error {
 		p.primitive(name, begin, text)
 		return nil
 	default:
+		if p.source != nil {
+			p.need(maxLiteral)
+		}
 		begin := p.pos
 		if err := p.literal(); err != nil {
 			return err
 		}
 		if text := p.data[begin:p.pos]; live && string(text) != "null" {
-			p.primitive(name, begin, text)
+			p.primitive(name, p.offset(begin), text)
 		}
 		return nil
+	}
+}
+
+// maxLiteral is how much of a number is brought into the window of a stream.
+const maxLiteral = 512
+
+// whole reports whether the string at the place ends within the longest that a token may be, and brings it into the window.
+func (p *jsonParser) whole() bool {
+	for i := 1; i < p.longest && p.need(i+1); i++ {
+		switch p.data[p.pos+i] {
+		case '"':
+			return true
+		case '\\':
+			i++
+		}
+	}
+	return false
+}
+
+// long hands the value on as a stream when the handler wants it, and passes over it otherwise.
+func (p *jsonParser) long(name []byte, live bool) error {
+	h, ok := p.h.(streamHandler)
+	if !live || !ok || !h.wants(name) {
+		_, err := p.text(false)
+		return err
+	}
+	begin := p.offset(p.pos)
+	p.pos++
+	v := &jsonValue{p: p}
+	if err := h.stream(v); err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, v); err != nil {
+		return err
+	}
+	p.pos++
+	p.h.start(name, begin)
+	p.h.end(p.offset(p.pos))
+	return nil
+}
+
+// jsonValue is the content of a string, as a stream. It ends before the closing quote.
+type jsonValue struct {
+	p    *jsonParser
+	rest []byte // of an escape
+}
+
+func (v *jsonValue) Read(b []byte) (int, error) {
+	p := v.p
+	for {
+		if len(v.rest) > 0 {
+			n := copy(b, v.rest)
+			v.rest = v.rest[n:]
+			return n, nil
+		}
+		if !p.more() {
+			return 0, p.stop(p.fail("string without an end"))
+		}
+		n := 0
+		for n < len(b) && p.pos < len(p.data) && !jsonStop[p.data[p.pos]] {
+			b[n] = p.data[p.pos]
+			n++
+			p.pos++
+		}
+		if n > 0 || len(b) == 0 {
+			return n, nil
+		}
+		switch c := p.data[p.pos]; {
+		case c == '"':
+			return 0, io.EOF
+		case c < 0x20:
+			return 0, p.fail("control character")
+		}
+		p.need(2 * maxReference)
+		length := escapeLength(p.data[p.pos:])
+		if length == 0 {
+			return 0, p.fail("escape")
+		}
+		if second, ok := hex4(p.data[p.pos:]); ok && utf16.IsSurrogate(second) {
+			if _, ok := hex4(p.data[min(p.pos+length, len(p.data)):]); ok {
+				length *= 2
+			}
+		}
+		v.rest = unescapeJSON(p.data[p.pos : p.pos+length])
+		p.pos += length
 	}
 }
 
@@ -107,7 +203,7 @@ func (p *jsonParser) primitive(name []byte, begin int, text []byte) {
 	if p.h.start(name, begin) {
 		p.h.value(text)
 	}
-	p.h.end(p.pos)
+	p.h.end(p.offset(p.pos))
 }
 
 // object reads the object that is the value of a member. One with resourceType is an element with the name of its type.
@@ -119,22 +215,38 @@ func (p *jsonParser) object(name []byte, live bool) error {
 			return err
 		}
 	}
-	if resource != nil {
-		live = p.h.start(resource, p.pos)
+	assumed := p.full && resource == nil
+	if assumed {
+		// The type stands so far behind that it is not in the window. The resource with a value as long as that is a Binary.
+		p.full, resource = false, []byte("Binary")
 	}
-	err := p.members(func(member []byte) error { return p.value(name, member, live) })
 	if resource != nil {
-		p.h.end(p.pos)
+		live = p.h.start(resource, p.offset(p.pos))
+	}
+	err := p.members(func(member []byte) error {
+		if assumed && string(member) == "resourceType" && p.peek() == '"' && (p.source == nil || p.whole()) {
+			text, err := p.text(true)
+			assumed = string(text) != "Binary"
+			return err
+		}
+		return p.value(name, member, live)
+	})
+	if err == nil && assumed {
+		err = fmt.Errorf("%w: resourceType does not come first in a large resource", ErrLimit)
+	}
+	if resource != nil {
+		p.h.end(p.offset(p.pos))
 	}
 	return err
 }
 
-// resourceType looks ahead for the member of that name in the object at the place; nil when it is not there. Nearly always
-// it is the first one.
+// resourceType looks ahead for the member of that name in the object at the place; nil when it is not there, or not in the
+// window of a stream (then full is set). Nearly always it is the first one.
 func (p *jsonParser) resourceType() (resource []byte, err error) {
-	pos, depth := p.pos, p.depth
+	at, depth, keep := p.offset(p.pos), p.depth, p.keep
+	p.keep, p.pinned, p.full = int64(at), true, false
 	err = p.members(func(name []byte) error {
-		if string(name) == "resourceType" && p.peek() == '"' {
+		if string(name) == "resourceType" && p.peek() == '"' && (p.source == nil || p.whole()) {
 			text, err := p.text(true)
 			if err != nil {
 				return err
@@ -144,9 +256,12 @@ func (p *jsonParser) resourceType() (resource []byte, err error) {
 		}
 		return p.value(nil, name, false)
 	})
-	p.pos, p.depth = pos, depth
-	if err == errFound {
+	p.pos, p.depth, p.keep, p.pinned = at-int(p.base), depth, keep, false
+	if err == errFound || p.full {
 		err = nil
+	}
+	if p.source != nil {
+		resource = bytes.Clone(resource)
 	}
 	return resource, err
 }
@@ -160,9 +275,15 @@ func (p *jsonParser) members(f func(name []byte) error) error {
 		if p.peek() != '"' {
 			return p.fail("member without a name")
 		}
+		if p.source != nil && !p.whole() {
+			return p.stop(p.fail("name of a member"))
+		}
 		name, err := p.text(true)
 		if err != nil {
 			return err
+		}
+		if p.source != nil {
+			name = bytes.Clone(name)
 		}
 		p.space()
 		if p.peek() != ':' {
@@ -215,10 +336,17 @@ func (p *jsonParser) text(wanted bool) ([]byte, error) {
 			p.pos++
 		}
 		if p.pos == len(p.data) {
+			if p.more() {
+				continue
+			}
 			return nil, p.fail("string without an end")
 		}
 		switch c := p.data[p.pos]; {
 		case c == '"':
+			if !wanted {
+				p.pos++
+				return nil, nil
+			}
 			text := p.data[begin:p.pos]
 			p.pos++
 			if escaped && wanted {
@@ -229,6 +357,9 @@ func (p *jsonParser) text(wanted bool) ([]byte, error) {
 			return nil, p.fail("control character")
 		default:
 			escaped = true
+			if p.source != nil {
+				p.need(maxReference)
+			}
 			n := escapeLength(p.data[p.pos:])
 			if n == 0 {
 				return nil, p.fail("escape")
@@ -334,30 +465,37 @@ func (p *jsonParser) literal() error {
 			return nil
 		}
 	}
+	// What moves the window would lose the beginning of the number.
+	next := func() byte {
+		if p.pos < len(p.data) {
+			return p.data[p.pos]
+		}
+		return 0
+	}
 	digits := func() bool {
 		begin := p.pos
-		for c := p.peek(); c >= '0' && c <= '9'; c = p.peek() {
+		for c := next(); c >= '0' && c <= '9'; c = next() {
 			p.pos++
 		}
 		return p.pos > begin
 	}
-	if p.peek() == '-' {
+	if next() == '-' {
 		p.pos++
 	}
-	if p.peek() == '0' {
+	if next() == '0' {
 		p.pos++
 	} else if !digits() {
 		return p.fail("value")
 	}
-	if p.peek() == '.' {
+	if next() == '.' {
 		p.pos++
 		if !digits() {
 			return p.fail("number")
 		}
 	}
-	if c := p.peek(); c == 'e' || c == 'E' {
+	if c := next(); c == 'e' || c == 'E' {
 		p.pos++
-		if c := p.peek(); c == '+' || c == '-' {
+		if c := next(); c == '+' || c == '-' {
 			p.pos++
 		}
 		if !digits() {

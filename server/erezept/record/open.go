@@ -102,6 +102,9 @@ func decodeBase64(text []byte) ([]byte, error) {
 	return base64.StdEncoding.AppendDecode(out[:0], clean)
 }
 
+// pemLabels are the labels of signed messages.
+var pemLabels = map[string]bool{"CMS": true, "PKCS7": true, "PKCS #7 SIGNED DATA": true}
+
 // openPEM reads blocks with the labels that signed messages have (RFC 7468 chapter 9).
 func openPEM(text []byte, layers []Form) ([]Message, error) {
 	var out []Message
@@ -116,9 +119,7 @@ func openPEM(text []byte, layers []Form) ([]Message, error) {
 		if !ok || !ok2 || !ok3 {
 			return nil, fmt.Errorf("%w PEM", ErrMalformed)
 		}
-		switch strings.ToUpper(string(label)) {
-		case "CMS", "PKCS7", "PKCS #7 SIGNED DATA":
-		default:
+		if !pemLabels[strings.ToUpper(string(label))] {
 			return nil, fmt.Errorf("%w: PEM with something else than a signed message", ErrUnknown)
 		}
 		data, err := decodeBase64(body)
@@ -147,16 +148,7 @@ func openFHIR(data []byte, layers []Form, json bool) ([]Message, error) {
 	}
 	var out []Message
 	for _, c := range f.found {
-		form := XMLBinary
-		switch {
-		case c.bundle && json:
-			form = JSONSignature
-		case c.bundle:
-			form = XMLSignature
-		case json:
-			form = JSONBinary
-		}
-		messages, err := c.open(with(layers, form))
+		messages, err := c.open(with(layers, c.form(json)))
 		if err != nil {
 			return nil, err
 		}
@@ -186,11 +178,29 @@ type carrier struct {
 	data        []byte
 	has         bool
 	from, to    int // place of the resource in the input
+
+	// Of a scanner, when the data was too long to be held: what came of it.
+	streamed bool
+	big      *Message
+	problem  error
 }
 
 // claimed reports whether the resource says that it carries a signed message.
 func (c *carrier) claimed() bool {
 	return strings.Contains(c.contentType, "pkcs7") || c.bundle && c.contentType == ""
+}
+
+// form is the layer that the resource is.
+func (c *carrier) form(json bool) Form {
+	switch {
+	case c.bundle && json:
+		return JSONSignature
+	case c.bundle:
+		return XMLSignature
+	case json:
+		return JSONBinary
+	}
+	return XMLBinary
 }
 
 // open takes the messages out of the data. Data that neither claims to be a message nor looks like one gives none.

@@ -3,14 +3,14 @@
 //
 // [Open] takes the forms that occur: a message in DER or BER, PEM, base64 text with or without line breaks and encoded
 // once or twice, FHIR Bundles and Binaries in XML and JSON that carry messages in Binary.data and Bundle.signature.data.
-// It tells them apart by content, never by name. [ReadFacts] reads a FHIR Bundle in XML, the content that is signed:
+// It tells them apart by content, never by name. [Scan] does so with an input of any size, as a stream. [ReadFacts] reads a FHIR Bundle in XML, the content that is signed:
 // kind of record, prescription IDs, digest of the receipt, times.
 //
 // Facts for a verdict are those of the signed content alone. The Bundle around a receipt is an unsigned copy of it; its
 // facts are given beside, and [Facts.Differences] says where the copy is another.
 //
 // The readers are strict where the form is concerned (no document type, no entities of its own, limits of size and depth)
-// and tolerant about what FHIR profiles allow to vary. They never panic and need memory in proportion to the input.
+// and tolerant about what FHIR profiles allow to vary. They never panic; Open needs memory in proportion to the input.
 package record
 
 import (
@@ -60,8 +60,14 @@ type Message struct {
 	Data  []byte // the message, DER or BER
 
 	// Outer are the facts of the Bundle that carries the message in its signature, an unsigned copy of the content; nil
-	// for other forms.
-	Outer *Facts
+	// for other forms. OuterUnread: there is such a Bundle, and Scan could not hold it until its end.
+	Outer       *Facts
+	OuterUnread bool
+
+	// Of Scan alone, in place of Data: what came of a message that was read as a stream, or why there is none where one was
+	// announced.
+	Streamed any
+	Err      error
 }
 
 // Kind is the kind of a billing record.

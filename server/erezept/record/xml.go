@@ -2,7 +2,9 @@ package record
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"unicode/utf8"
 )
@@ -14,6 +16,7 @@ const fhirNamespace = "http://hl7.org/fhir"
 const (
 	maxAttributes = 32
 	maxPrefixes   = 16
+	maxReference  = 12 // octets of a reference
 )
 
 // Classes of characters.
@@ -46,13 +49,13 @@ func classes() (value, name [256]uint8) {
 // xmlParser reads XML 1.0 in UTF-8 as FHIR has it: no document type, no entities but the five of XML, names of ASCII. It
 // checks well-formedness and needs no memory but for values with references.
 type xmlParser struct {
-	data []byte
-	pos  int
-	h    handler
+	window
+	h handler
 
 	depth    int
-	skip     int // elements open below one that the handler did not want, itself included
-	names    [MaxDepth]span
+	skip     int            // elements open below one that the handler did not want, itself included
+	names    [MaxDepth]span // in data, or in stack when data moves
+	stack    []byte
 	fhir     [MaxDepth + 1]bool // default namespace of each depth is that of FHIR
 	foreign  [MaxDepth]bool     // element is of another namespace
 	prefixes [maxPrefixes]prefix
@@ -60,6 +63,7 @@ type xmlParser struct {
 
 	attributes [maxAttributes]attribute
 	count      int
+	elided     bool // the value of the tag was handed on as a stream
 }
 
 type span struct{ from, to int }
@@ -76,13 +80,13 @@ type attribute struct {
 }
 
 func (p *xmlParser) fail(what string) error {
-	return fmt.Errorf("%w XML: %s at octet %d", ErrMalformed, what, p.pos)
+	return fmt.Errorf("%w XML: %s at octet %d", ErrMalformed, what, p.offset(p.pos))
 }
 
 // parseXML reports the elements of a document. inherited says that the default namespace outside is that of FHIR, for a
 // part of a document.
 func parseXML(data []byte, h handler, inherited bool) error {
-	p := &xmlParser{data: data, h: h}
+	p := &xmlParser{window: window{data: data}, h: h}
 	p.fhir[0] = inherited
 	if !utf8.Valid(data) {
 		return fmt.Errorf("%w XML: not UTF-8", ErrMalformed)
@@ -95,15 +99,28 @@ func parseXML(data []byte, h handler, inherited bool) error {
 			return err
 		}
 	}
+	return p.document()
+}
+
+// document reads everything behind the declaration.
+func (p *xmlParser) document() error {
 	root := false
 	for {
 		if err := p.text(); err != nil {
 			return err
 		}
-		if p.pos == len(data) {
+		if p.pos == len(p.data) {
 			break
 		}
-		rest := data[p.pos:]
+		if p.source != nil {
+			if done, err := p.token(); err != nil {
+				return err
+			} else if done {
+				root = true
+				continue
+			}
+		}
+		rest := p.data[p.pos:]
 		if len(rest) < 2 {
 			return p.fail("end inside a tag")
 		}
@@ -144,7 +161,7 @@ func (p *xmlParser) declaration() error {
 		return p.fail("declaration without an end")
 	}
 	inner := p.data[p.pos+5 : p.pos+end]
-	sub := xmlParser{data: inner}
+	sub := xmlParser{window: window{data: inner}}
 	if err := sub.readAttributes(); err != nil {
 		return p.fail("declaration")
 	}
@@ -170,10 +187,13 @@ func (p *xmlParser) declaration() error {
 
 // text reads up to the next tag. FHIR has text in narratives only, which are not reported.
 func (p *xmlParser) text() error {
-	for p.pos < len(p.data) {
+	for p.pos < len(p.data) || p.source != nil && p.more() {
 		c := p.data[p.pos]
 		if c == '<' {
 			return nil
+		}
+		if p.source != nil && (c == '&' || c == ']' || c == 0xef) {
+			p.need(maxReference)
 		}
 		switch valueClass[c] {
 		case classStop:
@@ -214,7 +234,7 @@ func forbidden(text []byte) bool {
 // reference returns the length of the reference that text begins with, 0 when it is none of the five entities and no
 // character. It appends the character to out when that is not nil.
 func reference(text []byte, out *[]byte) int {
-	end := bytes.IndexByte(text[:min(len(text), 12)], ';')
+	end := bytes.IndexByte(text[:min(len(text), maxReference)], ';')
 	if end < 2 {
 		return 0
 	}
@@ -431,6 +451,14 @@ func (p *xmlParser) startTag() error {
 		return err
 	}
 	p.names[p.depth] = name
+	if p.source != nil {
+		from := 0
+		if p.depth > 0 {
+			from = p.names[p.depth-1].to
+		}
+		p.stack = append(p.stack[:from], p.data[name.from:name.to]...)
+		p.names[p.depth] = span{from, len(p.stack)}
+	}
 	p.depth++
 	p.fhir[p.depth] = p.fhir[p.depth-1]
 	var value, url *attribute
@@ -450,7 +478,11 @@ func (p *xmlParser) startTag() error {
 			if len(a.value) == 0 || len(a.name) == len("xmlns:") {
 				return p.fail("namespace without a name")
 			}
-			p.prefixes[p.bound] = prefix{a.name[len("xmlns:"):], a.is(fhirNamespace), p.depth}
+			bound := a.name[len("xmlns:"):]
+			if p.source != nil {
+				bound = bytes.Clone(bound)
+			}
+			p.prefixes[p.bound] = prefix{bound, a.is(fhirNamespace), p.depth}
 			p.bound++
 		}
 	}
@@ -461,15 +493,9 @@ func (p *xmlParser) startTag() error {
 			}
 		}
 	}
-	local, fhir := p.data[name.from:name.to], p.fhir[p.depth]
-	if colon := bytes.IndexByte(local, ':'); colon >= 0 {
-		var ok bool
-		if fhir, ok = p.lookup(local[:colon]); !ok || bytes.IndexByte(local[colon+1:], ':') >= 0 {
-			return p.fail("prefix of an element")
-		}
-		if local = local[colon+1:]; nameLength(local) == 0 {
-			return p.fail("name of an element")
-		}
+	local, fhir, err := p.resolve(p.data[name.from:name.to])
+	if err != nil {
+		return err
 	}
 	p.report(local, fhir, begin, value, url)
 	data := p.data[p.pos:]
@@ -483,6 +509,22 @@ func (p *xmlParser) startTag() error {
 		return p.fail("tag")
 	}
 	return nil
+}
+
+// resolve takes the prefix off the name of an element and says whether its namespace is that of FHIR.
+func (p *xmlParser) resolve(name []byte) (local []byte, fhir bool, err error) {
+	colon := bytes.IndexByte(name, ':')
+	if colon < 0 {
+		return name, p.fhir[p.depth], nil
+	}
+	fhir, ok := p.lookup(name[:colon])
+	if !ok || bytes.IndexByte(name[colon+1:], ':') >= 0 {
+		return nil, false, p.fail("prefix of an element")
+	}
+	if local = name[colon+1:]; nameLength(local) == 0 {
+		return nil, false, p.fail("name of an element")
+	}
+	return local, fhir, nil
 }
 
 // is compares a namespace.
@@ -505,14 +547,14 @@ func (p *xmlParser) report(local []byte, fhir bool, begin int, value, url *attri
 		return
 	}
 	p.foreign[p.depth-1] = false
-	if !p.h.start(local, begin) {
+	if !p.h.start(local, p.offset(begin)) {
 		p.skip = 1
 		return
 	}
 	if url != nil {
 		p.h.url(url.content())
 	}
-	if value != nil {
+	if value != nil && !p.elided {
 		p.h.value(value.content())
 	}
 }
@@ -539,9 +581,12 @@ func (p *xmlParser) endTag() error {
 		return p.fail("end of an element that did not begin")
 	}
 	p.pos += 2
-	open := p.names[p.depth-1]
+	open, names := p.names[p.depth-1], p.data
+	if p.source != nil {
+		names = p.stack
+	}
 	length := open.to - open.from
-	if len(p.data)-p.pos < length || !bytes.Equal(p.data[p.pos:p.pos+length], p.data[open.from:open.to]) {
+	if len(p.data)-p.pos < length || !bytes.Equal(p.data[p.pos:p.pos+length], names[open.from:open.to]) {
 		return p.fail("end of another element")
 	}
 	p.pos += length
@@ -568,6 +613,170 @@ func (p *xmlParser) close() {
 	}
 	p.skip = 0
 	if !p.foreign[p.depth] {
-		p.h.end(p.pos)
+		p.h.end(p.offset(p.pos))
+	}
+}
+
+// token brings the tag, comment, section or instruction at the place into the window. A start tag with a value that is too
+// long for that it reads itself, and done is true.
+func (p *xmlParser) token() (done bool, err error) {
+	p.need(len("<![CDATA["))
+	rest := p.data[p.pos:]
+	for _, t := range []struct {
+		begin, end string
+	}{{"<!--", "-->"}, {"<![CDATA[", "]]>"}, {"<?", "?>"}} {
+		if bytes.HasPrefix(rest, []byte(t.begin)) {
+			_, err := p.find(len(t.begin), func(text []byte) int { return bytes.Index(text, []byte(t.end)) }, len(t.end))
+			return false, err
+		}
+	}
+	quote, from := byte(0), 1
+	for {
+		at, err := p.find(from, func(text []byte) int {
+			if quote != 0 {
+				return bytes.IndexByte(text, quote)
+			}
+			return bytes.IndexAny(text, `>"'`)
+		}, 1)
+		if err != nil {
+			if quote != 0 && errors.Is(err, ErrLimit) {
+				return true, p.longTag(from, quote)
+			}
+			return false, err
+		}
+		from = at + 1
+		switch c := p.data[p.pos+at]; {
+		case quote != 0:
+			quote = 0
+		case c == '>':
+			return false, nil
+		default:
+			quote = c
+		}
+	}
+}
+
+// find looks for something from an octet of the token on and brings what is up to its end into the window. It returns where
+// it was found; ErrLimit means that it is not among the first so many octets. At the end of the input the parser is left to
+// find out itself that something is missing.
+func (p *xmlParser) find(from int, index func([]byte) int, length int) (int, error) {
+	for {
+		if from < len(p.data)-p.pos {
+			if i := index(p.data[p.pos+from:]); i >= 0 {
+				return from + i, nil
+			}
+		}
+		have := len(p.data) - p.pos
+		if have >= p.longest {
+			return 0, fmt.Errorf("%w: %d octets of XML without the end of a tag or a comment", ErrLimit, have)
+		}
+		from = max(from, have-length+1)
+		if !p.need(have + 1) {
+			return 0, p.stop(p.fail("end inside a tag"))
+		}
+	}
+}
+
+// longTag reads a start tag whose attribute value, which begins at an octet of it, is too long for the window: the value is
+// handed on or passed over, and what is left is read as a tag whose value is empty.
+func (p *xmlParser) longTag(value int, quote byte) error {
+	tag := bytes.Clone(p.data[p.pos : p.pos+value])
+	begin := p.offset(p.pos)
+	name := bytes.TrimRight(tag[:len(tag)-1], " \t\r\n")
+	name = bytes.TrimRight(bytes.TrimSuffix(name, []byte("=")), " \t\r\n")
+	if !bytes.HasSuffix(name, []byte("value")) || len(name) == len("value") || valueClass[name[len(name)-len("value")-1]] != classSpace ||
+		bytes.Contains(tag, []byte("xmlns")) {
+		return fmt.Errorf("%w: %d octets of an attribute that is no value", ErrLimit, p.longest)
+	}
+	local, fhir, err := p.resolve(tag[1 : 1+nameLength(tag[1:])])
+	if err != nil {
+		return err
+	}
+	p.pos += value
+	v := &xmlValue{p: p, quote: quote}
+	if h, ok := p.h.(streamHandler); ok && p.skip == 0 && fhir && h.wants(local) {
+		if err := h.stream(v); err != nil {
+			return err
+		}
+	}
+	if _, err := io.Copy(io.Discard, v); err != nil {
+		return err
+	}
+	inside := byte(0)
+	for i := 1; ; i++ { // from behind the closing quote
+		if i >= p.longest || !p.need(i+1) {
+			return p.stop(p.fail("tag"))
+		}
+		c := p.data[p.pos+i]
+		if inside == 0 && c == '>' {
+			tag = append(tag, p.data[p.pos:p.pos+i+1]...)
+			p.pos += i + 1
+			break
+		}
+		if inside == c {
+			inside = 0
+		} else if inside == 0 && (c == '"' || c == '\'') {
+			inside = c
+		}
+	}
+	if bytes.Contains(tag, []byte("xmlns")) || p.depth == 0 {
+		return fmt.Errorf("%w: tag with a long value and a namespace", ErrLimit)
+	}
+	outside := p.window
+	p.window = window{data: tag, source: p.source, base: int64(begin), ended: true}
+	p.elided = true
+	err = p.startTag()
+	if err == nil && p.pos != len(tag) {
+		err = p.fail("tag")
+	}
+	p.window, p.elided = outside, false
+	return err
+}
+
+// xmlValue is the value of an attribute as a stream. It ends before the closing quote.
+type xmlValue struct {
+	p     *xmlParser
+	quote byte
+	rest  []byte // of a reference
+}
+
+func (v *xmlValue) Read(b []byte) (int, error) {
+	p := v.p
+	for {
+		if len(v.rest) > 0 {
+			n := copy(b, v.rest)
+			v.rest = v.rest[n:]
+			return n, nil
+		}
+		if !p.more() {
+			return 0, p.stop(p.fail("attribute value without an end"))
+		}
+		n := 0
+		for n < len(b) && p.pos < len(p.data) && valueClass[p.data[p.pos]] != classStop && p.data[p.pos] != 0xef {
+			b[n] = p.data[p.pos]
+			n++
+			p.pos++
+		}
+		if n > 0 || len(b) == 0 {
+			return n, nil
+		}
+		p.need(maxReference)
+		switch c := p.data[p.pos]; {
+		case c == v.quote:
+			return 0, io.EOF
+		case c == 0xef && forbidden(p.data[p.pos:]):
+			return 0, p.fail("character that XML does not have")
+		case c == '"' || c == '\'' || c == ']' || c == 0xef:
+			v.rest = []byte{c}
+			p.pos++
+		case c == '&':
+			n := reference(p.data[p.pos:], &v.rest)
+			if n == 0 {
+				return 0, p.fail("reference to an entity")
+			}
+			p.pos += n
+		default:
+			return 0, p.fail("character in an attribute value")
+		}
 	}
 }
