@@ -34,6 +34,7 @@ type Archive struct {
 	index  archiveIndex
 	shared *pool
 	views  map[string]*listHandle // by SHA-256
+	loaded *loadedViews
 }
 
 // archiveEntry describes a list in the archive.
@@ -79,7 +80,7 @@ func OpenArchive(dir string, maxLists int) (*Archive, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("open archive of lists: %w", err)
 	}
-	a := &Archive{dir: dir, maxLists: maxLists, shared: newPool(), views: map[string]*listHandle{}}
+	a := &Archive{dir: dir, maxLists: maxLists, shared: newPool(), views: map[string]*listHandle{}, loaded: &loadedViews{limit: maxLoaded}}
 	raw, err := os.ReadFile(filepath.Join(dir, indexFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return a, nil
@@ -258,10 +259,13 @@ func (a *Archive) space(grace time.Duration, clock func() time.Time) *Space {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := &Space{grace: grace, clock: clock}
+	if s.clock == nil {
+		s.clock = time.Now
+	}
 	for _, e := range a.index.Entries {
 		h := a.views[e.SHA256]
 		if h == nil {
-			h = a.handle(e)
+			h = a.handle(e, s.clock)
 			a.views[e.SHA256] = h
 		}
 		if e.Kind == tsl.VL {
@@ -274,17 +278,18 @@ func (a *Archive) space(grace time.Duration, clock func() time.Time) *Space {
 	return s
 }
 
-// handle makes a list that is read once, when it is asked for.
-func (a *Archive) handle(e archiveEntry) *listHandle {
+// handle makes a list that is read when it is asked for.
+func (a *Archive) handle(e archiveEntry, clock func() time.Time) *listHandle {
 	h := &listHandle{next: e.NextUpdate, ref: ListRef{Kind: e.Kind, ID: e.ID, Sequence: e.Sequence, SHA256: e.SHA256, Issued: e.Issued}}
 	hex.Decode(h.hash[:], []byte(e.SHA256))
-	h.load = sync.OnceValues(func() (*view, error) {
+	lazy := &lazyView{clock: clock, loaded: a.loaded, read: func() (*view, error) {
 		l, err := a.read(e)
 		if err != nil {
 			return nil, err
 		}
 		return newView(l, a.shared), nil
-	})
+	}}
+	h.load = lazy.load
 	return h
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -74,24 +73,6 @@ type lists struct {
 type authority struct {
 	cert    *x509ti.Certificate
 	service *tsl.Service
-}
-
-// pool shares equal certificates among lists.
-type pool struct {
-	mu    sync.Mutex
-	certs map[hash]*x509ti.Certificate
-}
-
-func newPool() *pool { return &pool{certs: map[hash]*x509ti.Certificate{}} }
-
-func (p *pool) get(c *x509ti.Certificate) *x509ti.Certificate {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if old := p.certs[c.Fingerprint()]; old != nil {
-		return old
-	}
-	p.certs[c.Fingerprint()] = c
-	return c
 }
 
 // newView takes from a list what checks need. Entries of types that nobody here knows are passed over (A_17700).

@@ -40,6 +40,9 @@ const (
 	DefaultTries     = 4 // at each address
 	DefaultRetryWait = 10 * time.Second
 	downloadTimeout  = 2 * time.Minute
+	// firstRetry is how long after an update that failed the next one begins; every further failure doubles it, up to the
+	// interval.
+	firstRetry = 15 * time.Minute
 )
 
 // UpdaterConfig says how the trust space is kept up to date.
@@ -150,23 +153,34 @@ func (u *Updater) report(kind tsl.Kind, err error) {
 	u.c.Report(Event{kind, codeOf(err), err.Error()})
 }
 
-// Run updates now and then every interval until ctx ends. Findings go to Report.
+// Run updates now and then every interval until ctx ends, sooner after an update that failed. Findings go to Report.
 func (u *Updater) Run(ctx context.Context) {
-	ticker := time.NewTicker(u.c.Interval)
-	defer ticker.Stop()
+	retry := firstRetry
 	for {
-		if _, err := u.Update(ctx); err != nil && ctx.Err() == nil {
-			u.report(tsl.TSL, err)
-		}
-		if u.c.VL {
-			if _, err := u.UpdateVL(ctx); err != nil && ctx.Err() == nil {
-				u.report(tsl.VL, err)
+		failed := false
+		attempt := func(kind tsl.Kind, update func(context.Context) (bool, error)) {
+			if _, err := update(ctx); err != nil && ctx.Err() == nil {
+				failed = true
+				u.report(kind, err)
 			}
 		}
+		attempt(tsl.TSL, u.Update)
+		if u.c.VL {
+			attempt(tsl.VL, u.UpdateVL)
+		}
+		wait := u.c.Interval
+		if failed {
+			wait = min(wait, retry)
+			retry = min(2*retry, u.c.Interval)
+		} else {
+			retry = firstRetry
+		}
+		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
+			timer.Stop()
 			return
-		case <-ticker.C:
+		case <-timer.C:
 		}
 	}
 }

@@ -275,33 +275,72 @@ func TestDownload(t *testing.T) {
 	}
 }
 
-// TestRun updates once a day until it is stopped.
+// TestRun updates once a day until it is stopped; what failed is tried again sooner, and ever later.
 func TestRun(t *testing.T) {
 	t.Parallel()
 	req.Covers(t, "GS-A_4642")
 	w := newWorld(t)
-	synctest.Test(t, func(t *testing.T) {
-		files := &web{files: map[string][]byte{}}
-		archive, err := trust.OpenArchive(t.TempDir(), 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		u, err := trust.NewUpdater(trust.UpdaterConfig{Archive: archive, Anchors: []*x509ti.Certificate{w.anchor}, Primary: "https://p.invalid/x", HTTP: files, Tries: 1})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan struct{})
-		go func() { u.Run(ctx); close(done) }()
-		time.Sleep(71 * time.Hour)
-		synctest.Wait()
-		cancel()
-		<-done
-		if n := files.count("https://p.invalid/x"); n != 3 {
-			t.Errorf("%d downloads in 71 hours, want 3", n)
-		}
-	})
+	l := w.tslSpec()
+	l.Issued, l.NextUpdate, l.Primary, l.Backup = at, at.AddDate(0, 0, 30), "https://p.invalid/x", ""
+	raw, err := w.pki.WriteList(l, w.tslSigner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name     string
+		interval time.Duration
+		there    time.Duration // when the list can be downloaded
+		want     []time.Duration
+	}{
+		{"there", 0, 0, []time.Duration{0, 24 * time.Hour, 48 * time.Hour}},
+		{"there after a while", 0, time.Hour, []time.Duration{0, 15 * time.Minute, 45 * time.Minute, 105 * time.Minute, 105*time.Minute + 24*time.Hour, 105*time.Minute + 48*time.Hour}},
+		{"never there", 0, 1000 * time.Hour, []time.Duration{0, 15 * time.Minute, 45 * time.Minute, 105 * time.Minute, 225 * time.Minute, 465 * time.Minute,
+			945 * time.Minute, 1905 * time.Minute, 1905*time.Minute + 24*time.Hour}},
+		{"never there, often asked for", 20 * time.Hour, 1000 * time.Hour, []time.Duration{0, 15 * time.Minute, 45 * time.Minute, 105 * time.Minute, 225 * time.Minute,
+			465 * time.Minute, 945 * time.Minute, 1905 * time.Minute, 1905*time.Minute + 20*time.Hour}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				var asked []time.Duration
+				files := doer(func(r *http.Request) (*http.Response, error) {
+					since := time.Since(start)
+					if !strings.HasSuffix(r.URL.Path, ".sha2") {
+						asked = append(asked, since)
+					}
+					if since < tc.there || strings.HasSuffix(r.URL.Path, ".sha2") {
+						return nil, errors.New("no route")
+					}
+					return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(raw)), Request: r}, nil
+				})
+				archive, err := trust.OpenArchive(t.TempDir(), 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				u, err := trust.NewUpdater(trust.UpdaterConfig{Archive: archive, Anchors: []*x509ti.Certificate{w.anchor}, Primary: "https://p.invalid/x", HTTP: files,
+					Tries: 1, Interval: tc.interval, Clock: func() time.Time { return at.Add(time.Since(start)) }})
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithCancel(context.Background())
+				done := make(chan struct{})
+				go func() { u.Run(ctx); close(done) }()
+				time.Sleep(71 * time.Hour)
+				synctest.Wait()
+				cancel()
+				<-done
+				if !slices.Equal(asked, tc.want) {
+					t.Errorf("downloads at %v, want %v", asked, tc.want)
+				}
+			})
+		})
+	}
 }
+
+type doer func(*http.Request) (*http.Response, error)
+
+func (d doer) Do(r *http.Request) (*http.Response, error) { return d(r) }
 
 // TestAnchorChange: the announced anchor takes over at its time (TUC_PKI_013).
 func TestAnchorChange(t *testing.T) {
@@ -597,6 +636,37 @@ func TestArchiveDamaged(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestArchiveRecovers: a list that could not be read counts again when it can, without a new start.
+func TestArchiveRecovers(t *testing.T) {
+	t.Parallel()
+	u := newUpdating(t, nil)
+	if _, err := u.updater.Accept(context.Background(), u.write(u.first(), u.tslSigner)); err != nil {
+		t.Fatal(err)
+	}
+	u.open() // nothing is in memory
+	lists, err := filepath.Glob(filepath.Join(u.dir, "tsl-*"))
+	if err != nil || len(lists) != 1 {
+		t.Fatalf("%v, %v", lists, err)
+	}
+	check := func(want trust.Verdict) {
+		t.Helper()
+		r := u.updater.Space().Check(context.Background(), u.institute, trust.Options{At: at, Profiles: []x509ti.Profile{x509ti.HCIOSIG}, Status: good(), Cache: trust.NewChainCache(1)})
+		if r.Verdict != want {
+			t.Errorf("%v, want %v: %+v", r.Verdict, want, r.Steps)
+		}
+	}
+	if err := os.Rename(lists[0], lists[0]+".away"); err != nil {
+		t.Fatal(err)
+	}
+	check(trust.Indeterminate)
+	if err := os.Rename(lists[0]+".away", lists[0]); err != nil {
+		t.Fatal(err)
+	}
+	check(trust.Indeterminate) // the same error for a minute
+	u.now = u.now.Add(time.Minute)
+	check(trust.Valid)
 }
 
 func flip(t *testing.T, path string) {
