@@ -221,29 +221,8 @@ func Open(cfg Config) (*Log, error) {
 	if !cfg.Enabled {
 		return nil, nil
 	}
-	if cfg.Component.String() == "" {
-		return nil, errors.New("open log: no component given")
-	}
-	if cfg.Dir == "" {
-		return nil, errors.New("open log: no directory given")
-	}
-	if cfg.MaxBytes == 0 {
-		cfg.MaxBytes = DefaultMaxBytes
-	}
-	if cfg.MaxBytes < MinMaxBytes {
-		return nil, fmt.Errorf("open log: bound of %d bytes is below the minimum of %d", cfg.MaxBytes, MinMaxBytes)
-	}
-	if cfg.MaxAge <= 0 {
-		cfg.MaxAge = DefaultMaxAge
-	}
-	if cfg.Retention <= 0 {
-		cfg.Retention = DefaultRetention
-	}
-	if cfg.Clock == nil {
-		cfg.Clock = time.Now
-	}
-	if cfg.open == nil {
-		cfg.open = openAppend
+	if err := cfg.complete(); err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
 	}
 	l := &Log{cfg: cfg, queue: make(chan item, queueLen), done: make(chan struct{})}
 	l.level.Store(int64(cfg.Level))
@@ -257,6 +236,35 @@ func Open(cfg Config) (*Log, error) {
 	l.files = f
 	go l.run()
 	return l, nil
+}
+
+// complete checks a configuration and fills in what is left out.
+func (cfg *Config) complete() error {
+	if cfg.Component.String() == "" {
+		return errors.New("no component given")
+	}
+	if cfg.Dir == "" {
+		return errors.New("no directory given")
+	}
+	if cfg.MaxBytes == 0 {
+		cfg.MaxBytes = DefaultMaxBytes
+	}
+	if cfg.MaxBytes < MinMaxBytes {
+		return fmt.Errorf("bound of %d bytes is below the minimum of %d", cfg.MaxBytes, MinMaxBytes)
+	}
+	if cfg.MaxAge <= 0 {
+		cfg.MaxAge = DefaultMaxAge
+	}
+	if cfg.Retention <= 0 {
+		cfg.Retention = DefaultRetention
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if cfg.open == nil {
+		cfg.open = openAppend
+	}
+	return nil
 }
 
 // SetLevel changes the lowest severity that the error stream keeps.

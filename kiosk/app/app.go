@@ -163,7 +163,7 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 		}
 	}
 	log, err := opened()
-	if err != nil && turn.Wait { // its place was not there yet
+	if err != nil { // its place was not there yet
 		log, err = OpenLog(k.Log, advlog.App)
 		defer func() { log.Close() }()
 	}
@@ -216,11 +216,16 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 // damaged, read-only since an error) there is no log, which is no error: the terminal serves all the same, and its first
 // process tells the staff about the data partition.
 func OpenLog(c terminal.Log, component advlog.Component) (*advlog.Log, error) {
-	log, err := advlog.Open(advlog.Config{Dir: c.Dir, Component: component, Enabled: c.Enabled, TestMode: c.Test, Level: c.Severity(), MaxBytes: c.Bytes(component)})
+	log, err := advlog.Open(LogConfig(c, component))
 	if isMediumFault(err) {
 		return nil, nil
 	}
 	return log, err
+}
+
+// LogConfig is the log of one of the kiosk's processes as the configuration wants it.
+func LogConfig(c terminal.Log, component advlog.Component) advlog.Config {
+	return advlog.Config{Dir: c.Dir, Component: component, Enabled: c.Enabled, TestMode: c.Test, Level: c.Severity(), MaxBytes: c.Bytes(component)}
 }
 
 // isMediumFault tells faults of a file system from mistakes in the configuration.
@@ -314,7 +319,7 @@ func hear(ctx context.Context, word <-chan control.Message, ended <-chan error) 
 
 // waitForWord waits until the supervisor says that the card service is there, and at first the place of the logs. A terminal
 // that does not know what is in its slot asks for no card meanwhile: the picture of before stands for a moment, then it says
-// that it is out of order.
+// that it still starts: nobody knows anything about the reader yet.
 func waitForWord(ctx context.Context, heard words, s *screen, unknown bool) (control.Message, error) {
 	const moment = 2 * time.Second
 	soon, cancel := context.WithTimeout(ctx, moment)
@@ -325,7 +330,7 @@ func waitForWord(ctx context.Context, heard words, s *screen, unknown bool) (con
 		return word, err
 	}
 	if unknown {
-		s.publish(session.OutOfOrder(codeReaderGone))
+		s.publish(session.OutOfOrder(codeStarting))
 	}
 	return hear(ctx, heard.cards, heard.ended)
 }
@@ -346,7 +351,11 @@ func (c *cardLoop) alive() bool {
 	return ask == nil || (*ask)()
 }
 
-const codeReaderGone = "READER-GONE"
+// Codes of a terminal that is out of order: it can reach no reader, or it is not known yet whether it can.
+const (
+	codeReaderGone = "READER-GONE"
+	codeStarting   = "TERMINAL-STARTING"
+)
 
 // openReader opens the reader; while it cannot be reached the terminal says that it is out of order.
 func openReader(ctx context.Context, open func() (reader.Reader, error), s *screen) (reader.Reader, error) {

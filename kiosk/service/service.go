@@ -37,6 +37,9 @@ type Note struct {
 // settling is the grace for what comes into order by itself after power on, or when a cable is plugged again.
 const settling = 20 * time.Second
 
+// opening is the grace for the data partition, which is there a moment after the first picture.
+const opening = 5 * time.Second
+
 // asking is the grace for a time server that has not answered yet: the clock may be right all the same.
 const asking = time.Minute
 
@@ -52,6 +55,7 @@ var Notes = []Note{
 	{"NETWORK-NO-ADDRESS", advlog.NewCode(11212, "NETWORK-NO-ADDRESS"), func(s initctl.State) bool { return s.Network == initctl.NetworkNoAddress }, settling, nil},
 	{"CLOCK-WRONG", advlog.NewCode(11221, "CLOCK-WRONG"), func(s initctl.State) bool { return s.Clock == initctl.ClockWrong }, settling, nil},
 	{"CLOCK-UNSET", advlog.NewCode(11222, "CLOCK-UNSET"), func(s initctl.State) bool { return s.Clock == initctl.ClockUnset }, asking, nil},
+	{"DATA-OPENING", advlog.NewCode(11234, "DATA-OPENING"), func(s initctl.State) bool { return s.Data == initctl.DataOpening }, opening, nil},
 	{"DATA-FULL", advlog.NewCode(11231, "DATA-FULL"), func(s initctl.State) bool { return s.Data == initctl.DataFull }, 0, nil},
 	{"DATA-DAMAGED", advlog.NewCode(11232, "DATA-DAMAGED"), func(s initctl.State) bool { return s.Data == initctl.DataDamaged }, 0, nil},
 	{"DATA-MISSING", advlog.NewCode(11233, "DATA-MISSING"), func(s initctl.State) bool { return s.Data == initctl.DataMissing }, 0, nil},

@@ -49,7 +49,7 @@ func TestOf(t *testing.T) {
 		"wrong clock":              {func(s *initctl.State) { s.Clock = initctl.ClockWrong }, []string{"CLOCK-WRONG"}},
 		"data full":                {func(s *initctl.State) { s.Data = initctl.DataFull }, []string{"DATA-FULL"}},
 		"data damaged":             {func(s *initctl.State) { s.Data = initctl.DataDamaged }, []string{"DATA-DAMAGED"}},
-		"data not there yet":       {func(s *initctl.State) { s.Data = initctl.DataOpening }, nil},
+		"data not there yet":       {func(s *initctl.State) { s.Data = initctl.DataOpening }, []string{"DATA-OPENING"}},
 		"data missing":             {func(s *initctl.State) { s.Data = initctl.DataMissing }, []string{"DATA-MISSING"}},
 		"module":                   {func(s *initctl.State) { s.Modules = []string{"i915"} }, []string{"MODULE-FAILED"}},
 		"services given up": {func(s *initctl.State) {
@@ -111,6 +111,33 @@ func TestShown(t *testing.T) {
 		if m, err := c.Receive(); err != nil || !slices.Equal(m.Codes, got) {
 			t.Errorf("told %q, %v", m.Codes, err)
 		}
+	}
+}
+
+// A disk that answers soon after power on is no word worth; one that does not is.
+func TestOpening(t *testing.T) {
+	t.Parallel()
+	for late, want := range map[time.Duration][]string{opening - time.Second: nil, opening + time.Second: {"DATA-OPENING"}} {
+		synctest.Test(t, func(t *testing.T) {
+			m := &machine{state: well(), changed: make(chan struct{})}
+			m.state.Data = initctl.DataOpening
+			w := New(m)
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan struct{})
+			go func() { w.Run(ctx, nil); close(done) }()
+			time.Sleep(late)
+			synctest.Wait()
+			if got, _ := w.Codes(); !slices.Equal(got, want) {
+				t.Errorf("after %v: %q; want %q", late, got, want)
+			}
+			m.set(func() { m.state.Data = initctl.DataOK })
+			synctest.Wait()
+			if got, _ := w.Codes(); len(got) > 0 {
+				t.Errorf("when it is there: %q", got)
+			}
+			cancel()
+			<-done
+		})
 	}
 }
 

@@ -255,6 +255,7 @@ var logCodes = map[string]advlog.Code{
 	"SERVER-LOST":                advlog.NewCode(10404, "SERVER-LOST"),
 	"SERVER-FORBIDDEN-COMMAND":   advlog.NewCode(10405, "SERVER-FORBIDDEN-COMMAND"),
 	"NO-INSURER-IDENTITY":        advlog.NewCode(10406, "NO-INSURER-IDENTITY"),
+	"TERMINAL-STARTING":          advlog.NewCode(10503, "TERMINAL-STARTING"),
 	"TERMINAL-CLOCK":             advlog.NewCode(10502, "TERMINAL-CLOCK"),
 	"IDLE-TIMEOUT":               advlog.NewCode(10501, "IDLE-TIMEOUT"),
 	"CardTerminated":             advlog.NewCode(10601, "CardTerminated"),

@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"ktradv/image/init/data"
+	"ktradv/image/init/users"
 	"ktradv/internal/initctl"
 )
 
@@ -16,16 +18,16 @@ func TestDiskThatHangs(t *testing.T) {
 	k := newKernel(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(Setup{k, k.root})
-		if st, err := m.mountData(func() (initctl.Data, error) { time.Sleep(time.Second); return initctl.DataFull, nil }); st != initctl.DataFull || err != nil {
-			t.Errorf("a disk that answers: %v, %v", st, err)
+		if st, early, err := m.mountData(func() (initctl.Data, error) { time.Sleep(time.Second); return initctl.DataFull, nil }); st != initctl.DataFull || early || err != nil {
+			t.Errorf("a disk that answers: %v, early %v, %v", st, early, err)
 		}
 		if len(k.mounts) != 0 {
 			t.Errorf("mounted %v beside it", k.mounts)
 		}
 		start, answer := time.Now(), make(chan struct{})
-		st, err := m.mountData(func() (initctl.Data, error) { <-answer; return initctl.DataOK, nil })
-		if d := time.Since(start); st != initctl.DataDamaged || err == nil || d != dataIn {
-			t.Errorf("a disk that hangs: %v, %v after %v", st, err, d)
+		st, early, err := m.mountData(func() (initctl.Data, error) { <-answer; return initctl.DataOK, nil })
+		if d := time.Since(start); st != initctl.DataDamaged || !early || err == nil || d != dataIn {
+			t.Errorf("a disk that hangs: %v, early %v, %v after %v", st, early, err, d)
 		}
 		if _, ok := k.mounts["/data"]; !ok || k.unmounts != 0 {
 			t.Errorf("mounts %v, %d taken away; want memory at /data", k.mounts, k.unmounts)
@@ -34,6 +36,32 @@ func TestDiskThatHangs(t *testing.T) {
 		synctest.Wait()
 		if k.unmounts != 1 {
 			t.Errorf("%d mounts taken away; want the late one", k.unmounts)
+		}
+	})
+}
+
+// A disk that is slow gets its time, and the kiosk a place of its own for what it logs meanwhile.
+func TestDiskThatIsSlow(t *testing.T) {
+	t.Parallel()
+	k := newKernel(t)
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(Setup{k, k.root})
+		st, early, err := m.mountData(func() (initctl.Data, error) {
+			time.Sleep(dataSoon - time.Millisecond)
+			if len(k.mounts) > 0 {
+				t.Errorf("mounted %v too early", k.mounts)
+			}
+			time.Sleep(2 * time.Second)
+			if k.mounts[kioskLogs] != data.Flags || k.owners[kioskLogs] != [2]int{int(users.Kiosk), int(users.Kiosk)} {
+				t.Errorf("mounts %v, owners %v; want memory for the kiosk", k.mounts, k.owners)
+			}
+			return initctl.DataOK, nil
+		})
+		if st != initctl.DataOK || !early || err != nil {
+			t.Errorf("%v, early %v, %v", st, early, err)
+		}
+		if _, ok := k.mounts["/data"]; ok || k.unmounts != 0 {
+			t.Errorf("mounts %v, %d taken away; want nothing in place of the partition", k.mounts, k.unmounts)
 		}
 	})
 }

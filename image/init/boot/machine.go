@@ -144,10 +144,16 @@ func (m *Machine) boot(ctx context.Context, ends chan<- command) {
 	})
 	loaded.Go(func() {
 		first()
-		loader.Load(disks(late)...)
-		m.openData(ctx)
-		close(dataReady)
-		loader.Load(append(late, rest...)...)
+		drivers := disks(late)
+		loaded.Go(func() {
+			m.openData(ctx, func() { loader.Load(drivers...) })
+			close(dataReady)
+		})
+		select { // what else there is does not wait for a disk that does not answer
+		case <-dataReady:
+		case <-time.After(dataSoon):
+		}
+		loader.Load(slices.DeleteFunc(append(late, rest...), func(n string) bool { return slices.Contains(drivers, n) })...)
 		m.run(ctx, m.network())
 		m.run(ctx, m.clock())
 	})
@@ -287,9 +293,13 @@ func commandLine() []string {
 // hostname is the terminal's id, so that a network's operator can tell terminals apart.
 func hostname(c terminal.Config) string { return "ktr-adv-" + strings.ToLower(c.TerminalID) }
 
-func (m *Machine) openData(ctx context.Context) {
+// openData mounts the data partition, whose disk needs the drivers that load loads.
+func (m *Machine) openData(ctx context.Context, load func()) {
 	cfg := m.dataConfig()
-	st, err := m.mountData(func() (initctl.Data, error) { return data.Open(ctx, cfg) })
+	st, early, err := m.mountData(func() (initctl.Data, error) {
+		load() // a driver may wait for a disk that does not answer, too
+		return data.Open(ctx, cfg)
+	})
 	m.journal.problem(stepData, err)
 	m.journal.problem(stepData, m.setup.prepareData())
 	if st == initctl.DataOK && !m.setup.hasFolders(dataFolders) { // it mounts, and is no good all the same
@@ -298,7 +308,10 @@ func (m *Machine) openData(ctx context.Context) {
 	}
 	if err := m.setup.bindLogs(); err != nil {
 		st = initctl.DataDamaged
-		m.journal.problem(stepData, errors.Join(err, m.setup.memoryLogs()))
+		if !early {
+			err = errors.Join(err, m.setup.memoryLogs())
+		}
+		m.journal.problem(stepData, err)
 	}
 	slot := initctl.SlotUnknown
 	if st == initctl.DataOK {
@@ -336,11 +349,16 @@ func (m *Machine) openData(ctx context.Context) {
 }
 
 // dataIn is how long the data partition may take to be there. A disk that answers nothing keeps the kernel, and whoever
-// mounts, waiting for ever.
-const dataIn = 20 * time.Second
+// mounts, waiting for ever. After dataSoon the kiosk gets a place for its logs in memory, so that it can serve; what it has
+// written there it moves to the partition itself.
+const (
+	dataSoon = 3 * time.Second
+	dataIn   = 20 * time.Second
+)
 
-// mountData waits for the data partition, or mounts memory in its place when that takes too long.
-func (m *Machine) mountData(open func() (initctl.Data, error)) (initctl.Data, error) {
+// mountData waits for the data partition, or mounts memory in its place when that takes too long. early tells that the kiosk
+// has been given memory for its logs meanwhile.
+func (m *Machine) mountData(open func() (initctl.Data, error)) (state initctl.Data, early bool, err error) {
 	type result struct {
 		state initctl.Data
 		err   error
@@ -352,14 +370,20 @@ func (m *Machine) mountData(open func() (initctl.Data, error)) (initctl.Data, er
 	}()
 	select {
 	case r := <-opened:
-		return r.state, r.err
-	case <-time.After(dataIn):
+		return r.state, false, r.err
+	case <-time.After(dataSoon):
+	}
+	slow := m.setup.memoryLogs()
+	select {
+	case r := <-opened:
+		return r.state, slow == nil, errors.Join(slow, r.err)
+	case <-time.After(dataIn - dataSoon):
 	}
 	go func() {
 		<-opened // whatever it has mounted covers what the services use by now
 		m.journal.problem(stepData, m.setup.Kernel.Unmount("/data"))
 	}()
-	return initctl.DataDamaged, errors.Join(errors.New("the disk does not answer"), data.Memory(m.setup.Kernel, "/data"))
+	return initctl.DataDamaged, slow == nil, errors.Join(slow, errors.New("the disk does not answer"), data.Memory(m.setup.Kernel, "/data"))
 }
 
 func (m *Machine) dataConfig() data.Config {

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"ktradv/hw/reader/pcscd"
@@ -23,6 +25,8 @@ type machine struct {
 	staff  *service.Watch        // how the terminal is, as client tells
 	stop   func()
 	wg     sync.WaitGroup
+	// patience is how long nobody is served because the data partition is not there.
+	patience time.Duration
 }
 
 // onAppliance tells whether the first process is ours.
@@ -62,21 +66,92 @@ func openMachine(ctx context.Context, cfg terminal.Config) (*machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &machine{cards: &initCards{client}, client: client, staff: service.New(client), stop: func() { client.Close() }}, nil
+	return &machine{cards: &initCards{client}, client: client, staff: service.New(client), patience: dataPatience, stop: func() { client.Close() }}, nil
 }
 
-// openLog opens the supervisor's log as soon as its place is there, and writes down how the terminal is until ctx ends.
+// openLog opens the supervisor's log when its place is there, and writes down how the terminal is until ctx ends. For a data
+// partition that does not come it waits no longer than patience: the first process gives the logs a place in memory
+// meanwhile, and what was written there follows to the partition.
 func (m *machine) openLog(ctx context.Context, cfg terminal.Log) (*advlog.Log, error) {
-	if m.client != nil {
-		if _, err := m.client.Wait(ctx, func(s initctl.State) bool { return s.Data != initctl.DataOpening }); err != nil {
-			return nil, fmt.Errorf("wait for the data partition: %w", err)
-		}
+	early, err := m.place(ctx, cfg.Dir)
+	if err != nil {
+		return nil, err
 	}
 	log, err := app.OpenLog(cfg, advlog.Supervisor)
 	if err == nil && m.staff != nil {
 		m.wg.Go(func() { m.staff.Run(ctx, log) })
 	}
+	if early != nil {
+		m.wg.Go(func() {
+			defer early.Close()
+			if _, err := m.client.Wait(ctx, dataKnown); err == nil {
+				follow(ctx, cfg, early, log)
+			}
+		})
+	}
 	return log, err
+}
+
+// dataPatience is the patience of a terminal. After three seconds the first process has given the logs a place in memory.
+const dataPatience = 5 * time.Second
+
+func dataKnown(s initctl.State) bool { return s.Data != initctl.DataOpening }
+
+// place waits for the place of the logs. It returns the folder that stands in for it while the data partition is still being
+// looked for, nil when it is there.
+func (m *machine) place(ctx context.Context, dir string) (*os.Root, error) {
+	if m.client == nil {
+		return nil, nil
+	}
+	wait := m.patience
+	for {
+		soon, cancel := context.WithTimeout(ctx, wait)
+		_, err := m.client.Wait(soon, dataKnown)
+		late := soon.Err() != nil && ctx.Err() == nil
+		cancel()
+		switch {
+		case err == nil:
+			return nil, nil
+		case !late:
+			return nil, fmt.Errorf("wait for the data partition: %w", err)
+		}
+		if r := ownFolder(dir); r != nil {
+			return r, nil
+		}
+		wait = 100 * time.Millisecond
+	}
+}
+
+// ownFolder opens a folder that belongs to this process's user, nil where there is none.
+func ownFolder(dir string) *os.Root {
+	r, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil
+	}
+	if fi, err := r.Stat("."); err == nil {
+		if st, ok := fi.Sys().(*syscall.Stat_t); ok && int(st.Uid) == os.Geteuid() {
+			return r
+		}
+	}
+	r.Close()
+	return nil
+}
+
+var codeNotMoved = advlog.NewCode(11005, "EARLY-LOGS-NOT-MOVED")
+
+// follow moves what was logged before the place of the logs was there.
+func follow(ctx context.Context, cfg terminal.Log, early *os.Root, log *advlog.Log) {
+	before, err := early.Stat(".")
+	if now, nerr := os.Stat(cfg.Dir); err == nil && nerr == nil && os.SameFile(before, now) {
+		return // it was the place itself
+	}
+	for _, c := range []advlog.Component{advlog.App, advlog.Supervisor} {
+		err = errors.Join(err, advlog.Adopt(app.LogConfig(cfg, c), early))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "adv-kiosk:", err)
+		log.Error(ctx, advlog.ErrorEvent{Code: codeNotMoved, Severity: advlog.Error, Name: advlog.L("log.early"), Result: advlog.ResultFailed})
+	}
 }
 
 // free tells whether the first process remembers that nobody's card can be in the slot.
