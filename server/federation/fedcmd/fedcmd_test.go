@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -115,6 +117,53 @@ func (b *bench) mail(name string) error {
 	return b.master.Mail(name, doc)
 }
 
+// made is what init makes, by environment: making keys is slow by intention, and every test begins with them.
+var made = struct {
+	sync.Mutex
+	files map[federation.Environment]map[string]madeFile
+}{files: map[federation.Environment]map[string]madeFile{}}
+
+type madeFile struct {
+	data []byte
+	mode fs.FileMode
+}
+
+// initialise makes the folder of a service as init does.
+func (b *bench) initialise(env federation.Environment) {
+	b.t.Helper()
+	made.Lock()
+	defer made.Unlock()
+	if made.files[env] == nil {
+		b.run(tool.Clean, "init", "-dir", b.dir, "-environment", string(env), "-service", service, "-organisation", "Test Kasse", "-name", "AdV Test Kasse",
+			"-email", "adv@kasse.example", "-member-id", "FDkasse0001"+string(env), "-group", "ORG-1234:BT-5678", "-vfs", "VFS_KASSE_1",
+			"-redirect", service+"/federation/callback", "-scope", "urn:telematik:versicherter")
+		files := map[string]madeFile{}
+		err := filepath.WalkDir(b.dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			st, err := d.Info()
+			if err != nil {
+				return err
+			}
+			data, err := os.ReadFile(path)
+			files[strings.TrimPrefix(path, b.dir)] = madeFile{data, st.Mode()}
+			return err
+		})
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		made.files[env] = files
+		return
+	}
+	for name, f := range made.files[env] {
+		path := filepath.Join(b.dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, f.data, f.mode), os.Chmod(path, f.mode)); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+}
+
 // newBench makes a service that is published and not yet registered.
 func newBench(t *testing.T, env federation.Environment) *bench {
 	b := &bench{t: t, dir: t.TempDir(), now: time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC), net: &network{hosts: map[string]http.Handler{}}}
@@ -123,9 +172,7 @@ func newBench(t *testing.T, env federation.Environment) *bench {
 		t.Fatal(err)
 	}
 	b.net.set(env.Master(), b.master)
-	b.run(tool.Clean, "init", "-dir", b.dir, "-environment", string(env), "-service", service, "-organisation", "Test Kasse", "-name", "AdV Test Kasse",
-		"-email", "adv@kasse.example", "-member-id", "FDkasse0001"+string(env), "-group", "ORG-1234:BT-5678", "-vfs", "VFS_KASSE_1",
-		"-redirect", service+"/federation/callback", "-scope", "urn:telematik:versicherter")
+	b.initialise(env)
 	if err := os.WriteFile(filepath.Join(b.dir, "federation-master.jwks"), b.master.PublicKeys(), 0o600); err != nil {
 		t.Fatal(err)
 	}
