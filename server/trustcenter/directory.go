@@ -106,8 +106,8 @@ func (d *Directory) damaged(place Entry, what string) {
 
 // text reads the blocks of a text: PEM blocks with whatever is written between them, and bare base64, apart by blank lines.
 func (d *Directory) text(b []byte) {
-	b = bytes.TrimPrefix(b, []byte("\xef\xbb\xbf")) // byte order mark
-	b, _, _ = bytes.Cut(b, []byte{0x1a})            // Ctrl-Z ends files of that world
+	b = bytes.TrimPrefix(b, byteOrderMark)
+	b, _, _ = bytes.Cut(b, []byte{0x1a}) // Ctrl-Z ends files of that world
 	lines := strings.Split(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(string(b)), "\n")
 	isPEM := false
 	for i, l := range lines {
@@ -315,13 +315,24 @@ func (v *verification) add(sev finding.Severity, code finding.Code, e *Entry, wh
 	v.found = append(v.found, f)
 }
 
-// trust finds the TrustCenters' certificates of the file that are vouched for: by a fingerprint, without one by themselves, or
-// by one of those.
+// gravity of an entry that is not verified: nobody takes one that is over for a good one.
+func (v *verification) gravity(e *Entry) finding.Severity {
+	if !v.o.Now.Before(e.Certificate.NotAfter) {
+		return finding.Warning
+	}
+	return finding.Error
+}
+
+// trust finds the TrustCenters' certificates of the file that are vouched for: by a fingerprint, without one by itself where
+// there is only one such, or by one of those.
 func (v *verification) trust(lists revocations) {
+	for i := range v.d.Entries {
+		v.d.Entries[i].Verified, v.d.Entries[i].Refused = false, ""
+	}
 	var open []*Entry
 	for i := range v.d.Entries {
 		e := &v.d.Entries[i]
-		if e.Verified, e.Refused = false, ""; !mayIssue(e.Certificate) {
+		if !mayIssue(e.Certificate) {
 			continue
 		}
 		if len(open) == maxIssuers {
@@ -354,15 +365,27 @@ func (v *verification) trust(lists revocations) {
 			news = append(news, e)
 		}
 	}
+	var selves []*Entry // that vouch for themselves
 	for _, e := range open {
 		switch c := e.Certificate; {
 		case named(c, v.o.Roots...):
 			accept(e)
 		case len(v.o.Roots) == 0 && selfSigned(c) && pssSigned(c.SignatureAlgorithm):
-			if accept(e); e.Verified {
-				v.add(finding.Warning, "VZ-WURZEL", e, fmt.Sprintf("nothing but the file itself says that this certificate (SHA-256 %x) is the TrustCenter's", sha256.Sum256(c.Raw)), "compare the fingerprint with the TrustCenter's publication, then name it with --root")
+			if e.Refused = fits(e); e.Refused == "" {
+				selves = append(selves, e)
 			}
 		}
+	}
+	for _, e := range selves {
+		const fix = "compare the fingerprint with the TrustCenter's publication, then name it with --root"
+		sum := sha256.Sum256(e.Certificate.Raw)
+		if len(selves) > 1 { // anybody could have put one of them there
+			e.Refused = "it is one of several that nothing but the file itself vouches for"
+			v.add(finding.Error, "VZ-WURZEL", e, fmt.Sprintf("several certificates of the file vouch for themselves, this one (SHA-256 %x) among them: which is the TrustCenter's cannot be known", sum), fix)
+			continue
+		}
+		accept(e)
+		v.add(finding.Warning, "VZ-WURZEL", e, fmt.Sprintf("nothing but the file itself says that this certificate (SHA-256 %x) is the TrustCenter's", sum), fix)
 	}
 	for len(news) > 0 {
 		by := news[0]
@@ -374,7 +397,7 @@ func (v *verification) trust(lists revocations) {
 		}
 	}
 	for _, e := range open {
-		if e.Verified {
+		if e.Verified || len(selves) > 1 && slices.Contains(selves, e) {
 			continue
 		}
 		sum := sha256.Sum256(e.Certificate.Raw)
@@ -383,7 +406,7 @@ func (v *verification) trust(lists revocations) {
 		} else if e.Refused == "" {
 			e.Refused = fmt.Sprintf("it is not signed by itself, nor by a TrustCenter of the file, with RSASSA-PSS and SHA-2; its SHA-256 is %x", sum)
 		}
-		v.add(finding.Error, "VZ-KETTE", e, "this certificate of a TrustCenter is not verified: "+e.Refused, "compare its fingerprint with the TrustCenter's publication, then name it with --root; entries that it issued are not used")
+		v.add(v.gravity(e), "VZ-KETTE", e, "this certificate of a TrustCenter is not verified: "+e.Refused, "compare its fingerprint with the TrustCenter's publication, then name it with --root; entries that it issued are not used")
 	}
 	if len(v.o.Roots) > 0 && !slices.ContainsFunc(v.trusted, func(c *x509.Certificate) bool { return named(c, v.o.Roots...) }) {
 		v.add(finding.Error, "VZ-WURZEL", nil, "no certificate of the directory has the fingerprint that was named with --root", "this is not the directory of that TrustCenter, or the fingerprint is not that of its own certificate")
@@ -424,7 +447,7 @@ func (v *verification) entries(lists revocations) {
 			continue
 		}
 		if len(v.trusted) > 0 { // otherwise one finding says it of all
-			v.add(finding.Error, "VZ-KETTE", e, e.Refused, "do not encrypt for it before that is explained")
+			v.add(v.gravity(e), "VZ-KETTE", e, e.Refused, "do not encrypt for it before that is explained")
 		}
 	}
 }

@@ -126,8 +126,12 @@ func readRequest(b []byte) (*x509.CertificateRequest, error) {
 	return r, nil
 }
 
+// byteOrderMark is what editors of another world put before a text.
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
 // decode returns the DER of a file that is DER, PEM of one of the kinds, or bare base64.
 func decode(b []byte, kinds ...string) (der []byte, form string, err error) {
+	b = bytes.TrimPrefix(b, byteOrderMark)
 	if len(b) > 0 && b[0] == 0x30 {
 		return b, "DER", nil
 	}

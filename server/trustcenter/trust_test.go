@@ -162,6 +162,7 @@ func TestDirectoryTrust(t *testing.T) {
 	sub := under(t, root, "Sub", 3072, x509.SHA256WithRSAPSS, from, to)
 	short := under(t, root, "Short", 2048, x509.SHA256WithRSAPSS, from, to)
 	over := under(t, root, "Over", 3072, x509.SHA256WithRSAPSS, from.AddDate(-3, 0, 0), now.Add(-time.Hour))
+	past := under(t, nil, DKTIG, 3072, x509.SHA256WithRSAPSS, from.AddDate(-3, 0, 0), now.Add(-time.Hour))
 	good, below := office(t, root, string(ik), from, to), office(t, sub, string(ik), from, to)
 	evil := office(t, nil, string(ik), now.AddDate(0, 0, -1), to.AddDate(5, 0, 0)) // signs itself, is newer and ends later
 	forged := office(t, rogue, string(ik), now.AddDate(0, 0, -1), to)
@@ -178,34 +179,37 @@ func TestDirectoryTrust(t *testing.T) {
 		want  string
 		use   *x509.Certificate // the first that is found, nil where it may not be used
 	}{
-		"good":                  {certs{root.cert, good}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "", good},
-		"root not named":        {certs{root.cert, good}, VerifyOptions{Revoked: one(list)}, "VZ-WURZEL", good},
-		"no list":               {certs{root.cert, good}, VerifyOptions{Roots: rootPrint}, "VZ-SPERRLISTE", good},
-		"evil after good":       {certs{root.cert, good, evil}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "VZ-KETTE!", good},
-		"evil before good":      {certs{evil, root.cert, good}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "VZ-KETTE!", good},
-		"evil, root not named":  {certs{root.cert, good, evil}, VerifyOptions{Revoked: one(list)}, "VZ-KETTE! VZ-WURZEL", good},
-		"evil alone":            {certs{root.cert, evil}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "VZ-KETTE!", nil},
-		"nothing but evil":      {certs{evil}, VerifyOptions{}, "VZ-KETTE! VZ-SPERRLISTE", nil},
-		"a TrustCenter's twin":  {certs{root.cert, rogue.cert, good, forged}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "VZ-KETTE! VZ-KETTE!", good},
-		"the twin alone":        {certs{rogue.cert, forged}, VerifyOptions{Roots: rootPrint}, "VZ-KETTE! VZ-SPERRLISTE VZ-WURZEL!", nil},
-		"two vouch for selves":  {certs{root.cert, rogue.cert, good}, VerifyOptions{Revoked: one(list)}, "VZ-WURZEL VZ-WURZEL", good},
-		"below a sub-CA":        {certs{below, sub.cert, root.cert}, VerifyOptions{Roots: rootPrint, Revoked: one(list, subList)}, "", below},
-		"sub-CA without list":   {certs{below, sub.cert, root.cert}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "VZ-SPERRLISTE", below},
-		"sub-CA named":          {certs{below, sub.cert}, VerifyOptions{Roots: [][]byte{print(sub.cert)}, Revoked: one(subList)}, "", below},
-		"sub-CA open":           {certs{below, sub.cert}, VerifyOptions{Revoked: one(subList)}, "VZ-KETTE! VZ-SPERRLISTE!", nil},
-		"sub-CA revoked":        {certs{below, sub.cert, root.cert}, VerifyOptions{Roots: rootPrint, Revoked: one(revocationList(t, root, week, sub.cert.SerialNumber), subList)}, "VZ-KETTE! VZ-KETTE!", nil},
-		"short key of a sub-CA": {certs{office(t, short, string(ik), from, to), short.cert, root.cert}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "VZ-KETTE! VZ-KETTE!", nil},
-		"sub-CA expired":        {certs{office(t, over, string(ik), from, to), over.cert, root.cert}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "VZ-KETTE! VZ-KETTE!", nil},
-		"signed with SHA-1":     {certs{root.cert, weak}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "VZ-KETTE!", nil},
-		"revoked":               {certs{root.cert, good}, VerifyOptions{Roots: rootPrint, Revoked: one(revocationList(t, root, week, good.SerialNumber))}, "VZ-GESPERRT!", nil},
-		"somebody else's list":  {certs{root.cert, good}, VerifyOptions{Roots: rootPrint, Revoked: one(revocationList(t, rogue, week))}, "VZ-SPERRLISTE VZ-SPERRLISTE!", good},
-		"list out of date":      {certs{root.cert, good}, VerifyOptions{Roots: rootPrint, Revoked: one(revocationList(t, root, now.Add(-time.Hour)))}, "VZ-SPERRLISTE", good},
-		"expired":               {certs{root.cert, office(t, root, string(ik), from, now.Add(-time.Hour))}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "VZ-ZEIT", nil},
-		"not yet":               {certs{root.cert, office(t, root, string(ik), now.Add(time.Hour), to)}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "", nil},
-		"twice":                 {certs{root.cert, good, good}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "VZ-DOPPELT", good},
-		"only another's":        {certs{root.cert, good, office(t, nil, "101097008", from, to)}, VerifyOptions{Roots: rootPrint, Revoked: one(list), Only: ik}, "", good},
-		"fetched long ago":      {certs{root.cert, good}, VerifyOptions{Roots: rootPrint, Revoked: one(list), Fetched: now.AddDate(0, 0, -91)}, "VZ-ALTER", good},
-		"fetched lately":        {certs{root.cert, good}, VerifyOptions{Roots: rootPrint, Revoked: one(list), Fetched: now.AddDate(0, 0, -90)}, "", good},
+		"good":                            {certs{root.cert, good}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "", good},
+		"root not named":                  {certs{root.cert, good}, VerifyOptions{Revoked: one(list)}, "VZ-WURZEL", good},
+		"no list":                         {certs{root.cert, good}, VerifyOptions{Roots: rootPrint}, "VZ-SPERRLISTE", good},
+		"evil after good":                 {certs{root.cert, good, evil}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "VZ-KETTE!", good},
+		"evil before good":                {certs{evil, root.cert, good}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "VZ-KETTE!", good},
+		"evil, root not named":            {certs{root.cert, good, evil}, VerifyOptions{Revoked: one(list)}, "VZ-KETTE! VZ-WURZEL", good},
+		"evil alone":                      {certs{root.cert, evil}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "VZ-KETTE!", nil},
+		"nothing but evil":                {certs{evil}, VerifyOptions{}, "VZ-KETTE! VZ-SPERRLISTE", nil},
+		"a TrustCenter's twin":            {certs{root.cert, rogue.cert, good, forged}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "VZ-KETTE! VZ-KETTE!", good},
+		"the twin alone":                  {certs{rogue.cert, forged}, VerifyOptions{Roots: rootPrint}, "VZ-KETTE! VZ-SPERRLISTE VZ-WURZEL!", nil},
+		"two vouch for selves":            {certs{root.cert, rogue.cert, good}, VerifyOptions{}, "VZ-SPERRLISTE VZ-WURZEL! VZ-WURZEL!", nil},
+		"evil brings its own TrustCenter": {certs{root.cert, good, rogue.cert, forged}, VerifyOptions{Revoked: one(list)}, "VZ-SPERRLISTE! VZ-WURZEL! VZ-WURZEL!", nil},
+		"both named":                      {certs{root.cert, good, rogue.cert}, VerifyOptions{Roots: [][]byte{print(root.cert), print(rogue.cert)}, Revoked: one(list)}, "", good},
+		"an old TrustCenter's":            {certs{root.cert, good, past.cert, office(t, past, "101097008", from.AddDate(-3, 0, 0), now.Add(-time.Hour))}, VerifyOptions{Revoked: one(list)}, "VZ-KETTE VZ-KETTE VZ-WURZEL", good},
+		"below a sub-CA":                  {certs{below, sub.cert, root.cert}, VerifyOptions{Roots: rootPrint, Revoked: one(list, subList)}, "", below},
+		"sub-CA without list":             {certs{below, sub.cert, root.cert}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "VZ-SPERRLISTE", below},
+		"sub-CA named":                    {certs{below, sub.cert}, VerifyOptions{Roots: [][]byte{print(sub.cert)}, Revoked: one(subList)}, "", below},
+		"sub-CA open":                     {certs{below, sub.cert}, VerifyOptions{Revoked: one(subList)}, "VZ-KETTE! VZ-SPERRLISTE!", nil},
+		"sub-CA revoked":                  {certs{below, sub.cert, root.cert}, VerifyOptions{Roots: rootPrint, Revoked: one(revocationList(t, root, week, sub.cert.SerialNumber), subList)}, "VZ-KETTE! VZ-KETTE!", nil},
+		"short key of a sub-CA":           {certs{office(t, short, string(ik), from, to), short.cert, root.cert}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "VZ-KETTE! VZ-KETTE!", nil},
+		"sub-CA expired":                  {certs{office(t, over, string(ik), from, to), over.cert, root.cert}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "VZ-KETTE VZ-KETTE!", nil},
+		"signed with SHA-1":               {certs{root.cert, weak}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "VZ-KETTE!", nil},
+		"revoked":                         {certs{root.cert, good}, VerifyOptions{Roots: rootPrint, Revoked: one(revocationList(t, root, week, good.SerialNumber))}, "VZ-GESPERRT!", nil},
+		"somebody else's list":            {certs{root.cert, good}, VerifyOptions{Roots: rootPrint, Revoked: one(revocationList(t, rogue, week))}, "VZ-SPERRLISTE VZ-SPERRLISTE!", good},
+		"list out of date":                {certs{root.cert, good}, VerifyOptions{Roots: rootPrint, Revoked: one(revocationList(t, root, now.Add(-time.Hour)))}, "VZ-SPERRLISTE", good},
+		"expired":                         {certs{root.cert, office(t, root, string(ik), from, now.Add(-time.Hour))}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "VZ-ZEIT", nil},
+		"not yet":                         {certs{root.cert, office(t, root, string(ik), now.Add(time.Hour), to)}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "", nil},
+		"twice":                           {certs{root.cert, good, good}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "VZ-DOPPELT", good},
+		"only another's":                  {certs{root.cert, good, office(t, nil, "101097008", from, to)}, VerifyOptions{Roots: rootPrint, Revoked: one(list), Only: ik}, "", good},
+		"fetched long ago":                {certs{root.cert, good}, VerifyOptions{Roots: rootPrint, Revoked: one(list), Fetched: now.AddDate(0, 0, -91)}, "VZ-ALTER", good},
+		"fetched lately":                  {certs{root.cert, good}, VerifyOptions{Roots: rootPrint, Revoked: one(list), Fetched: now.AddDate(0, 0, -90)}, "", good},
 	} {
 		var text []string
 		for _, k := range c.certs {

@@ -451,7 +451,7 @@ func TestImport(t *testing.T) {
 	unnamed := ok
 	unnamed.Root = nil
 	for _, b := range [][]byte{certsOnly(t, good, ca.cert), certsOnly(t, ca.cert, old, good), pem.EncodeToMemory(&pem.Block{Type: "PKCS7", Bytes: certsOnly(t, good, ca.cert)}),
-		[]byte(base64.StdEncoding.EncodeToString(certsOnly(t, good, ca.cert)))} {
+		[]byte(base64.StdEncoding.EncodeToString(certsOnly(t, good, ca.cert))), []byte("\xef\xbb\xbf" + inLines(certsOnly(t, good, ca.cert)) + "\r\n")} {
 		if a := Import(b, ok); len(a.Findings) != 0 || !a.Certificate.Equal(good) || len(a.Chain) != 1 {
 			t.Errorf("the good answer: %v", a.Findings)
 		}

@@ -203,8 +203,10 @@ func request(_ context.Context, c *tool.Call) int {
 	if *asPEM {
 		out = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
 	}
-	if _, err := keepfile.Write(files.Request, out, keepfile.Options{Perm: 0o644, Force: *force, Now: c.Now}); err != nil {
-		return c.Fail(err)
+	if made { // for the next certificate everything from here on is done once more
+		if err := trustcenter.Again(*c.Config); err != nil {
+			return c.Fail(err)
+		}
 	}
 	for _, path := range append([]string{files.PDF}, files.Drafts...) { // they are about another request
 		backup, err := keepfile.SetAside(path, c.Now)
@@ -215,10 +217,8 @@ func request(_ context.Context, c *tool.Call) int {
 			c.Say("%s was about the former request; it is kept as %s\n", path, filepath.Base(backup))
 		}
 	}
-	if made { // for the next certificate everything from here on is done once more
-		if err := trustcenter.Again(*c.Config); err != nil {
-			return c.Fail(err)
-		}
+	if _, err := keepfile.Write(files.Request, out, keepfile.Options{Perm: 0o644, Force: *force, Now: c.Now}); err != nil {
+		return c.Fail(err)
 	}
 	c.Say("wrote %s\nnext: `adv-server trustcenter mail request`, send the draft and note it with `done 7`; then `adv-server trustcenter fingerprint`\n", files.Request)
 	return tool.Clean

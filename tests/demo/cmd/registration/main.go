@@ -175,6 +175,9 @@ func (p *play) certificate() error {
 	steps = append(steps,
 		func() error { return p.only("Where am I, and whose turn is it?", 0, dir, tool, "status") },
 		func() error { return p.only("Key and request", 0, dir, tool, "request") },
+		func() error {
+			return p.judge("openssl verifies the request", dir, "openssl", "req", "-inform", "DER", "-in", "59032682.p10", "-verify", "-noout", "-subject")
+		},
 		func() error { return p.only("A draft for the mail program", 0, dir, tool, "mail", "request") },
 		func() error {
 			if _, err := mail("request.eml"); err != nil {
@@ -198,6 +201,9 @@ func (p *play) certificate() error {
 		},
 		func() error { return p.only("Ask for the certificate", 0, dir, tool, "mail", "certificate") },
 		func() error { _, err := mail("certificate.eml"); return err },
+		func() error {
+			return p.judge("openssl reads the answer", dir, "openssl", "pkcs7", "-in", "59032682.p7c", "-print_certs", "-noout")
+		},
 		func() error {
 			return p.only("Check the answer and take it over", 0, dir, tool, "import", "59032682.p7c")
 		},
@@ -292,6 +298,13 @@ func (p *play) federation() error {
 		publish,
 		func() error { return p.only("The live statement is judged", 0, dir, tool, "check", service) },
 		func() error { return p.only("The form is made of the live statement", 0, dir, tool, "register") },
+		func() error {
+			if _, err := exec.LookPath("xmllint"); err != nil {
+				p.tell("xmllint is not installed: the form is not looked at by another program", "", "")
+				return nil
+			}
+			return p.judge("xmllint reads the form", dir, "xmllint", "--encode", "UTF-8", "FDkasse0001TU.xml")
+		},
 		func() error { return p.only("It is sent by mail, and that is noted", 0, dir, tool, "sent") },
 		func() error { return office("The office takes the form") },
 		func() error {
@@ -352,6 +365,18 @@ func inTurn(steps []func() error) error {
 func (p *play) only(title string, status int, dir string, args ...string) error {
 	_, err := p.do(title, status, dir, args...)
 	return err
+}
+
+// judge lets another program look at what was made, and shows what it says.
+func (p *play) judge(title, dir string, command ...string) error {
+	cmd := exec.CommandContext(p.ctx, command[0], command[1:]...)
+	cmd.Dir = dir
+	b, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w\n%s", strings.Join(command, " "), err, b)
+	}
+	p.tell(title, strings.Join(command, " "), string(b))
+	return nil
 }
 
 // quiet runs a command that is not part of the story.

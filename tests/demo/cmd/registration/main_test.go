@@ -22,7 +22,7 @@ func TestDemo(t *testing.T) {
 	if err := run(t.Context(), out, &said); err != nil {
 		t.Fatalf("%v\n%s", err, &said)
 	}
-	for _, want := range []string{"x 11", "accepted", "ES-REDIRECT-MEHR", "REG-NAME-ZEICHEN", "to do:", "redirect_uris: with", "you neither registered nor made it", "the deregistration in TU was sent"} {
+	for _, want := range []string{"x 11", "accepted", "ES-REDIRECT-MEHR", "REG-NAME-ZEICHEN", "to do:", "redirect_uris: with", "you neither registered nor made it", "the deregistration in TU was sent", "verify OK", "issuer=C"} {
 		if !strings.Contains(said.String(), want) {
 			t.Errorf("%q was not said", want)
 		}
