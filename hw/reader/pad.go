@@ -150,18 +150,19 @@ func (p *Pad) Features() Features { return p.features }
 const (
 	minEntry = 30 * time.Second
 	maxEntry = 60 * time.Second
-	// maxDeadline bounds what EntryDeadline allows a slow person.
-	maxDeadline = 5 * time.Minute
+)
+
+// Deadlines after which a reader that has not answered a PIN request must be taken for hung. Until then nobody but the reader
+// knows what goes on at it: pcscd does not even report that the card was pulled. A reader that works ends an entry by itself
+// when no key is pressed for its time (minEntry to maxEntry), so that what has to be allowed beyond maxEntry is the time in which
+// a slow person types: 90 s for a PIN. For an old PIN or PUK, a new one and its repetition it is less for each, so that the person
+// is told about the reader before the countdown of a session without activity begins (4 minutes, AdV-A_2568).
+const (
+	VerifyDeadline = maxEntry + 100*time.Second
+	ModifyDeadline = 230 * time.Second
 )
 
 func entrySeconds(d time.Duration) byte { return byte(min(max(d, minEntry), maxEntry) / time.Second) }
-
-// EntryDeadline is the time after which a reader that has not answered a PIN request must be taken for hung: the time
-// of every key that may be pressed, and some. The reader's own time-out comes long before it.
-func EntryDeadline(r PINRequest) time.Duration {
-	keys := time.Duration(max(r.MaxLen, 1) + 2)
-	return min(keys*time.Duration(entrySeconds(r.Timeout))*time.Second, maxDeadline) + 10*time.Second
-}
 
 // Verify has the reader ask for one PIN and complete r.Command with it.
 func (p *Pad) Verify(ctx context.Context, c Controller, r PINRequest) (PINResult, error) {

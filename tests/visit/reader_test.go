@@ -155,13 +155,29 @@ func TestReaderDisclosesThePIN(t *testing.T) {
 func TestReaderHangs(t *testing.T) {
 	t.Parallel()
 	req.Covers(t, "AdV-A_2424", "AdV-A_2444")
-	for name, reach := range map[string]func(*rig){
-		"reading": func(r *rig) { r.Reader.HangNext(); r.insert("healthy-g21") },
-		"data": func(r *rig) {
+	exchange, entry := adapter.Config{CallTimeout: 150 * time.Millisecond}, adapter.Config{EntryTimeout: 150 * time.Millisecond}
+	for name, c := range map[string]struct {
+		deadline adapter.Config
+		reach    func(*rig)
+	}{
+		"reading": {exchange, func(r *rig) { r.Reader.HangNext(); r.insert("healthy-g21") }},
+		"data": {exchange, func(r *rig) {
 			r.toMenu("healthy-g21")
 			r.Reader.HangNext()
 			r.Choose("vsd.show")
-		},
+		}},
+		"pin": {entry, func(r *rig) { // which nobody but its deadline ends: keys and the card's removal do not
+			r.Reader.SetFailures(simreader.Failures{HangPIN: true})
+			r.insert("healthy-g21")
+			r.screen(view.PIN)
+		}},
+		"puk": {entry, func(r *rig) {
+			r.Reader.SetFailures(simreader.Failures{HangPIN: true})
+			r.insert("pin-blocked")
+			r.screen(view.PINBlocked)
+			r.Choose(view.ChoicePUKKnown)
+			r.screen(view.PUK)
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -169,10 +185,10 @@ func TestReaderHangs(t *testing.T) {
 			log, read := appLog(t)
 			r := newRig(t, TerminalConfig{
 				Log:     log,
-				Adapter: adapter.Config{CallTimeout: 150 * time.Millisecond},
+				Adapter: c.deadline,
 				Change:  func(c *session.Config) { c.CardServiceHung = func() { hung.Add(1) } },
 			})
-			reach(r)
+			c.reach(r)
 			r.problem("READER-HUNG")
 			if hung.Load() == 0 {
 				t.Error("nobody was told that the card service hangs")

@@ -189,12 +189,12 @@ func (k controller) Control(ctx context.Context, code uint32, in []byte) ([]byte
 // VerifyPIN blocks while the person types. The end of the context ends the waiting, and the connection with it, but not
 // the entry at the reader: only the person, the removal of the card or the time-out do that.
 func (c *card) VerifyPIN(ctx context.Context, q reader.PINRequest) (reader.PINResult, error) {
-	return c.pad.Verify(ctx, controller{c, reader.EntryDeadline(q)}, q)
+	return c.pad.Verify(ctx, controller{c, reader.VerifyDeadline}, q)
 }
 
 // ModifyPIN is as VerifyPIN.
 func (c *card) ModifyPIN(ctx context.Context, q reader.PINRequest) (reader.PINResult, error) {
-	return c.pad.Modify(ctx, controller{c, reader.EntryDeadline(q)}, q)
+	return c.pad.Modify(ctx, controller{c, reader.ModifyDeadline}, q)
 }
 
 // ShowText shows a text at the reader.

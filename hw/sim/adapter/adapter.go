@@ -25,6 +25,8 @@ type Config struct {
 	Models []reader.Model
 	// CallTimeout is the deadline of a call without PIN entry; 0 is 5 s.
 	CallTimeout time.Duration
+	// EntryTimeout is the deadline of a PIN entry; 0 is the product's (reader.VerifyDeadline, ModifyDeadline).
+	EntryTimeout time.Duration
 }
 
 // Reader is a simulated reader behind the product's interface.
@@ -230,18 +232,26 @@ func (c *card) transmit(ctx context.Context, cmd []byte) ([]byte, error) {
 	return call(ctx, c.r, c.r.cfg.CallTimeout, func(ctx context.Context) ([]byte, error) { return c.r.sim.Transmit(ctx, cmd) })
 }
 
+// entry is the deadline of a PIN entry.
+func (r *Reader) entry(otherwise time.Duration) time.Duration {
+	if r.cfg.EntryTimeout > 0 {
+		return r.cfg.EntryTimeout
+	}
+	return otherwise
+}
+
 func (c *card) VerifyPIN(ctx context.Context, q reader.PINRequest) (reader.PINResult, error) {
 	if err := c.alive(); err != nil {
 		return reader.PINResult{}, err
 	}
-	return c.pad.Verify(ctx, controller{c.r, reader.EntryDeadline(q)}, q)
+	return c.pad.Verify(ctx, controller{c.r, c.r.entry(reader.VerifyDeadline)}, q)
 }
 
 func (c *card) ModifyPIN(ctx context.Context, q reader.PINRequest) (reader.PINResult, error) {
 	if err := c.alive(); err != nil {
 		return reader.PINResult{}, err
 	}
-	return c.pad.Modify(ctx, controller{c.r, reader.EntryDeadline(q)}, q)
+	return c.pad.Modify(ctx, controller{c.r, c.r.entry(reader.ModifyDeadline)}, q)
 }
 
 func (c *card) ShowText(ctx context.Context, text string) error {

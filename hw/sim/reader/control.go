@@ -224,6 +224,9 @@ func (r *Reader) modify(ctx context.Context, fail Failures, in []byte) ([]byte, 
 func (r *Reader) perform(ctx context.Context, fail Failures, e *entry, cmd []byte, put map[int]int) ([]byte, error) {
 	defer e.wipe()
 	defer clear(cmd)
+	if fail.HangPIN {
+		return nil, r.hang(ctx)
+	}
 	res := r.enter(ctx, e)
 	switch res {
 	case resultRemoved:

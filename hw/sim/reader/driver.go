@@ -83,11 +83,18 @@ func (r *Reader) Transmit(ctx context.Context, cmd []byte) ([]byte, error) {
 // hangIfAsked blocks if HangNext was called.
 func (r *Reader) hangIfAsked(ctx context.Context) error {
 	r.mu.Lock()
-	if !r.hangNext {
-		r.mu.Unlock()
+	asked := r.hangNext
+	r.hangNext = false
+	r.mu.Unlock()
+	if !asked {
 		return nil
 	}
-	r.hangNext = false
+	return r.hang(ctx)
+}
+
+// hang blocks until Release is called or the driver goes away.
+func (r *Reader) hang(ctx context.Context) error {
+	r.mu.Lock()
 	r.hung++
 	release := r.release
 	r.notify()

@@ -102,6 +102,9 @@ type Failures struct {
 	ShortOnly bool
 	// IgnoreRemoval does not end a PIN entry when the card is taken; only keys and time do.
 	IgnoreRemoval bool
+	// HangPIN makes every PIN entry hang: it never ends by itself, and neither keys nor the card's removal change that. Exchanges
+	// with the card work until then. See HangNext for what ends it.
+	HangPIN bool
 	// OneMessage refuses every PIN request that does not ask for exactly one message.
 	OneMessage bool
 	// OnlyFormat accepts this spelling of the format-2 block alone: bmFormatString, bmPINBlockString,

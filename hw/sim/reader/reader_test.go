@@ -297,6 +297,31 @@ func TestHang(t *testing.T) {
 	}
 }
 
+// A PIN entry that hangs: keys and the card's removal do not end it, exchanges with the card are not concerned.
+func TestHangPIN(t *testing.T) {
+	t.Parallel()
+	r, _ := ready(t, Config{})
+	r.SetFailures(Failures{HangPIN: true})
+	if _, err := r.Transmit(t.Context(), []byte{0, 0, 0, 0}); err != nil {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- second(r.Control(ctx, codeVerify, unhex(t, verifyOK))) }()
+	must(t, r.Wait(t.Context(), func(s State) bool { return s.Hung }))
+	if err := r.PressKey(KeyOK); err == nil {
+		t.Error("a pad that hangs took a key")
+	}
+	r.Remove()
+	if s := r.State(); !s.Hung || s.Awaiting != "" {
+		t.Errorf("after the card was pulled: %+v", s)
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, ErrComm) {
+		t.Errorf("driver gone: %v", err)
+	}
+}
+
 func TestEntryEndsWhenTheDriverIsGone(t *testing.T) {
 	t.Parallel()
 	r, c := ready(t, Config{})
