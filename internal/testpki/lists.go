@@ -45,6 +45,8 @@ type List struct {
 	Issued, NextUpdate time.Time
 	Primary, Backup    string // download addresses; "" leaves the pointer out
 	Services           []ListService
+	// Before and After are more certificates in KeyInfo, around the signer's.
+	Before, After [][]byte
 	// Loose writes the same document in another form than the canonical one, the signature the same: comments, empty-element
 	// tags, single quotes, CDATA, declarations nobody uses, and line ends inside Base64.
 	Loose bool
@@ -239,6 +241,12 @@ func (p *PKI) WriteList(l List, signer X509Authority, faults ...ListFault) ([]by
 	case has(ListDoubleID):
 		content = strings.Replace(content, "<SchemeInformation>", `<SchemeInformation Id="props-1">`, 1)
 	}
+	var around [2]string
+	for i, list := range [...][][]byte{l.Before, l.After} {
+		for _, c := range list {
+			around[i] += "<ds:X509Certificate>" + base64.StdEncoding.EncodeToString(c) + "</ds:X509Certificate>"
+		}
+	}
 	sig := base64.StdEncoding.EncodeToString(value)
 	cert := base64.StdEncoding.EncodeToString(signer.Certificate)
 	if l.Loose {
@@ -246,8 +254,8 @@ func (p *PKI) WriteList(l List, signer X509Authority, faults ...ListFault) ([]by
 		open = `<?xml version='1.0' encoding="utf-8" standalone='yes'?>` + "\r\n<!-- a comment -->" +
 			`<TrustServiceStatusList TSLTag='http://uri.etsi.org/02231/TSLTag' xmlns:unused="urn:unused" xmlns="` + nsList + `"` + "\n Id=\"" + l.ID + `">`
 	}
-	signature := `<ds:Signature` + dsDecl + ` Id="sig-1">` + info("") + `<ds:SignatureValue>` + sig + `</ds:SignatureValue><ds:KeyInfo><ds:X509Data><ds:X509Certificate>` + cert +
-		`</ds:X509Certificate></ds:X509Data></ds:KeyInfo><ds:Object><xades:QualifyingProperties xmlns:xades="` + nsXAdES + `" Target="#sig-1">` + written +
+	signature := `<ds:Signature` + dsDecl + ` Id="sig-1">` + info("") + `<ds:SignatureValue>` + sig + `</ds:SignatureValue><ds:KeyInfo><ds:X509Data>` + around[0] + `<ds:X509Certificate>` + cert +
+		`</ds:X509Certificate>` + around[1] + `</ds:X509Data></ds:KeyInfo><ds:Object><xades:QualifyingProperties xmlns:xades="` + nsXAdES + `" Target="#sig-1">` + written +
 		`</xades:QualifyingProperties></ds:Object></ds:Signature>`
 	switch {
 	case has(ListNoSignature):

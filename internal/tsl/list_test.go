@@ -134,6 +134,53 @@ func TestRSASignature(t *testing.T) {
 	}
 }
 
+// TestChainInKeyInfo: KeyInfo of a VL may hold the chain, that of a TSL holds one certificate.
+func TestChainInKeyInfo(t *testing.T) {
+	t.Parallel()
+	p := newPKI(t)
+	ca, signer, err := p.NewTSLAuthority(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := parseCert(t, signer.Certificate)
+	for _, tc := range []struct {
+		name          string
+		vl            bool
+		before, after [][]byte
+		fault         testpki.ListFault
+		code          int
+	}{
+		{name: "VL, one certificate", vl: true},
+		{name: "VL, the CA after it", vl: true, after: [][]byte{ca.Certificate}},
+		{name: "VL, the CA before it", vl: true, before: [][]byte{ca.Certificate}},
+		{name: "VL, what is not looked at", vl: true, before: [][]byte{{0x30, 0}}},
+		{name: "VL, SigningCertificate names one that is not there", vl: true, after: [][]byte{ca.Certificate}, fault: testpki.ListWrongCert, code: 1002},
+		{name: "VL, SigningCertificate names the other", vl: true, after: [][]byte{p.EGKCA.Certificate}, fault: testpki.ListWrongCert, code: 1042},
+		{name: "TSL, one certificate"},
+		{name: "TSL, the CA after it", after: [][]byte{ca.Certificate}, code: 1002},
+		{name: "TSL, the CA before it", before: [][]byte{ca.Certificate}, code: 1002},
+	} {
+		l := sample(p)
+		l.VL, l.Before, l.After = tc.vl, tc.before, tc.after
+		raw, err := p.WriteList(l, signer, tc.fault)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := tsl.Parse(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tc.vl {
+			err = list.VerifyVL(now, []*x509ti.Certificate{named}, nil)
+		} else {
+			_, err = list.Verify(now, []*x509ti.Certificate{parseCert(t, ca.Certificate)}, nil)
+		}
+		if codeOf(err) != tc.code || (err == nil) != (tc.code == 0) {
+			t.Errorf("%s: %v, want code %d", tc.name, err, tc.code)
+		}
+	}
+}
+
 func codeOf(err error) int {
 	var e *x509ti.Error
 	if errors.As(err, &e) {

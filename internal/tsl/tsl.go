@@ -113,9 +113,13 @@ var (
 	CANotLoaded         = &x509ti.Error{Code: 1042, Name: "TSL_CA_NOT_LOADED"}
 )
 
-// Signer returns the certificate in KeyInfo, of which nothing is known before Verify; CertExtractionError without one.
+// Signer returns the signer's certificate in KeyInfo, of which nothing is known before Verify; CertExtractionError without
+// one. KeyInfo of a TSL holds exactly one certificate; that of a VL may hold the chain.
 func (l *List) Signer() (*x509ti.Certificate, error) {
 	cert, err := l.signed.Signer()
+	if err == nil && l.Kind == TSL && l.signed.Certificates != 1 {
+		err = fmt.Errorf("%d certificates in KeyInfo, want one", l.signed.Certificates)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", CertExtractionError, err)
 	}

@@ -31,6 +31,7 @@ const (
 	signedPropsType   = "http://uri.etsi.org/01903#SignedProperties"
 	maxReferences     = 2
 	maxSignatureValue = 2048
+	maxCertificates   = 16 // in KeyInfo
 )
 
 var (
@@ -79,6 +80,9 @@ type Signed struct {
 	Content []byte
 	// SigningTime is what the signer claims (informational); zero when it says nothing.
 	SigningTime time.Time
+	// Certificates is how many certificates KeyInfo holds. Of several, the signer's is the one that SigningCertificate names;
+	// the others are not looked at.
+	Certificates int
 
 	signature  error               // why there is no signature to check, nil when there is one
 	signer     *x509ti.Certificate // nil with signature or certificate set
@@ -188,26 +192,51 @@ func (s *Signed) parse(n *Node) error {
 		return refused("SignatureValue is not Base64")
 	}
 	s.info = parts["SignedInfo"].Canonical()
-	s.signer, s.keyInfo = signerOf(parts["KeyInfo"])
+	certificates, err := certificatesOf(parts["KeyInfo"])
+	s.Certificates = len(certificates)
+	if len(certificates) == 1 {
+		s.signer, s.keyInfo = parseSigner(certificates[0])
+	} else {
+		s.keyInfo = errors.Join(err, fmt.Errorf("%w: %d certificates in KeyInfo, and nothing names one of them", ErrCertificate, len(certificates)))
+	}
 	props, err := s.parseObject(parts["Object"], n.Attr("Id"))
 	if err != nil {
 		return err
 	}
+	if len(certificates) > 1 {
+		s.signer, s.keyInfo = s.named(certificates)
+	}
 	return s.parseInfo(parts["SignedInfo"], props)
 }
 
-func signerOf(keyInfo *Node) (*x509ti.Certificate, error) {
-	var found []*Node
+// certificatesOf returns the certificates in KeyInfo, DER.
+func certificatesOf(keyInfo *Node) (out [][]byte, err error) {
 	for _, data := range keyInfo.Children(dsigSpace, "X509Data") {
-		found = append(found, data.Children(dsigSpace, "X509Certificate")...)
+		for _, c := range data.Children(dsigSpace, "X509Certificate") {
+			if len(out) == maxCertificates {
+				return nil, fmt.Errorf("%w: more than %d certificates in KeyInfo", ErrCertificate, maxCertificates)
+			}
+			der, err := decode(c.Text())
+			if err != nil {
+				return nil, fmt.Errorf("%w: not Base64", ErrCertificate)
+			}
+			out = append(out, der)
+		}
 	}
-	if len(found) != 1 {
-		return nil, fmt.Errorf("%w: %d certificates in KeyInfo, want one", ErrCertificate, len(found))
+	return out, nil
+}
+
+// named returns the certificate that SigningCertificate names.
+func (s *Signed) named(certificates [][]byte) (*x509ti.Certificate, error) {
+	for _, der := range certificates {
+		if bytes.Equal(sum(s.certDigest.hash, der), s.certDigest.value) {
+			return parseSigner(der)
+		}
 	}
-	der, err := decode(found[0].Text())
-	if err != nil {
-		return nil, fmt.Errorf("%w: not Base64", ErrCertificate)
-	}
+	return nil, fmt.Errorf("%w: SigningCertificate names none of the %d certificates in KeyInfo", ErrCertificate, len(certificates))
+}
+
+func parseSigner(der []byte) (*x509ti.Certificate, error) {
 	cert, err := x509ti.Parse(der)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCertificate, err)
@@ -372,7 +401,7 @@ func Base64(s string) ([]byte, error) {
 	return b, nil
 }
 
-// Signer returns the certificate in KeyInfo, which nothing is known of yet. The error wraps ErrCertificate or ErrSignature.
+// Signer returns the signer's certificate in KeyInfo, which nothing is known of yet. The error wraps ErrCertificate or ErrSignature.
 func (s *Signed) Signer() (*x509ti.Certificate, error) {
 	if s.signer == nil && s.keyInfo == nil {
 		return nil, errors.Join(s.signature, refused("no KeyInfo"))

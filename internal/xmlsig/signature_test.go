@@ -136,6 +136,7 @@ func TestSignatureMethods(t *testing.T) {
 	ec, wide, classic := newSigner(t, p256), newSigner(t, p384), newSigner(t, rsaKey)
 	const more, later = "http://www.w3.org/2001/04/xmldsig-more#", "http://www.w3.org/2007/05/xmldsig-more#"
 	sha512 := "http://www.w3.org/2001/04/xmlenc#sha512"
+	other := "<ds:X509Data><ds:X509Certificate>" + b64(wide.cert) + "</ds:X509Certificate></ds:X509Data>"
 	for _, tc := range []struct {
 		name   string
 		signer signer
@@ -165,7 +166,14 @@ func TestSignatureMethods(t *testing.T) {
 		{"no SigningCertificate", ec, parts{method: more + "ecdsa-sha256", hash: crypto.SHA256, form: "SigningCertificateV3"}, "SigningCertificate is missing"},
 		{"third reference", ec, parts{method: more + "ecdsa-sha256", hash: crypto.SHA256, refs: `<ds:Reference URI="#s"></ds:Reference>`}, "number of references"},
 		{"the document twice", ec, parts{method: more + "ecdsa-sha256", hash: crypto.SHA256, refs: "twice"}, "reference twice"},
-		{"two certificates in KeyInfo", ec, parts{method: more + "ecdsa-sha256", hash: crypto.SHA256, keyInfo: "CERTCERT"}, "2 certificates"},
+		{"another certificate before that of the signer", ec, parts{method: more + "ecdsa-sha256", hash: crypto.SHA256, keyInfo: other + "CERT"}, ""},
+		{"another certificate after that of the signer", ec, parts{method: more + "ecdsa-sha256", hash: crypto.SHA256, keyInfo: "CERT" + other}, ""},
+		{"one that cannot be read beside that of the signer", ec, parts{method: more + "ecdsa-sha256", hash: crypto.SHA256, keyInfo: "<ds:X509Data><ds:X509Certificate>MAA=</ds:X509Certificate></ds:X509Data>CERT"}, ""},
+		{"one that is no Base64 beside that of the signer", ec, parts{method: more + "ecdsa-sha256", hash: crypto.SHA256, keyInfo: "<ds:X509Data><ds:X509Certificate>!</ds:X509Certificate></ds:X509Data>CERT"}, "not Base64"},
+		{"several certificates, none of the signer", ec, parts{method: more + "ecdsa-sha256", hash: crypto.SHA256, keyInfo: other + other}, "names none of the 2 certificates"},
+		{"several certificates and nothing that names one", ec, parts{method: more + "ecdsa-sha256", hash: crypto.SHA256, keyInfo: "CERT" + other, form: "SigningCertificateV3"}, "SigningCertificate is missing"},
+		{"sixteen certificates", ec, parts{method: more + "ecdsa-sha256", hash: crypto.SHA256, keyInfo: strings.Repeat(other, 15) + "CERT"}, ""},
+		{"seventeen certificates", ec, parts{method: more + "ecdsa-sha256", hash: crypto.SHA256, keyInfo: strings.Repeat(other, 16) + "CERT"}, "more than 16"},
 		{"no certificate in KeyInfo", ec, parts{method: more + "ecdsa-sha256", hash: crypto.SHA256, keyInfo: "<ds:KeyName>x</ds:KeyName>"}, "0 certificates"},
 		{"damaged certificate", ec, parts{method: more + "ecdsa-sha256", hash: crypto.SHA256, keyInfo: "<ds:X509Data><ds:X509Certificate>MAA=</ds:X509Certificate></ds:X509Data>"}, "malformed certificate"},
 		{"more beside SignedProperties", ec, parts{method: more + "ecdsa-sha256", hash: crypto.SHA256, props: "<xades:Other></xades:Other>"}, "unexpected Other"},

@@ -70,6 +70,13 @@ type StatusOptions struct {
 	// Forwarder is the address of an OCSP forwarder for the Fachdienst's certificates; "" is none. KeyFile holds its API key,
 	// Header names the header with the key, and Target says how the responder's address is passed (see status.Forwarder).
 	Forwarder, KeyFile, Header, Target string
+	// Wait is for how long questions wait for a responder that fails; after that they are answered as not available while it
+	// does. 0: they never wait.
+	Wait time.Duration
+	// RequireNonce refuses answers that do not repeat the nonce of the request.
+	RequireNonce bool
+	// KeepAnswers keeps the answers themselves, so that a report can hold one that was given before.
+	KeepAnswers bool
 	// Metrics counts requests; nil leaves this out.
 	Metrics prometheus.Registerer
 }
@@ -79,7 +86,8 @@ const maxKeyFile = 4096
 
 // source makes the source of statuses. Responders' answers are held next to the real time, whatever the clock of the check.
 func (o *StatusOptions) source() (trust.StatusSource, error) {
-	c := status.Config{Network: status.Network(o.Network), RatePerSecond: o.Rate, Timeout: o.Timeout, Metrics: o.Metrics}
+	c := status.Config{Network: status.Network(o.Network), RatePerSecond: o.Rate, Timeout: o.Timeout, Metrics: o.Metrics,
+		Wait: o.Wait, RequireNonce: o.RequireNonce, KeepAnswers: o.KeepAnswers}
 	if o.Forwarder != "" {
 		f := &status.Forwarder{URL: o.Forwarder, Header: o.Header, Target: o.Target}
 		if o.KeyFile != "" {
@@ -141,6 +149,8 @@ func (o *TrustOptions) flags(flags *flag.FlagSet) {
 	flags.StringVar(&o.Status.KeyFile, "ocsp-forwarder-key", "", "`file` with the forwarder's API key, readable for its owner alone")
 	flags.StringVar(&o.Status.Header, "ocsp-forwarder-header", "X-Api-Key", "name of the `header` with the key")
 	flags.StringVar(&o.Status.Target, "ocsp-forwarder-target", "", "how the responder's address is passed: path, query:NAME, header:NAME, or nothing")
+	flags.DurationVar(&o.Status.Wait, "ocsp-wait", 30*time.Minute, "for how long the batch waits for a responder that fails, before what needs it is indeterminate; 0 does not wait")
+	flags.BoolVar(&o.Status.RequireNonce, "ocsp-require-nonce", false, "refuse answers about qualified certificates that do not repeat the nonce of the request")
 	flags.BoolVar(&o.Archive, "archive", false, "put the status answers themselves into the reports, for an archive")
 }
 
@@ -212,8 +222,8 @@ func (o *TrustOptions) anchors() ([]*x509ti.Certificate, error) {
 }
 
 // static makes a trust space of files. The signature of a TSL is judged for the time when it was issued; that of a trusted
-// list by the signers that the TSLs name.
-func (o *TrustOptions) static(anchors []*x509ti.Certificate, now func() time.Time, v x509ti.Verifier) (*trust.Space, error) {
+// list by the signers that the TSLs name. The status of the TSLs' signers is not asked for, which is reported (1039).
+func (o *TrustOptions) static(anchors []*x509ti.Certificate, now func() time.Time, v x509ti.Verifier, report func(trust.Event)) (*trust.Space, error) {
 	if len(o.TSLs) == 0 {
 		return nil, errors.New("no trust list; name an archive (-trust), or files with -tsl and -anchor (and -vl for qualified signatures)")
 	}
@@ -244,6 +254,8 @@ func (o *TrustOptions) static(anchors []*x509ti.Certificate, now func() time.Tim
 		if _, err := l.Verify(l.Issued, anchors, v); err != nil {
 			return nil, fmt.Errorf("TSL %s is not to be trusted: %w", path, err)
 		}
+		report(trust.Event{Kind: tsl.TSL, Code: trust.NoOCSPCheck.Code,
+			Text: trust.NoOCSPCheck.Because("the status of the signer is asked for in an archive only (-trust), not for the file " + path).Error()})
 		for _, s := range l.Of(tsl.TypeVLSigner) {
 			if s.Status == tsl.StatusInAccord {
 				signers = append(signers, s.Certificates...)
@@ -373,12 +385,13 @@ func (o *TrustOptions) Open(ctx context.Context, now func() time.Time, report fu
 	out := &Opened{Tables: tables, Checker: &erezept.Checker{Clock: now, Chains: trust.NewChainCache(o.Certificates),
 		Certificates: erezept.NewCertificateCache(o.Certificates), Verifier: tables, MaxAge: o.MaxAge, Archive: o.Archive}}
 	if !o.Offline {
+		o.Status.KeepAnswers = o.Status.KeepAnswers || o.Archive
 		if out.Checker.Status, err = o.Status.source(); err != nil {
 			return nil, err
 		}
 	}
 	if o.Dir == "" {
-		space, err := o.static(anchors, now, tables)
+		space, err := o.static(anchors, now, tables, report)
 		if err != nil {
 			return nil, err
 		}
