@@ -484,6 +484,10 @@ func CheckStatement(s *Statement, o StatementOptions) (found Findings) {
 			"check the service's own one: its address + "+WellKnown+"; `adv-server federation watch` fetches this one, verifies it with the pinned keys and compares it with the registration")
 		return found
 	}
+	if self && s.claims["keys"] != nil && s.claims["jwks"] == nil && s.claims["metadata"] == nil {
+		add(Error, "ES-TYP", "keys", "this is a signed key set, what stands behind signed_jwks_uri, not an Entity Statement", "check the service's address: the key set is then fetched and judged together with the statement")
+		return found
+	}
 	if s.Typ != statementType {
 		add(Error, "ES-TYP", "header.typ", fmt.Sprintf("typ is %q", s.Typ), "set it to "+statementType)
 	}

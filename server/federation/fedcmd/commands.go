@@ -257,8 +257,7 @@ func register(ctx context.Context, c *call) int {
 		fmt.Fprintf(c.Stderr, "usage: adv-server federation %s [options]\n\n", c.Name)
 		if change {
 			fmt.Fprint(c.Stderr, "Writes the XML of a change. Announce it before the live statement shows it: edit the configuration, write its statement\n"+
-				"with `entity-statement --out next.jws`, and name that file with -statement. Without it the live statement is taken, which\n"+
-				"is right after `keys new`.\n\n")
+				"with `entity-statement --out next.jws`, and name that file with -statement. Without it the live statement is taken.\n\n")
 		} else {
 			fmt.Fprint(c.Stderr, "Writes the XML of the first registration from the live statement. It can be written again, with -force, as long as it is\n"+
 				"not noted as sent (`sent`).\n\n")
@@ -629,7 +628,7 @@ func keys(_ context.Context, c *call) int {
 		if err != nil {
 			return c.Fail(err)
 		}
-		c.Say("made key %s; it is published from the next statement on and signs when the Federation Master has known it for 24 hours\nnext: `adv-server federation change` when the statement shows it, send the file, then `adv-server federation sent`\n", k.Public.KID)
+		c.Say("made key %s; it is published from the next statement on and signs when the Federation Master has known it for 24 hours\nnext: `adv-server federation entity-statement --out next.jws`, `adv-server federation change --statement next.jws`, send the file, `adv-server federation sent`\n", k.Public.KID)
 	case "new-client":
 		if err := newClientKeys(cfg, c.Keys(cfg.Keys, true), keys.Names(now), now); err != nil {
 			return c.Fail(err)

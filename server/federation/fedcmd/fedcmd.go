@@ -58,7 +58,7 @@ The way to a change, before the Entity Statement shows it:
   2. adv-server federation entity-statement --out next.jws   the next statement, not yet published
   3. adv-server federation change --statement next.jws       writes the XML; send it, then: adv-server federation sent
   4. start entity-statement --serve anew when the office has answered; it reads the configuration when it starts
-After keys new there is nothing to edit: adv-server federation change, send, sent.
+After keys new there is nothing to edit: begin with step 2.
 `
 
 // call is a running command.

@@ -411,6 +411,11 @@ func TestRotation(t *testing.T) {
 	if out := b.run(tool.Clean, "watch"); !strings.Contains(out, "ES-KID-MEHR") {
 		t.Fatalf("the watch does not ask for a change:\n%s", out)
 	}
+	// The change can be written of the next statement as well as of the live one.
+	b.run(tool.Clean, "entity-statement", "-out", filepath.Join(b.dir, "next.jws"))
+	if out := b.run(tool.Clean, "change", "-out", b.dir, "-force", "-statement", filepath.Join(b.dir, "next.jws")); !strings.Contains(out, "publickeysjwt: with") {
+		t.Error(out)
+	}
 	b.run(tool.Clean, "change", "-out", b.dir, "-force")
 	b.send()
 	b.run(tool.Clean, "watch")

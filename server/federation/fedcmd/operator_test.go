@@ -391,7 +391,7 @@ func TestDataFiles(t *testing.T) {
 		{"es/rp-expired-2023.jws", "", tool.Found, "ES-EXP private_key_jwt", "ES-SIG"},
 		{idpfadi, "2023-07-12 12:00", tool.Found, "ES-DAUER contacts default_acr_values", "ES-SIG"},
 		{"es/rp-localhost-valid-2043.jws", "", tool.Found, "ES-DAUER ES-ISS-URI signed_jwks_uri", "ES-SIG"},
-		{"es/signed-jwks-typ-jwt.jws", "2023-10-13 14:00", tool.Found, "ES-TYP", ""},
+		{"es/signed-jwks-typ-jwt.jws", "2023-10-13 14:00", tool.Found, "ES-TYP signed_jwks_uri", "ES-HINTS ES-JWKS"},
 		{"es/sub-about-rp-2044.jws", "", tool.Found, "ES-ISS-SUB watch", "ES-HINTS ES-KID ES-META ES-RP"},
 		{"es/sub-about-rp-tu-2024.jws", "", tool.Found, "ES-ISS-SUB watch", "ES-HINTS ES-KID ES-META ES-RP"},
 	} {
