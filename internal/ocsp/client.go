@@ -37,6 +37,7 @@ type Client struct {
 	Verifier       x509ti.Verifier       // see Check
 	Header         http.Header           // added to each request, for example the key of a forwarder
 	Nonce          bool                  // send one; responders for health cards need not know it
+	RequireNonce   bool                  // see Check
 	Rand           io.Reader             // source of the nonce; nil is crypto/rand
 }
 
@@ -89,7 +90,7 @@ func (c *Client) Ask(ctx context.Context, cert, issuer *x509ti.Certificate) (res
 	}
 	result, err = response.Verify(Check{
 		Certificate: cert, Issuer: issuer, Responders: c.Responders, Now: clock(), Tolerance: c.Tolerance,
-		Nonce: request.nonce, ListedOnly: c.ListedOnly, IgnoreCertHash: c.IgnoreCertHash, Reference: c.Reference, Verifier: c.Verifier,
+		Nonce: request.nonce, RequireNonce: c.RequireNonce, ListedOnly: c.ListedOnly, IgnoreCertHash: c.IgnoreCertHash, Reference: c.Reference, Verifier: c.Verifier,
 	})
 	return result, body, err
 }

@@ -25,6 +25,9 @@ type Check struct {
 	Now       time.Time     // when the answer arrived; the bound of what it may say about the future
 	Tolerance time.Duration // zero is Tolerance (37.5 s)
 	Nonce     []byte        // of the request; nil without one
+	// RequireNonce refuses an answer that does not repeat the nonce of the request (RFC 6960 leaves that to the client; an
+	// answer made in advance cannot). Without it the time of the answer decides; another nonce is always refused.
+	RequireNonce bool
 
 	// Reference is the time for which the status is wanted, the signing time for signed records; zero is Now. A
 	// certificate that was revoked later than that was good then.
@@ -64,6 +67,7 @@ type Result struct {
 	Responder              *x509ti.Certificate // who signed it
 	Authorisation          Authorisation
 	CertHash               bool // the answer carries the hash of the certificate, and it was checked
+	NoNonce                bool // the request had a nonce and the answer has none
 }
 
 // Verify judges the answer (TUC_PKI_006). The status counts only when the error is nil:
@@ -72,7 +76,7 @@ type Result struct {
 //   - SignatureError: the signature does not verify under the responder's key;
 //   - CheckRevocationError: the answer is about another certificate, or its times are outside the tolerance;
 //   - CertHashMissing, CertHashMismatch: it is not about these very octets;
-//   - NonceMismatch: it does not answer this request.
+//   - NonceMismatch: it does not answer this request; an answer without a nonce is one when RequireNonce is set.
 //
 // A revocation later than the reference time leaves the certificate good at that time.
 func (r *Response) Verify(c Check) (Result, error) {
@@ -101,7 +105,11 @@ func (r *Response) Judge(c Check, signer Signer) (Result, error) {
 	result := Result{
 		ProducedAt: r.ProducedAt, Age: c.Reference.Sub(r.ProducedAt), Responder: signer.Certificate, Authorisation: signer.Authorisation,
 	}
-	if c.Nonce != nil && !bytes.Equal(r.nonce, c.Nonce) {
+	switch {
+	case c.Nonce == nil || bytes.Equal(r.nonce, c.Nonce):
+	case r.nonce == nil && !c.RequireNonce:
+		result.NoNonce = true
+	default:
 		return Result{}, NonceMismatch
 	}
 	s, err := r.find(c)

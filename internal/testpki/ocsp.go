@@ -39,6 +39,7 @@ const (
 	FaultOtherSerial                         // answer about another serial number
 	FaultOtherIssuer                         // answer about another issuer's certificate
 	FaultNonce                               // nonce of the request replaced
+	FaultNoNonce                             // nonce of the request left out
 	FaultTryLater                            // status tryLater, no answer
 	FaultTruncated                           // half of a right answer
 	FaultCritical                            // critical extension that nobody knows
@@ -109,6 +110,8 @@ func (p *PKI) OCSPResponse(request []byte, statusOf func(serial *big.Int) Status
 			req.serial = new(big.Int).Add(req.serial, big.NewInt(1))
 		case FaultOtherIssuer:
 			req.keyHash = keyID(p.SMBCA.pair().public())
+		case FaultNoNonce:
+			req.nonce = nil
 		case FaultNonce:
 			req.nonce = append([]byte{4, 16}, bytes.Repeat([]byte{0x5a}, 16)...)
 		}

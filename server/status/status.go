@@ -1,7 +1,7 @@
 // Package status finds out the status of certificates at the scale of billing checks: what is known already answers every
 // earlier signing time, equal questions at one time become one request, requests keep to the rates that the responders
 // promise (30 a second on the internet, 1100 in the central network of the telematics infrastructure), a responder that
-// fails is asked again three times and then left alone for five minutes, and certificates whose responder cannot be reached
+// fails is asked again three times and then left alone for five minutes (a batch may wait for that), and certificates whose responder cannot be reached
 // are asked about through a forwarder.
 //
 // What is known lies behind a small interface, [Store]; the default is bounded and in memory.
@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -77,6 +78,9 @@ type Config struct {
 	Retries       int                   // after the first try; 0 is DefaultRetries, below 0 none
 	Backoff       time.Duration         // between tries; 0 is DefaultBackoff
 	Pause         time.Duration         // after the last try; 0 is DefaultPause
+	Wait          time.Duration         // for how long questions wait for a responder that fails, see Source.Status; 0: not at all
+	KeepAnswers   bool                  // keep the answers themselves in Store
+	RequireNonce  bool                  // see ocsp.Check
 	Store         Store                 // nil is NewMemory(DefaultEntries)
 	Metrics       prometheus.Registerer // nil: none
 }
@@ -88,6 +92,8 @@ type Source struct {
 
 	mu         sync.Mutex
 	responders map[string]*responder // by host
+	hurry      chan struct{}         // closed: nobody waits any more
+	hurried    sync.Once
 
 	requests *prometheus.CounterVec
 	cached   *prometheus.CounterVec
@@ -99,6 +105,8 @@ type Source struct {
 type responder struct {
 	limiter *rate.Limiter
 	until   time.Time // not asked before
+	failing time.Time // since when it has not answered; zero: it did
+	waiting int       // questions that wait until it is asked again
 }
 
 var _ trust.StatusSource = (*Source)(nil)
@@ -145,7 +153,7 @@ func New(c Config) (*Source, error) {
 	if c.Store == nil {
 		c.Store = NewMemory(DefaultEntries)
 	}
-	s := &Source{c: c, responders: map[string]*responder{}}
+	s := &Source{c: c, responders: map[string]*responder{}, hurry: make(chan struct{})}
 	s.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "adv_ocsp_requests_total", Help: "Requests to OCSP responders by way and outcome."}, []string{"way", "outcome"})
 	s.cached = prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -170,7 +178,35 @@ func setDefault[T int | time.Duration](v *T, d T) {
 	}
 }
 
-// Status answers from the store or asks the responder.
+// Interrupted is the error of a question that waited for a responder when Hurry was called. It says nothing about anything:
+// the question is to be asked again another time.
+var Interrupted = fmt.Errorf("%w: interrupted while waiting for the responder", ocsp.NotAvailable)
+
+// Hurry ends all waiting for responders that fail, for good: questions that wait end with Interrupted.
+func (s *Source) Hurry() { s.hurried.Do(func() { close(s.hurry) }) }
+
+// Waiting names a responder that questions wait for, and when it is asked again.
+func (s *Source) Waiting() (host string, until time.Time, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, r := range s.responders {
+		if r.waiting > 0 && (!ok || name < host) {
+			host, until, ok = name, r.until, true
+		}
+	}
+	return host, until, ok
+}
+
+type interruptedKey struct{}
+
+// WithInterrupted returns a context for questions, and a mark that is set when one of them ended with Interrupted.
+func WithInterrupted(ctx context.Context) (context.Context, *atomic.Bool) {
+	mark := new(atomic.Bool)
+	return context.WithValue(ctx, interruptedKey{}, mark), mark
+}
+
+// Status answers from the store or asks the responder. With Config.Wait a question about a responder that is left alone
+// because it failed waits until it is asked again, unless it has been failing for Config.Wait already.
 func (s *Source) Status(ctx context.Context, q trust.StatusQuery) (trust.StatusAnswer, error) {
 	key := q.Certificate.Fingerprint()
 	record, known, err := s.c.Store.Load(ctx, key)
@@ -192,6 +228,9 @@ func (s *Source) Status(ctx context.Context, q trust.StatusQuery) (trust.StatusA
 		return trust.StatusAnswer{}, fmt.Errorf("%w: %w", ocsp.NotAvailable, ctx.Err())
 	case r := <-ch:
 		if r.Err != nil {
+			if mark, ok := ctx.Value(interruptedKey{}).(*atomic.Bool); ok && errors.Is(r.Err, Interrupted) {
+				mark.Store(true)
+			}
 			return trust.StatusAnswer{}, r.Err
 		}
 		f := r.Val.(fetched)
@@ -224,11 +263,8 @@ func (s *Source) fetch(ctx context.Context, key [sha256.Size]byte, q trust.Statu
 	}
 	r := s.responder(host)
 	for try := 0; ; try++ {
-		s.mu.Lock()
-		until := r.until
-		s.mu.Unlock()
-		if s.c.Clock().Before(until) {
-			return f, fmt.Errorf("%w: the responder failed lately and is left alone until %s", ocsp.NotAvailable, until.UTC().Format(time.RFC3339))
+		if err := s.pause(r); err != nil {
+			return f, err
 		}
 		if err := r.limiter.Wait(ctx); err != nil {
 			return f, fmt.Errorf("%w: %w", ocsp.NotAvailable, err)
@@ -238,21 +274,26 @@ func (s *Source) fetch(ctx context.Context, key [sha256.Size]byte, q trust.Statu
 		s.seconds.Observe(s.c.Clock().Sub(start).Seconds())
 		s.requests.WithLabelValues(way, outcome(result, err)).Inc()
 		if err == nil {
+			s.answered(r)
 			f = fetched{recordOf(result), result, way, raw}
+			if s.c.KeepAnswers {
+				f.record.Raw = raw
+			}
 			if err := s.c.Store.Save(ctx, key, f.record); err != nil {
 				return f, fmt.Errorf("%w: store: %w", ocsp.NotAvailable, err)
 			}
 			return f, nil
 		}
 		if !temporary(err) {
+			s.answered(r)
 			return f, err
 		}
 		if try >= s.c.Retries {
-			s.mu.Lock()
-			r.until = s.c.Clock().Add(s.c.Pause)
-			s.mu.Unlock()
-			s.paused.Inc()
-			return f, err
+			if !s.failed(r) {
+				return f, err
+			}
+			try = -1
+			continue
 		}
 		timer := time.NewTimer(s.c.Backoff)
 		select {
@@ -262,6 +303,58 @@ func (s *Source) fetch(ctx context.Context, key [sha256.Size]byte, q trust.Statu
 		case <-timer.C:
 		}
 	}
+}
+
+// answered: the responder works.
+func (s *Source) answered(r *responder) {
+	s.mu.Lock()
+	r.failing = time.Time{}
+	s.mu.Unlock()
+}
+
+// failed leaves a responder alone for a while whose tries are used up. It reports whether the question is to wait.
+func (s *Source) failed(r *responder) bool {
+	s.paused.Inc()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.c.Clock()
+	r.until = now.Add(s.c.Pause)
+	if r.failing.IsZero() {
+		r.failing = now
+	}
+	return s.patient(r)
+}
+
+// patient reports whether the responder is asked again before its time is up.
+func (s *Source) patient(r *responder) bool {
+	return s.c.Wait > 0 && !r.until.After(r.failing.Add(s.c.Wait))
+}
+
+// pause returns when the responder may be asked, or why it is not waited for.
+func (s *Source) pause(r *responder) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.c.Clock().Before(r.until) {
+		if !s.patient(r) {
+			return fmt.Errorf("%w: the responder failed lately and is left alone until %s", ocsp.NotAvailable, r.until.UTC().Format(time.RFC3339))
+		}
+		timer := time.NewTimer(r.until.Sub(s.c.Clock()))
+		r.waiting++
+		s.mu.Unlock()
+		hurried := false
+		select {
+		case <-timer.C:
+		case <-s.hurry:
+			hurried = true
+			timer.Stop()
+		}
+		s.mu.Lock()
+		r.waiting--
+		if hurried {
+			return Interrupted
+		}
+	}
+	return nil
 }
 
 // temporary: the responder did not answer, or says that it cannot now. Any other finding is an answer that asking again
@@ -302,7 +395,7 @@ func (s *Source) responder(host string) *responder {
 func (s *Source) client(q trust.StatusQuery) (c *ocsp.Client, host, way string, err error) {
 	c = &ocsp.Client{
 		HTTP: s.c.HTTP, Clock: s.c.Clock, Timeout: s.c.Timeout, Responders: q.Responders, ListedOnly: q.ListedOnly,
-		IgnoreCertHash: q.IgnoreCertHash, Nonce: q.Nonce, Verifier: q.Verifier,
+		IgnoreCertHash: q.IgnoreCertHash, Nonce: q.Nonce, RequireNonce: s.c.RequireNonce, Verifier: q.Verifier,
 	}
 	target := q.URL
 	f := s.c.Forwarder

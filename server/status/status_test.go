@@ -511,20 +511,138 @@ func TestNonce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	for _, tc := range []struct {
-		nonce  bool
-		faults []testpki.OCSPFault
-		code   int
-	}{{true, nil, 0}, {false, nil, 0}, {true, []testpki.OCSPFault{testpki.FaultNonce}, 1051}} {
+		nonce   bool
+		require bool
+		faults  []testpki.OCSPFault
+		code    int
+		noted   bool
+	}{
+		{true, false, nil, 0, false},
+		{true, true, nil, 0, false},
+		{false, false, nil, 0, false},
+		{false, true, []testpki.OCSPFault{testpki.FaultNoNonce}, 0, false}, // none was sent
+		{true, false, []testpki.OCSPFault{testpki.FaultNonce}, 1051, false},
+		{true, true, []testpki.OCSPFault{testpki.FaultNonce}, 1051, false},
+		{true, false, []testpki.OCSPFault{testpki.FaultNoNonce}, 0, true},
+		{true, true, []testpki.OCSPFault{testpki.FaultNoNonce}, 1051, false},
+		{true, false, []testpki.OCSPFault{testpki.FaultNoNonce, testpki.FaultStale}, 1029, false}, // made in advance
+	} {
 		synctest.Test(t, func(t *testing.T) {
-			s := source(t, status.Config{HTTP: &responder{w: w, faults: tc.faults}})
+			s := source(t, status.Config{HTTP: &responder{w: w, faults: tc.faults}, RequireNonce: tc.require})
 			q := w.query(w.institute, time.Now(), time.Now())
 			q.Nonce = tc.nonce
-			_, err := s.Status(t.Context(), q)
-			var e *x509ti.Error
-			if (err == nil) != (tc.code == 0) || err != nil && (!errors.As(err, &e) || e.Code != tc.code) {
-				t.Errorf("nonce %v, faults %v: %v, want code %d", tc.nonce, tc.faults, err, tc.code)
+			for _, from := range []string{"online", "cache"} {
+				a, err := s.Status(t.Context(), q)
+				var e *x509ti.Error
+				if (err == nil) != (tc.code == 0) || err != nil && (!errors.As(err, &e) || e.Code != tc.code) || a.NoNonce != tc.noted || err == nil && a.Source != from {
+					t.Errorf("%+v, %s: %v, noted %t, %v", tc, from, a.Source, a.NoNonce, err)
+				}
 			}
 		})
+	}
+}
+
+// TestWait: a batch waits while a responder is left alone, and its question is answered when the responder works again; it
+// says for whom it waits, waits for no longer than it may, and an interruption ends the waiting and nothing else.
+func TestWait(t *testing.T) {
+	t.Parallel()
+	req.Covers(t, "ERP-22")
+	w := newWorld(t)
+	const tries = 1 + status.DefaultRetries
+	for _, tt := range []struct {
+		name     string
+		wait     time.Duration
+		fail     int // requests that fail
+		requests int
+		took     time.Duration // at least
+		ok       bool
+	}{
+		{"works", time.Hour, 0, 1, 0, true},
+		{"one pause", time.Hour, tries, tries + 1, status.DefaultPause, true},
+		{"three pauses", time.Hour, 3 * tries, 3*tries + 1, 3 * status.DefaultPause, true},
+		{"as long as it may", 2 * status.DefaultPause, 1000, 2 * tries, status.DefaultPause, false},
+		{"does not wait", 0, 1000, tries, 0, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			r := &responder{w: w, fail: tt.fail, status: http.StatusServiceUnavailable}
+			s := source(t, status.Config{HTTP: r, Wait: tt.wait})
+			_, err := s.Status(t.Context(), w.query(w.institute, time.Now(), time.Now()))
+			took := time.Since(began)
+			if (err == nil) != tt.ok || err != nil && (!errors.Is(err, ocsp.NotAvailable) || errors.Is(err, status.Interrupted)) || r.count() != tt.requests || took < tt.took || took > tt.took+time.Minute+tt.took/2 {
+				t.Errorf("%s: %d requests in %s, %v", tt.name, r.count(), took, err)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		r := &responder{w: w, fail: 1000, status: http.StatusServiceUnavailable}
+		s := source(t, status.Config{HTTP: r, Wait: time.Hour})
+		if _, _, ok := s.Waiting(); ok {
+			t.Error("waits before anything was asked")
+		}
+		ctx, interrupted := status.WithInterrupted(t.Context())
+		done := make(chan error, 2)
+		for _, cert := range []*x509ti.Certificate{w.institute, w.other} {
+			go func() {
+				_, err := s.Status(ctx, w.query(cert, time.Now(), time.Now()))
+				done <- err
+			}()
+		}
+		time.Sleep(time.Minute) // of synctest's clock
+		synctest.Wait()
+		if host, until, ok := s.Waiting(); !ok || host != "aia.invalid" || until.Sub(time.Now()) > status.DefaultPause || interrupted.Load() {
+			t.Errorf("waits for %q until %s: %t", host, until, ok)
+		}
+		s.Hurry()
+		s.Hurry()
+		for range 2 {
+			if err := <-done; !errors.Is(err, status.Interrupted) || !errors.Is(err, ocsp.NotAvailable) {
+				t.Errorf("interrupted: %v", err)
+			}
+		}
+		if _, _, ok := s.Waiting(); ok || !interrupted.Load() {
+			t.Error("the interruption is not to be seen")
+		}
+	})
+}
+
+// TestKeepAnswers: an answer that was given before comes with the answer of the responder when answers are kept, octet by
+// octet, and they count against the bound of the store.
+func TestKeepAnswers(t *testing.T) {
+	t.Parallel()
+	req.Covers(t, "ERP-21")
+	w := newWorld(t)
+	synctest.Test(t, func(t *testing.T) {
+		for _, keep := range []bool{true, false} {
+			s := source(t, status.Config{HTTP: &responder{w: w}, KeepAnswers: keep})
+			q := w.query(w.institute, time.Now(), time.Now())
+			first, err := s.Status(t.Context(), q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			second, err := s.Status(t.Context(), q)
+			if err != nil || second.Source != "cache" || len(first.Raw) == 0 || bytes.Equal(first.Raw, second.Raw) != keep || !keep && second.Raw != nil {
+				t.Errorf("kept %t: %d and %d octets from %s, %v", keep, len(first.Raw), len(second.Raw), second.Source, err)
+			}
+		}
+	})
+	const entries = 3200 // a hundred to a shard
+	for raw, want := range map[int][2]int{0: {entries * 9 / 10, entries}, 2700: {entries / 11, entries / 9}, 1 << 20: {1, 32}} {
+		m := status.NewMemory(entries)
+		for i := range 4 * entries {
+			var key [32]byte
+			key[0], key[1], key[4], key[5] = byte(i), byte(i>>8), byte(i), byte(i>>8)
+			if err := m.Save(t.Context(), key, status.Record{ProducedAt: start, Raw: make([]byte, raw)}); err != nil {
+				t.Fatal(err)
+			}
+			// The same certificate with a younger answer takes the place of the older one.
+			if err := m.Save(t.Context(), key, status.Record{ProducedAt: start.Add(time.Second), Raw: make([]byte, raw)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := m.Len(); n < want[0] || n > want[1] {
+			t.Errorf("%d certificates with answers of %d octets; want %d to %d", n, raw, want[0], want[1])
+		}
 	}
 }
 

@@ -22,6 +22,9 @@ type Record struct {
 	// ones.
 	Authorisation ocsp.Authorisation
 	CertHash      bool // it carried the hash of the certificate
+	NoNonce       bool // it had no nonce though the request had one
+	// Raw is the answer itself, evidence for an archive; nil when answers are not kept.
+	Raw []byte
 }
 
 // Store keeps records by the SHA-256 of the certificate: serial numbers are unique below one CA only. It must be safe for
@@ -34,7 +37,7 @@ type Store interface {
 func recordOf(r ocsp.Result) Record {
 	record := Record{
 		Status: r.Status, RevokedAt: r.RevokedAt, ProducedAt: r.ProducedAt, ThisUpdate: r.ThisUpdate,
-		Authorisation: r.Authorisation, CertHash: r.CertHash,
+		Authorisation: r.Authorisation, CertHash: r.CertHash, NoNonce: r.NoNonce,
 	}
 	if !r.RevokedAt.IsZero() {
 		record.Status = ocsp.Revoked // with a time that lies ahead
@@ -71,7 +74,7 @@ func (r Record) At(q trust.StatusQuery, grace time.Duration) (a trust.StatusAnsw
 // answer is the record as it stands at a reference time.
 func (r Record) answer(at time.Time) (a trust.StatusAnswer) {
 	a.Status, a.RevokedAt, a.ProducedAt, a.ThisUpdate = r.Status, r.RevokedAt, r.ProducedAt, r.ThisUpdate
-	a.Age, a.Authorisation, a.CertHash = at.Sub(r.ProducedAt), r.Authorisation, r.CertHash
+	a.Age, a.Authorisation, a.CertHash, a.NoNonce, a.Raw = at.Sub(r.ProducedAt), r.Authorisation, r.CertHash, r.NoNonce, r.Raw
 	if r.Status == ocsp.Revoked && at.Before(r.RevokedAt) {
 		a.Status = ocsp.Good
 	}
@@ -80,9 +83,12 @@ func (r Record) answer(at time.Time) (a trust.StatusAnswer) {
 
 const memoryShards = 32
 
-// Memory is a Store in memory, bounded in entries; what was not asked for the longest is dropped first.
+// recordOctets is about what a record without its answer costs.
+const recordOctets = 300
+
+// Memory is a Store in memory, bounded in octets; what was not asked for the longest is dropped first.
 type Memory struct {
-	perShard int
+	perShard int // octets
 	shards   [memoryShards]memoryShard
 }
 
@@ -90,6 +96,7 @@ type memoryShard struct {
 	mu      sync.Mutex
 	entries map[[sha256.Size]byte]*list.Element
 	order   list.List // youngest first
+	octets  int
 }
 
 type memoryEntry struct {
@@ -97,9 +104,13 @@ type memoryEntry struct {
 	record Record
 }
 
-// NewMemory makes a store for at most entries certificates, some 300 octets each.
+// cost is what an entry costs in octets.
+func (e *memoryEntry) cost() int { return recordOctets + len(e.record.Raw) }
+
+// NewMemory makes a store for at most entries certificates, some 300 octets each. Records with their answers cost more, so
+// that fewer of them fit.
 func NewMemory(entries int) *Memory {
-	return &Memory{perShard: max(1, (entries+memoryShards-1)/memoryShards)}
+	return &Memory{perShard: max(1, (entries+memoryShards-1)/memoryShards) * recordOctets}
 }
 
 func (m *Memory) shard(key [sha256.Size]byte) *memoryShard {
@@ -126,21 +137,32 @@ func (m *Memory) Save(_ context.Context, key [sha256.Size]byte, r Record) error 
 	defer s.mu.Unlock()
 	if e := s.entries[key]; e != nil {
 		if known := e.Value.(*memoryEntry); r.ProducedAt.After(known.record.ProducedAt) {
+			s.octets -= known.cost()
 			known.record = r
+			s.octets += known.cost()
 		}
 		s.order.MoveToFront(e)
+		s.bound(m.perShard)
 		return nil
 	}
 	if s.entries == nil {
 		s.entries = map[[sha256.Size]byte]*list.Element{}
 	}
-	if s.order.Len() >= m.perShard {
-		oldest := s.order.Back()
-		delete(s.entries, oldest.Value.(*memoryEntry).key)
-		s.order.Remove(oldest)
-	}
-	s.entries[key] = s.order.PushFront(&memoryEntry{key, r})
+	entry := &memoryEntry{key, r}
+	s.entries[key] = s.order.PushFront(entry)
+	s.octets += entry.cost()
+	s.bound(m.perShard)
 	return nil
+}
+
+// bound drops what was not asked for the longest until the shard is within its octets. The youngest entry stays.
+func (s *memoryShard) bound(octets int) {
+	for s.octets > octets && s.order.Len() > 1 {
+		oldest := s.order.Back()
+		entry := s.order.Remove(oldest).(*memoryEntry)
+		delete(s.entries, entry.key)
+		s.octets -= entry.cost()
+	}
 }
 
 // Len returns the number of certificates known.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"ktradv/internal/ocsp"
@@ -598,6 +599,9 @@ func (s *Space) conclude(r *Result, a StatusAnswer, check ocsp.Check, responder 
 		step := Step{ID: StepStatus, Verdict: Valid}
 		if !a.RevokedAt.IsZero() {
 			step.Text = "revoked after the reference time"
+		}
+		if a.NoNonce {
+			step.Text = strings.TrimPrefix(step.Text+"; the answer does not repeat the nonce of the request, its time was checked", "; ")
 		}
 		r.add(step)
 	case ocsp.Revoked:
