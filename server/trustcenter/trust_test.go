@@ -25,9 +25,12 @@ import (
 // under is an authority that another one vouches for.
 func under(t *testing.T, by *authority, name string, bits int, alg x509.SignatureAlgorithm, from, to time.Time) *authority {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, bits)
-	if err != nil {
-		t.Fatal(err)
+	key := authorityKey(t)
+	if key.N.BitLen() != bits {
+		var err error
+		if key, err = rsa.GenerateKey(rand.Reader, bits); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return &authority{issueWith(t, alg, by, authorityName(t, name), &key.PublicKey, key, from, to, true), key}
 }

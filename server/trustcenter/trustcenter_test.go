@@ -374,12 +374,42 @@ func certsOnly(t *testing.T, certs ...*x509.Certificate) []byte {
 	return b
 }
 
+// authorityKeys are made once for all tests, too; no two authorities of a test have the same.
+var authorityKeys struct {
+	sync.Mutex
+	keys []*rsa.PrivateKey
+	used map[string]int // by test
+}
+
+func authorityKey(t *testing.T) *rsa.PrivateKey {
+	t.Helper()
+	k := &authorityKeys
+	k.Lock()
+	defer k.Unlock()
+	if k.used == nil {
+		k.used = map[string]int{}
+	}
+	n := k.used[t.Name()]
+	if k.used[t.Name()]++; n == 0 {
+		t.Cleanup(func() {
+			k.Lock()
+			defer k.Unlock()
+			delete(k.used, t.Name())
+		})
+	}
+	if n == len(k.keys) {
+		key, err := rsa.GenerateKey(rand.Reader, 3072)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.keys = append(k.keys, key)
+	}
+	return k.keys[n]
+}
+
 func newAuthority(t *testing.T, name string) *authority {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 3072)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := authorityKey(t)
 	return &authority{issue(t, nil, authorityName(t, name), &key.PublicKey, key, now.AddDate(-1, 0, 0), now.AddDate(9, 0, 0), true), key}
 }
 
@@ -660,6 +690,7 @@ func FuzzSheet(f *testing.F) {
 func FuzzDirectory(f *testing.F) {
 	f.Add([]byte("AAAA\r\n\r\nAAAA\r\n\x1a"))
 	f.Add([]byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
+	f.Add([]byte("\xef\xbb\xbfsubject=x\n-----BEGIN CERTIFICATE-----\nAAAA\n-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n \nMAAwAA==\nMAA=\n-----END"))
 	if b, err := os.ReadFile(filepath.Join("..", "..", "..", "shared", "testdata", "registration", "trustcenter", "peer-chain-pem.p7c")); err == nil {
 		f.Add(b)
 	}

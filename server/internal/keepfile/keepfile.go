@@ -1,5 +1,6 @@
 // Package keepfile writes files that must not get lost: keys, requests, registrations. A file is there whole or not at all,
-// what exists is not replaced unless that is asked for, and then it is kept beside the new one.
+// what exists is not replaced unless that is asked for, and then it is kept beside the new one. On file systems without links
+// (memory sticks) an empty file can be left where the machine stops in between.
 package keepfile
 
 import (
