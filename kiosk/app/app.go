@@ -154,12 +154,8 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 		s.publish(view.View{Screen: view.Neutral, TriesLeft: -1})
 	}
 	if turn.Wait {
-		word, err := waitForWord(ctx, heard, s, turn.Slot == control.SlotUnknown || turn.Slot == control.SlotFirst)
-		if err != nil {
+		if err := waitForWord(ctx, heard, s, turn.Slot == control.SlotUnknown || turn.Slot == control.SlotFirst); err != nil {
 			return fmt.Errorf("wait for card service and logs: %w", err)
-		}
-		if word.Slot == control.SlotEmpty {
-			turn.Slot = control.SlotEmpty
 		}
 	}
 	log, err := opened()
@@ -188,6 +184,10 @@ func run(ctx context.Context, cfg Config, last *control.Message) error {
 	visit, err := session.New(session.Config{
 		Slot: rd, Roots: trust.roots, TerminalID: k.Terminal(), Publish: s.publish, Log: log, Version: Version,
 		NewCard: turn.Slot == control.SlotEmpty || turn.Slot == control.SlotNew, First: turn.Slot == control.SlotFirst,
+		Free: func(ctx context.Context) bool {
+			m, err := hear(ctx, heard.free, heard.ended)
+			return err == nil && m.Slot == control.SlotEmpty
+		},
 		Dial: func(ctx context.Context) (session.Server, error) {
 			return serverlink.Dial(ctx, serverlink.Config{Address: k.Server.Address, TLS: trust.tls})
 		},
@@ -269,13 +269,13 @@ var slots = map[session.SlotState]control.Slot{
 
 // words are what the supervisor says, by what they are for.
 type words struct {
-	activate, cards chan control.Message
-	ended           chan error // why nothing more comes
+	activate, cards, free chan control.Message
+	ended                 chan error // why nothing more comes
 }
 
 // listen takes what the supervisor says until the end.
 func listen(c *control.Conn, s *screen) words {
-	w := words{make(chan control.Message, 1), make(chan control.Message, 1), make(chan error, 1)}
+	w := words{make(chan control.Message, 1), make(chan control.Message, 1), make(chan control.Message, 1), make(chan error, 1)}
 	go func() {
 		w.ended <- func() error {
 			for {
@@ -290,6 +290,8 @@ func listen(c *control.Conn, s *screen) words {
 					continue
 				case control.Cards:
 					to = w.cards
+				case control.Free:
+					to = w.free
 				case control.Activate:
 				default:
 					return fmt.Errorf("%w: %s from the supervisor", control.ErrProtocol, m.Kind)
@@ -320,19 +322,20 @@ func hear(ctx context.Context, word <-chan control.Message, ended <-chan error) 
 // waitForWord waits until the supervisor says that the card service is there, and at first the place of the logs. A terminal
 // that does not know what is in its slot asks for no card meanwhile: the picture of before stands for a moment, then it says
 // that it still starts: nobody knows anything about the reader yet.
-func waitForWord(ctx context.Context, heard words, s *screen, unknown bool) (control.Message, error) {
+func waitForWord(ctx context.Context, heard words, s *screen, unknown bool) error {
 	const moment = 2 * time.Second
 	soon, cancel := context.WithTimeout(ctx, moment)
-	word, err := hear(soon, heard.cards, heard.ended)
+	_, err := hear(soon, heard.cards, heard.ended)
 	late := soon.Err() != nil && ctx.Err() == nil
 	cancel()
 	if err == nil || !late {
-		return word, err
+		return err
 	}
 	if unknown {
 		s.publish(session.OutOfOrder(codeStarting))
 	}
-	return hear(ctx, heard.cards, heard.ended)
+	_, err = hear(ctx, heard.cards, heard.ended)
+	return err
 }
 
 // cardLoop knows whether what watches the reader still turns.

@@ -339,18 +339,18 @@ func TestReaderComesLater(t *testing.T) {
 func TestCardServiceIsReplaced(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		slot, word  control.Slot
+		slot, free  control.Slot // free: word about the first session, control.SlotFirst for none
 		first, want view.Screen
 	}{
-		{control.SlotEmpty, "", view.Neutral, view.PIN},
-		{control.SlotNew, "", view.Neutral, view.PIN},
-		{control.SlotCard, "", view.TakeCard, view.TakeCard},
-		{control.SlotFirst, "", view.Neutral, view.TakeCard},      // this reader saw no card come
-		{control.SlotUnknown, "", view.OutOfOrder, view.TakeCard}, // nobody is asked to put a card in
+		{control.SlotEmpty, control.SlotFirst, view.Neutral, view.PIN},
+		{control.SlotNew, control.SlotFirst, view.Neutral, view.PIN},
+		{control.SlotCard, control.SlotFirst, view.TakeCard, view.TakeCard},
+		{control.SlotFirst, "", view.Neutral, view.TakeCard},                     // this reader saw no card come
+		{control.SlotUnknown, control.SlotFirst, view.OutOfOrder, view.TakeCard}, // nobody is asked to put a card in
 		// A machine that remembers that no card of before can be in: the one that is, was put in for this visit.
 		{control.SlotFirst, control.SlotEmpty, view.Neutral, view.PIN},
 	} {
-		t.Run("slot "+string(c.slot+c.word), func(t *testing.T) {
+		t.Run("slot "+string(c.slot+" "+c.free), func(t *testing.T) {
 			t.Parallel()
 			p := prepare(t)
 			var opened atomic.Int32
@@ -367,7 +367,13 @@ func TestCardServiceIsReplaced(t *testing.T) {
 			if n := opened.Load(); n != 0 {
 				t.Errorf("the reader was opened %d times before the card service was there", n)
 			}
-			p.tell(control.Message{Kind: control.Cards, Slot: c.word})
+			p.tell(control.Message{Kind: control.Cards})
+			if c.free != control.SlotFirst {
+				if len(p.slot) != 0 {
+					t.Error("a visit began before it was known whose card is in the slot")
+				}
+				p.tell(control.Message{Kind: control.Free, Slot: c.free})
+			}
 			p.screen(c.want)
 			if c.want == view.TakeCard {
 				if n := len(p.slot); n != 0 {
@@ -418,6 +424,7 @@ func TestLogComesLater(t *testing.T) {
 			}
 			p.reader.Insert(card)
 			p.tell(control.Message{Kind: control.Cards})
+			p.tell(control.Message{Kind: control.Free})
 			p.screen(view.TakeCard)
 			if files, err := os.ReadDir(p.cfg.Kiosk.Log.Dir); err != nil || len(files) == 0 {
 				t.Errorf("log %v, %v", files, err)

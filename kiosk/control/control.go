@@ -27,9 +27,11 @@ const (
 	// Activate: its turn has come (supervisor to session). With Wait the card service is being replaced, or the place of the
 	// logs is not there yet: neither reader nor log is opened before Cards.
 	Activate Kind = "activate"
-	// Cards: what Wait was for is there (supervisor to session, after an Activate with Wait). Its slot is SlotEmpty when the
-	// supervisor has learned meanwhile that nobody's card of before can be in the slot.
+	// Cards: what Wait was for is there (supervisor to session, after an Activate with Wait).
 	Cards Kind = "cards"
+	// Free: whether a card that was in the slot at power on can be nobody's of before is known now (supervisor to session, once
+	// after an Activate with SlotFirst): Slot is SlotEmpty when it is nobody's.
+	Free Kind = "free"
 	// Service: how the terminal is, for the staff (supervisor to session, at any time after Ready).
 	Service Kind = "service"
 	// Visible: the process has drawn what is to be seen in its turn (session to supervisor).
@@ -70,7 +72,7 @@ const (
 type Message struct {
 	Kind   Kind   `json:"kind"`
 	Reason Reason `json:"reason,omitempty"`
-	// Slot with Ended, with Activate what the process before said, and with Cards.
+	// Slot with Ended, with Activate what the process before said, and with Free.
 	Slot Slot `json:"slot,omitempty"`
 	// Wait with Activate.
 	Wait bool `json:"wait,omitempty"`
@@ -135,8 +137,8 @@ func (c *Conn) Receive() (Message, error) {
 
 // fields says which fields belong to which kind.
 var fields = map[Kind]struct{ reason, slot, wait, codes bool }{
-	Ready: {}, Visible: {}, Hung: {}, Visit: {}, Empty: {},
-	Cards:    {slot: true},
+	Ready: {}, Visible: {}, Hung: {}, Cards: {}, Visit: {}, Empty: {},
+	Free:     {slot: true},
 	Activate: {slot: true, wait: true},
 	Service:  {codes: true},
 	Ended:    {reason: true, slot: true},

@@ -14,7 +14,7 @@ func TestExchange(t *testing.T) {
 	a, b := net.Pipe()
 	left, right := New(a), New(b)
 	want := []Message{
-		{Kind: Ready}, {Kind: Activate}, {Kind: Activate, Slot: SlotEmpty, Wait: true}, {Kind: Cards}, {Kind: Cards, Slot: SlotEmpty}, {Kind: Visit}, {Kind: Empty},
+		{Kind: Ready}, {Kind: Activate}, {Kind: Activate, Slot: SlotEmpty, Wait: true}, {Kind: Cards}, {Kind: Free, Slot: SlotEmpty}, {Kind: Free}, {Kind: Visit}, {Kind: Empty},
 		{Kind: Service, Codes: []string{"CLOCK-WRONG", "A1"}},
 		{Kind: Service, Codes: []string{"MODULE-FAILED 8021q virtio_net +2"}},
 		{Kind: Service}, {Kind: Hung}, {Kind: Ended, Reason: Served, Slot: SlotNew},
@@ -49,7 +49,7 @@ func TestRefuses(t *testing.T) {
 		`{"kind":"service","codes":["A Erika Mustermann"]}` + "\n", `{"kind":"service","codes":["A ` + strings.Repeat("a", maxAbout+1) + `"]}` + "\n",
 		"\n", "{}\n", "no json\n", `{"kind":"shell"}` + "\n", `{"kind":"ended","reason":"?"}` + "\n",
 		`{"kind":"ready","reason":"served"}` + "\n", `{"kind":"ready","slot":"new"}` + "\n",
-		`{"kind":"visit","slot":"new"}` + "\n", `{"kind":"empty","slot":"empty"}` + "\n",
+		`{"kind":"visit","slot":"new"}` + "\n", `{"kind":"cards","slot":"empty"}` + "\n", `{"kind":"free","wait":true}` + "\n", `{"kind":"empty","slot":"empty"}` + "\n",
 		`{"kind":"activate","slot":"full"}` + "\n", `{"kind":"cards","wait":true}` + "\n", `{"kind":"hung","codes":["A"]}` + "\n",
 		`{"kind":"service","codes":["a"]}` + "\n", `{"kind":"service","codes":[""]}` + "\n", `{"kind":"service","codes":["` + strings.Repeat("A", maxCode+1) + `"]}` + "\n",
 		`{"kind":"service","codes":["A"` + strings.Repeat(`,"A"`, maxCodes) + `]}` + "\n", `{"kind":"` + strings.Repeat("a", 2*maxLine) + `"}` + "\n",

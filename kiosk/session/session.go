@@ -80,8 +80,11 @@ type Config struct {
 	// Otherwise a card that is there belongs to the visit before, and its holder is asked to take it.
 	NewCard bool
 	// First tells that nobody was served since the terminal was switched on: the slot is asked whether a card that is there
-	// was put in meanwhile ([Observer]).
+	// was put in meanwhile ([Observer]), and if it does not know, Free.
 	First bool
+	// Free tells that a card that is in the slot at first can be nobody's of before: the terminal remembers that the last visit
+	// ended with an empty slot. It may take its time to remember; meanwhile the screen stays as it is. Nil is never.
+	Free func(context.Context) bool
 	// Patience is how long a reader or its service may be away before the terminal says that it is out of order; a service
 	// that is replaced is back before. Zero means 3 s.
 	Patience time.Duration
@@ -295,13 +298,11 @@ func (s *Session) visitor(ctx context.Context) error {
 	if o, ok := s.cfg.Slot.(Observer); ok && s.cfg.First {
 		s.cfg.NewCard = s.cfg.NewCard || o.CardIsNew()
 	}
-	if s.cfg.NewCard {
-		quick, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
-		err := s.cfg.Slot.WaitCard(quick, true)
-		cancel()
-		if err == nil {
-			return nil
-		}
+	if s.cfg.First && !s.cfg.NewCard && s.cfg.Free != nil && s.holdsCard(ctx) {
+		s.cfg.NewCard, s.cfg.Free = s.cfg.Free(ctx), nil // it is said once
+	}
+	if s.cfg.NewCard && s.holdsCard(ctx) {
+		return nil
 	}
 	// Whether a card is there is asked with a wait for its absence that may not take long.
 	quick, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
@@ -322,6 +323,13 @@ func (s *Session) visitor(ctx context.Context) error {
 		s.cfg.Empty()
 	}
 	return s.cfg.Slot.WaitCard(ctx, true)
+}
+
+// holdsCard tells whether there is a card in the slot now.
+func (s *Session) holdsCard(ctx context.Context) bool {
+	quick, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	return s.cfg.Slot.WaitCard(quick, true) == nil
 }
 
 // Handle takes what the person did. It never blocks.

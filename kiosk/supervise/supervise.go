@@ -69,8 +69,9 @@ type Config struct {
 	// Service is told to the sessions, which show it; nil where nobody knows.
 	Service Service
 	// Free tells that nobody's card of before can be in the slot although no session has looked: the machine remembers how the
-	// last visit before power on ended. It is asked for the first session, when the log is open. Nil is never.
-	Free func() bool
+	// last visit before power on ended. It is asked for the first session, and may take its time until the machine remembers;
+	// only who finds a card in the slot waits for it. Nil is never.
+	Free func(context.Context) bool
 	// Slot is told what the slot holds, as far as the sessions know, for Free at the next start. It must return quickly; calls
 	// do not overlap, and what is said twice is no news. Nil is allowed.
 	Slot func(initctl.Slot)
@@ -149,7 +150,6 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	last := control.Message{Slot: control.SlotFirst} // how the visit before ended
 	// Closed when the card service runs anew, at first when there is a log; nil when nothing has to be waited for.
 	replaced := s.openLog(ctx, cancel)
-	first := true
 	ready := sync.OnceFunc(s.cfg.Ready)
 	for failures := 0; ctx.Err() == nil; {
 		if failures > 0 && !pause(ctx, failures) {
@@ -163,11 +163,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 				replaced = nil
 			default:
 			}
-			m := control.Message{Kind: control.Activate, Slot: last.Slot, Wait: replaced != nil}
-			if first && !m.Wait && s.free() {
-				m.Slot = control.SlotEmpty
-			}
-			return m
+			return control.Message{Kind: control.Activate, Slot: last.Slot, Wait: replaced != nil}
 		})
 		last = control.Message{}
 		shown.kill() // only now: its last picture stood until there was another
@@ -176,7 +172,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 			active.kill()
 			s.cfg.Host.Activate(nil) // better a dark screen than the picture of the person before
 			if active != nil {
-				first = !s.left(active, control.SlotUnknown) && first
+				s.left(active, control.SlotUnknown)
 			}
 			if ctx.Err() == nil {
 				failures++
@@ -195,8 +191,8 @@ func (s *Supervisor) Run(ctx context.Context) error {
 			}
 			next <- p
 		}()
-		said, ok := s.watch(ctx, active, replaced, first)
-		last, first = said, false
+		said, ok := s.watch(ctx, active, replaced)
+		last = said
 		if !ok {
 			active.kill() // what stands on the screen may be personal, and nobody can turn it away any more: dark at once
 		}
@@ -223,11 +219,17 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// free tells whether the machine remembers that nobody's card can be in the slot.
-func (s *Supervisor) free() bool { return s.cfg.Free != nil && s.cfg.Free() }
+// free tells the first session what the machine remembers about the slot. A process that is gone needs it no more.
+func (s *Supervisor) free(ctx context.Context, p *process) {
+	m := control.Message{Kind: control.Free}
+	if s.cfg.Free != nil && s.cfg.Free(ctx) {
+		m.Slot = control.SlotEmpty
+	}
+	_ = p.control.Send(m)
+}
 
-// left tells in which state a session that has ended left the slot, and whether it served a card.
-func (s *Supervisor) left(p *process, slot control.Slot) bool {
+// left tells in which state a session that has ended left the slot.
+func (s *Supervisor) left(p *process, slot control.Slot) {
 	<-p.heard // what it said about the slot comes before
 	switch {
 	case slot == control.SlotEmpty, slot == control.SlotNew:
@@ -235,7 +237,6 @@ func (s *Supervisor) left(p *process, slot control.Slot) bool {
 	case p.serves:
 		p.slot(initctl.SlotCard)
 	}
-	return p.serves
 }
 
 // openLog opens the log, and closes the channel when that is done. An error goes to failed.
@@ -267,8 +268,12 @@ func (s *Supervisor) turn(ctx context.Context, p **process, activate func() cont
 	if _, err := s.tell(*p); err != nil {
 		return err
 	}
-	if err := (*p).control.Send(activate()); err != nil {
+	m := activate()
+	if err := (*p).control.Send(m); err != nil {
 		return err
+	}
+	if m.Slot == control.SlotFirst {
+		go s.free(ctx, *p)
 	}
 	limit := time.NewTimer(s.cfg.SilentFor)
 	defer limit.Stop()
@@ -317,8 +322,8 @@ func (s *Supervisor) tell(p *process) (<-chan struct{}, error) {
 const cardsEvery = 4
 
 // watch returns when the active process has ended: how, and whether it said so itself. replaced is closed when the card
-// service, which the process waits for, runs anew. first tells that no session has looked into the slot yet.
-func (s *Supervisor) watch(ctx context.Context, p *process, replaced <-chan struct{}, first bool) (control.Message, bool) {
+// service, which the process waits for, runs anew.
+func (s *Supervisor) watch(ctx context.Context, p *process, replaced <-chan struct{}) (control.Message, bool) {
 	tick := time.NewTicker(s.cfg.SilentFor / 2)
 	defer tick.Stop()
 	waits := replaced != nil
@@ -351,11 +356,7 @@ func (s *Supervisor) watch(ctx context.Context, p *process, replaced <-chan stru
 			replaced = nil
 			if waits {
 				waits = false
-				m := control.Message{Kind: control.Cards}
-				if first && s.free() {
-					m.Slot = control.SlotEmpty
-				}
-				_ = p.control.Send(m) // a process that is gone has exited
+				_ = p.control.Send(control.Message{Kind: control.Cards}) // a process that is gone has exited
 			}
 		case <-p.hung:
 			again = true

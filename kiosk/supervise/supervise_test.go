@@ -654,58 +654,51 @@ func TestSlotIsTold(t *testing.T) {
 	}
 }
 
-// The first session hears that nobody's card of before can be in the slot, where the machine remembers that; when it does not,
-// or somebody was served meanwhile, nobody hears it (the twins).
+// The first session hears whether nobody's card of before can be in the slot, as soon as the machine remembers: its picture does
+// not wait for that. A later session hears nothing of the kind (the twin).
 func TestSlotIsRemembered(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, behaviour string
-		free, late      bool
+		change          func(*Config) // nil: the machine remembers that the slot is free
 		n               int
-		activated       string
-		cards           string // "" for none
+		heard           []string
 	}{
-		{"free", "stay", true, false, 0, "activate empty false ", ""},
-		{"not free", "stay", false, false, 0, "activate first false ", ""},
-		{"free, known later", "stay", true, true, 0, "activate first true ", "cards empty false "},
-		{"not free, known later", "stay", false, true, 0, "activate first true ", "cards  false "},
-		{"free, the first dies", "die,stay", true, false, 1, "activate empty false ", ""},
-		{"free, the first serves", "visit-die,stay", true, false, 1, "activate  false ", ""},
-		{"free, the first leaves its card", "visit-card,stay", true, false, 1, "activate card false ", ""},
+		{"free", "stay", nil, 0, []string{"activate first false ", "free empty false "}},
+		{"not free", "stay", func(c *Config) {
+			c.Free = func(context.Context) bool { return false }
+		}, 0, []string{"activate first false ", "free  false "}},
+		{"nobody remembers", "stay", func(c *Config) { c.Free = nil }, 0, []string{"activate first false ", "free  false "}},
+		{"after a visit", "visit-card,stay", nil, 1, []string{"activate card false "}},
+		{"after one that died", "visit-die,stay", nil, 1, []string{"activate  false "}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			mounted := make(chan struct{})
+			remembers := make(chan struct{})
 			r := start(t, c.behaviour, nil, func(cfg *Config) {
-				cfg.Free = func() bool { return c.free }
-				if !c.late {
-					return
-				}
-				open := cfg.OpenLog
-				cfg.OpenLog = func(ctx context.Context) (*advlog.Log, error) {
+				cfg.Free = func(ctx context.Context) bool {
 					select {
-					case <-mounted:
-						return open(ctx)
+					case <-remembers:
+						return true
 					case <-ctx.Done():
-						return nil, ctx.Err()
+						return false
 					}
 				}
-				cfg.Free = func() bool {
-					select {
-					case <-mounted:
-					default:
-						t.Error("asked before the data partition was known")
-					}
-					return c.free
+				if c.change != nil {
+					c.change(cfg)
 				}
 			})
 			r.shows(c.n)
-			r.heard(c.n, c.activated)
-			if c.late {
-				close(mounted)
+			r.heard(c.n, c.heard[0])
+			close(remembers)
+			for _, line := range c.heard[1:] {
+				r.heard(c.n, line)
 			}
-			if c.cards != "" {
-				r.heard(c.n, c.cards)
+			if c.n > 0 {
+				<-r.living // it has been watched for a while
+				if b, err := os.ReadFile(filepath.Join(r.dir, "heard-"+strconv.Itoa(c.n))); err != nil || strings.Contains(string(b), "free") {
+					t.Errorf("heard %q, %v", b, err)
+				}
 			}
 		})
 	}

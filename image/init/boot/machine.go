@@ -318,7 +318,7 @@ func (m *Machine) openData(ctx context.Context, load func()) {
 		slot, err = m.setup.readSlot()
 		m.journal.problem(stepData, err)
 	}
-	m.store.Update(func(s *initctl.State) { s.Data, s.Reboots, s.Slot = st, m.setup.readReboots(), slot })
+	m.dataIs(st, slot)
 	if slot != initctl.SlotUnknown {
 		go m.keepSlot(ctx, slot)
 	}

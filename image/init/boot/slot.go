@@ -27,6 +27,17 @@ func (m *Machine) SetSlot(slot initctl.Slot) {
 	m.store.Update(func(s *initctl.State) { s.Slot = slot })
 }
 
+// dataIs notes what holds /data and what is remembered there. What the kiosk has told about the slot meanwhile, which serves
+// already when the disk is slow, is newer.
+func (m *Machine) dataIs(data initctl.Data, slot initctl.Slot) {
+	m.store.Update(func(s *initctl.State) {
+		s.Data, s.Reboots = data, m.setup.readReboots()
+		if s.Slot == initctl.SlotUnknown {
+			s.Slot = slot
+		}
+	})
+}
+
 // visitOver notes that the kiosk, and with it a visit, has ended without a word about the slot.
 func (m *Machine) visitOver() {
 	m.store.Update(func(s *initctl.State) {

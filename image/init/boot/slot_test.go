@@ -122,3 +122,44 @@ func TestSlotIsKept(t *testing.T) {
 		<-done
 	})
 }
+
+// A data partition that comes when the kiosk serves already does not take back what the kiosk has told, and remembers it from
+// then on.
+func TestSlotIsToldBeforeTheDisk(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ told, remembered, want initctl.Slot }{
+		{initctl.SlotUnknown, initctl.SlotEmpty, initctl.SlotEmpty},
+		{initctl.SlotUnknown, initctl.SlotCard, initctl.SlotCard},
+		{initctl.SlotVisit, initctl.SlotEmpty, initctl.SlotVisit},
+		{initctl.SlotEmpty, initctl.SlotCard, initctl.SlotEmpty},
+		{initctl.SlotCard, initctl.SlotEmpty, initctl.SlotCard},
+	} {
+		k := newKernel(t)
+		synctest.Test(t, func(t *testing.T) {
+			m := machineOn(t, k)
+			if err := m.setup.writeSlot(c.remembered == initctl.SlotCard); err != nil {
+				t.Fatal(err)
+			}
+			if c.told != initctl.SlotUnknown {
+				m.SetSlot(c.told)
+			}
+			m.dataIs(initctl.DataOK, c.remembered)
+			if s, _ := m.store.State(); s.Slot != c.want || s.Data != initctl.DataOK {
+				t.Errorf("told %q, remembered %q: %+v; want %q", c.told, c.remembered, s, c.want)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan struct{})
+			go func() { defer close(done); m.keepSlot(ctx, c.remembered) }()
+			synctest.Wait()
+			want := c.want
+			if want == initctl.SlotVisit {
+				want = initctl.SlotCard
+			}
+			if got, err := m.setup.readSlot(); got != want || err != nil {
+				t.Errorf("told %q, remembered %q: %q is remembered now, %v; want %q", c.told, c.remembered, got, err, want)
+			}
+			cancel()
+			<-done
+		})
+	}
+}

@@ -154,10 +154,10 @@ func follow(ctx context.Context, cfg terminal.Log, early *os.Root, log *advlog.L
 	}
 }
 
-// free tells whether the first process remembers that nobody's card can be in the slot.
-func (m *machine) free() bool {
-	s, _ := m.client.State()
-	return s.Slot == initctl.SlotEmpty
+// free tells whether the first process remembers that nobody's card can be in the slot, as soon as it can know.
+func (m *machine) free(ctx context.Context) bool {
+	s, err := m.client.Wait(ctx, dataKnown)
+	return err == nil && s.Slot == initctl.SlotEmpty
 }
 
 // setSlot has the first process remember what is in the slot. One that is gone remembers nothing more: the staff is told.

@@ -85,7 +85,7 @@ func TestCardServiceOfTheFirstProcess(t *testing.T) {
 		if _, err := client.Wait(ctx, func(s initctl.State) bool { return s.Slot == slot }); err != nil {
 			t.Fatal(err)
 		}
-		if free := m.free(); free != (slot == initctl.SlotEmpty) {
+		if free := m.free(ctx); free != (slot == initctl.SlotEmpty) {
 			t.Errorf("slot %q: free %v", slot, free)
 		}
 	}
