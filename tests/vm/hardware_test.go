@@ -267,7 +267,7 @@ func (r *run) beside(sends func(touch.Point) touch.Point, screen, label string) 
 // TestVLAN has a terminal in a VLAN, where it gets its address by DHCP and reaches server and time. Nothing of it leaves
 // without the tag.
 func TestVLAN(t *testing.T) {
-	req.Covers(t, "AdV-A_2423")
+	req.Covers(t, "AdV-A_2405")
 	const tag = 7
 	image, err := world.Build(t.Context(), "vlan", func(_ map[string][]byte, c map[string]any) {
 		c["network"] = map[string]any{"mode": "dhcp", "vlan": tag}

@@ -15,7 +15,7 @@ import (
 // one is meant, is out of order, and says what to do. One of them pulled out, it serves with the other. (A second reader that
 // comes later: TestReaders; a configuration that names one of two: TestHardware.)
 func TestSeveralReaders(t *testing.T) {
-	req.Covers(t, "AdV-A_2405")
+	req.Covers(t, "AdV-A_2405", "AdV-A_2423")
 	one, two := simreader.New(simreader.Config{}), simreader.New(simreader.Config{})
 	r := boot(t, appliance.Options{Readers: []ccid.Config{{Reader: one}, {Reader: two}}})
 	r.showsView("two readers at power on", outOfOrder("READER-SEVERAL"))
