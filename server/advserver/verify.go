@@ -44,11 +44,11 @@ func newVerifier(cfg config.Config, pair tls.Certificate, log *advlog.Log, regis
 		return nil, fmt.Errorf("clients of the verification service: %w", err)
 	}
 	o := verify.TrustOptions{Dir: c.PKI.Dir, Update: c.PKI.Update, TSLURL: c.PKI.TSLURL, Anchors: c.PKI.Anchors, TSLs: c.PKI.TSL, VLs: c.PKI.VL,
-		Grace: time.Duration(c.PKI.Grace), Test: cfg.Mode == config.Test, Certificates: c.PKI.Cache, TableBytes: c.PKI.TableBytes}
+		Grace: time.Duration(c.PKI.Grace), MaxAge: time.Duration(c.PKI.Status.MaxAge), Archive: c.Archive, Test: cfg.Mode == config.Test, Certificates: c.PKI.Cache, TableBytes: c.PKI.TableBytes}
 	st := c.PKI.Status
 	o.Offline = st.Network == "off"
 	o.Status = verify.StatusOptions{Network: st.Network, Rate: st.Rate, Forwarder: st.Forwarder, KeyFile: st.ForwarderKey, Header: st.ForwarderHeader,
-		Target: st.ForwarderTarget, Metrics: registry}
+		Target: st.ForwarderTarget, Timeout: time.Duration(st.Timeout), RequireNonce: st.RequireNonce, KeepAnswers: true, Metrics: registry}
 	opened, err := o.Open(context.Background(), time.Now, func(e trust.Event) {
 		if e.Code != 0 {
 			log.Error(context.Background(), advlog.ErrorEvent{Code: codeLists, Severity: advlog.Warning, Name: advlog.L("trust.update"),
@@ -58,7 +58,7 @@ func newVerifier(cfg config.Config, pair tls.Certificate, log *advlog.Log, regis
 	if err != nil {
 		return nil, fmt.Errorf("trust of the verification service: %w", err)
 	}
-	service := verify.NewService(verify.ServiceConfig{Checker: opened.Checker, Checks: c.Checks, Metrics: verify.NewMetrics(registry)})
+	service := verify.NewService(verify.ServiceConfig{Checker: opened.Checker, Checks: c.Checks, Jobs: c.Jobs, Archive: c.Archive, Metrics: verify.NewMetrics(registry)})
 	v := &verifier{}
 	if v.http, err = service.Server(pair, clients); err != nil {
 		return nil, fmt.Errorf("verification service: %w", err)

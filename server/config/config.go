@@ -50,9 +50,10 @@ const (
 //	  "ocsp": {"url": "", "timeout": "10s"},
 //	  "limits": {"sessions": 500, "step_timeout": "30s", "session_timeout": "1h", "drain_timeout": "20s"},
 //	  "log": {"dir": "log", "level": "info", "max_bytes": 268435456},
-//	  "verify": {"listen": "off", "clients": "", "checks": 64,
+//	  "verify": {"listen": "off", "clients": "", "checks": 64, "jobs": 2, "archive": false,
 //	    "pki": {"dir": "", "update": false, "anchors": [], "tsl": [], "vl": [], "tsl_grace": "0s", "cache": 50000,
-//	      "table_bytes": 268435456, "status": {"network": "internet", "rate": 0, "forwarder": "", "forwarder_key": "",
+//	      "table_bytes": 268435456, "status": {"network": "internet", "rate": 0, "timeout": "10s",
+//	        "max_age": "0s", "require_nonce": false, "forwarder": "", "forwarder_key": "",
 //	        "forwarder_header": "X-Api-Key", "forwarder_target": ""}}}
 //	}
 type Config struct {
@@ -81,7 +82,11 @@ type Verify struct {
 	Clients string `json:"clients"`
 	// Checks is how many run at the same time. Default 64.
 	Checks int `json:"checks"`
-	PKI    PKI `json:"pki"`
+	// Jobs is how many checks of one stream run at the same time. Default 2.
+	Jobs int `json:"jobs"`
+	// Archive puts the answers of OCSP responders into every report; a request may ask for them without it.
+	Archive bool `json:"archive"`
+	PKI     PKI  `json:"pki"`
 }
 
 // PKI says where the trust of the check comes from.
@@ -110,6 +115,13 @@ type VerifyStatus struct {
 	Network string `json:"network"`
 	// Rate is requests per second to each responder; 0 (default) is that of the network.
 	Rate float64 `json:"rate"`
+	// Timeout of one request. Default 10s.
+	Timeout Duration `json:"timeout"`
+	// MaxAge is the longest age of an embedded answer at the signing time; 0 (default) is 24 hours for the Fachdienst and 12
+	// hours for doctors and pharmacies.
+	MaxAge Grace `json:"max_age"`
+	// RequireNonce refuses answers that do not repeat the nonce of the request.
+	RequireNonce bool `json:"require_nonce"`
 	// Forwarder is the address of the OCSP forwarder for certificates of the Fachdienst; empty is none. The key lies in
 	// ForwarderKey (a file), goes into the header ForwarderHeader, and ForwarderTarget says how the responder's address is
 	// passed: "path", "query:NAME", "header:NAME" or not at all.
@@ -213,7 +225,7 @@ func Default() Config {
 		Limits: Limits{Sessions: 500, StepTimeout: Duration(30 * time.Second), SessionTimeout: Duration(time.Hour),
 			DrainTimeout: Duration(20 * time.Second)},
 		Log:    Log{Level: "info", MaxBytes: 256 << 20},
-		Verify: Verify{Listen: "off", Checks: 64, PKI: PKI{Cache: 50_000, TableBytes: 256 << 20, Status: VerifyStatus{Network: "internet", ForwarderHeader: "X-Api-Key"}}},
+		Verify: Verify{Listen: "off", Checks: 64, Jobs: 2, PKI: PKI{Cache: 50_000, TableBytes: 256 << 20, Status: VerifyStatus{Network: "internet", Timeout: Duration(10 * time.Second), ForwarderHeader: "X-Api-Key"}}},
 	}
 }
 
@@ -304,6 +316,7 @@ func (c Config) check() error {
 		want(err == nil, "verify.listen: %q is no address; for example \":8444\", or \"off\"", v.Listen)
 		want(v.Clients != "", "verify.clients: name the folder with the certificates of the programs that may use the service")
 		want(v.Checks >= 1 && v.Checks <= 10_000, "verify.checks: %d; want 1 to 10000", v.Checks)
+		want(v.Jobs >= 1 && v.Jobs <= 1024, "verify.jobs: %d; want 1 to 1024", v.Jobs)
 		want(v.PKI.Dir != "" || len(v.PKI.TSL) > 0, "verify.pki: name an archive of lists (dir), or TSL files (tsl)")
 		want(v.PKI.Dir != "" || len(v.PKI.Anchors) > 0, "verify.pki.anchors: name the certificate of the TSL signer CA")
 		want(v.PKI.Dir != "" || !v.PKI.Update, "verify.pki.update: needs an archive (dir)")

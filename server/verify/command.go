@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"time"
 
 	"ktradv/server/erezept"
+	"ktradv/server/status"
 	"ktradv/server/trust"
 )
 
@@ -63,7 +65,7 @@ flags:
 `
 
 // Command is the command line of `adv-server verify`. It returns the exit status. The first end of ctx stops the intake: what was begun is
-// finished, written and noted in the journal.
+// finished, written and noted in the journal, but for what waits for a responder.
 func Command(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	c := &command{stdin: stdin, stdout: stdout, stderr: stderr, now: time.Now, every: time.Second}
 	return c.run(ctx, args)
@@ -196,8 +198,7 @@ func (c *command) run(ctx context.Context, args []string) int {
 	after := func(mark) error { return nil }
 	var out *output
 	if c.out != "" {
-		setting := fmt.Sprintf("report=%s kind=%s case=%t stream=%t clock=%s", c.report, c.kind, c.asCase, stream != nil, c.at)
-		out, err = openOutput(c.out, setting, c.resume, e.Started, c.every)
+		out, err = openOutput(c.out, c.settings(), c.resume, e.Started, c.every)
 		if errors.Is(err, errComplete) {
 			return c.summary(out.j.Counts, true, nil)
 		}
@@ -206,19 +207,45 @@ func (c *command) run(ctx context.Context, args []string) int {
 		}
 		defer out.close()
 		e.Started = out.j.Started
+		if lists := checker.Space().Identity(); lists != out.j.Lists {
+			if out.j.Lists != "" && !c.quiet {
+				fmt.Fprintln(c.stderr, "the trust lists are not those that the batch was begun with; each report names the list it was made with")
+			}
+			out.j.Lists = lists
+		}
 		from = mark{units: out.j.Units, input: out.j.Input, crc: out.j.CRC, counts: out.j.Counts}
 		if err := skip(src, from); err != nil {
 			return c.fail(ExitFailed, err)
 		}
 		to, after = out, out.after
 	}
-	stopShowing := c.show(e, src, from)
+	source, _ := checker.Status.(*status.Source)
+	if source != nil {
+		e.Wait = true
+		defer context.AfterFunc(ctx, source.Hurry)()
+	}
+	stopShowing := c.show(e, src, from, source)
 	reached, complete, err := e.run(ctx, src, to, from, after)
 	if out != nil {
 		err = errors.Join(err, out.save(reached, complete))
 	}
 	stopShowing()
 	return c.summary(reached.counts, complete, err)
+}
+
+// settings are what must be the same when a batch goes on.
+func (c *command) settings() settings {
+	t := &c.trust
+	s := settings{"report": c.report, "kind": c.kind, "case": fmt.Sprint(c.asCase), "stream": fmt.Sprint(c.stream != ""), "clock": c.at,
+		"test-pki": fmt.Sprint(t.Test), "offline": fmt.Sprint(t.Offline), "archive": fmt.Sprint(t.Archive), "tsl-grace": t.Grace.String(),
+		"ocsp-max-age": t.MaxAge.String(), "ocsp-require-nonce": fmt.Sprint(t.Status.RequireNonce), "network": t.Status.Network}
+	if c.stream != "" {
+		s["base"] = c.base
+		if absolute, err := filepath.Abs(c.base); err == nil {
+			s["base"] = absolute
+		}
+	}
+	return s
 }
 
 // updateLists brings the archive up to date.
@@ -260,13 +287,16 @@ func skip(src source, from mark) error {
 }
 
 // show draws the progress until the returned function is called.
-func (c *command) show(e *Engine, src source, from mark) func() {
+func (c *command) show(e *Engine, src source, from mark, statuses *status.Source) func() {
 	if c.quiet {
 		return func() {}
 	}
 	start := time.Now()
 	d := &display{w: c.stderr, terminal: isTerminal(c.stderr), progress: &e.progress, total: src.total(), began: from.input,
 		before: from.counts.Total(), start: start, plain: start}
+	if statuses != nil {
+		d.waiting = statuses.Waiting
+	}
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)

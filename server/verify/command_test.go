@@ -453,7 +453,11 @@ func TestResumeWithAnotherInput(t *testing.T) {
 	out := filepath.Join(dir, "out.ndjson")
 	flags := append(trustFlags(dir), "-quiet", "-stream", "-", "-out", out, "-resume")
 	one := caseLine("1", w.good)
-	o, err := openOutput(out, "report=json kind=auto case=false stream=true clock="+when.Format(time.RFC3339), false, when, time.Second)
+	begun := &command{stdout: io.Discard, stderr: io.Discard}
+	if err := begun.parse(flags); err != nil {
+		t.Fatal(err)
+	}
+	o, err := openOutput(out, begun.settings(), false, when, time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -475,5 +479,100 @@ func TestResumeWithAnotherInput(t *testing.T) {
 	var r erezept.CaseReport
 	if err != nil || json.Unmarshal(b, &r) != nil || r.ID != "2" {
 		t.Errorf("%s, %v", b, err)
+	}
+}
+
+// TestResumeWithOtherSettings: what decides about verdicts and reports must be the same when a batch goes on; what is not is
+// named. Other lists are allowed and said.
+func TestResumeWithOtherSettings(t *testing.T) {
+	t.Parallel()
+	w, dir := newWorld(t)
+	newer, err := w.b.Lists(testpki.ListOptions{Issued: when.AddDate(0, 0, -2)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := caseLine("1", w.good)
+	write(t, dir, map[string][]byte{"in.ndjson": []byte(one + caseLine("2", w.other)), "other.xml": newer.TSL, "other.der": newer.Anchor})
+	in := func(name string) string { return filepath.Join(dir, name) }
+	begin := func(t *testing.T, name string) []string {
+		flags := append(trustFlags(dir), "-base", dir, "-stream", in("in.ndjson"), "-out", in(name), "-resume")
+		c := &command{stdout: io.Discard, stderr: io.Discard}
+		if err := c.parse(flags); err != nil {
+			t.Fatal(err)
+		}
+		opened, err := c.trust.Open(t.Context(), c.now, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := openOutput(c.out, c.settings(), false, when, time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.j.Lists = opened.Checker.Space().Identity()
+		var counts Counts
+		counts[erezept.Valid] = 1
+		if err := errors.Join(o.save(mark{units: 1, input: int64(len(one)), crc: update(0, []byte(one)), counts: counts}, false), o.close()); err != nil {
+			t.Fatal(err)
+		}
+		return flags
+	}
+	flags := begin(t, "out.ndjson")
+	for name, tt := range map[string]struct {
+		more []string
+		want string
+	}{
+		"archive":   {[]string{"-archive"}, `-archive was "false" and is "true"`},
+		"online":    {[]string{"-offline=false"}, `-offline was "true" and is "false"`},
+		"age":       {[]string{"-ocsp-max-age", "1h"}, `-ocsp-max-age was "0s" and is "1h0m0s"`},
+		"grace":     {[]string{"-tsl-grace", "24h"}, `-tsl-grace was "0s" and is "24h0m0s"`},
+		"base":      {[]string{"-base", in("cases")}, "-base was"},
+		"network":   {[]string{"-network", "ti"}, `-network was "internet" and is "ti"`},
+		"nonce":     {[]string{"-ocsp-require-nonce"}, `-ocsp-require-nonce was "false" and is "true"`},
+		"clock":     {[]string{"-clock", "2026-11-22T11:00:00Z"}, "-clock was"},
+		"report":    {[]string{"-report", "text"}, `-report was "json" and is "text"`},
+		"two of it": {[]string{"-report", "text", "-archive"}, `-archive was "false" and is "true", -report was`},
+	} {
+		if code, _, stderr := call(t, nil, append(flags, tt.more...)...); code != ExitFailed || !strings.Contains(stderr, tt.want) || !strings.Contains(stderr, "begin again with another -out") {
+			t.Errorf("%s: exit status %d, %s; want %q", name, code, stderr, tt.want)
+		}
+	}
+	code, _, stderr := call(t, nil, append(flags, "-jobs", "7", "-cache", "10", "-ocsp-wait", "1m")...)
+	if code != ExitValid || strings.Contains(stderr, "not those that the batch was begun with") {
+		t.Errorf("what does not decide about verdicts: exit status %d, %s", code, stderr)
+	}
+	flags = begin(t, "lists.ndjson")
+	code, _, stderr = call(t, nil, append(flags, "-anchor", in("other.der"), "-tsl", in("other.xml"))...)
+	if code != ExitValid || !strings.Contains(stderr, "not those that the batch was begun with") {
+		t.Errorf("other lists: exit status %d, %s", code, stderr)
+	}
+}
+
+// TestHalfAUnit: reports of a unit that is not done are not in what the journal knows of.
+func TestHalfAUnit(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "out")
+	o, err := openOutput(path, settings{}, false, when, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var counts Counts
+	counts[erezept.Valid] = 2
+	done := mark{units: 1, input: 10, counts: counts}
+	_, err1 := o.Write([]byte("one\ntwo\n"))
+	err2 := o.after(done)
+	_, err3 := o.Write([]byte("half of the next"))
+	if err := errors.Join(err1, err2, err3, o.save(done, false), o.close()); err != nil {
+		t.Fatal(err)
+	}
+	o, err = openOutput(path, settings{}, true, when, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err1 = o.Write([]byte("three\n"))
+	if err := errors.Join(err1, o.after(done), o.save(done, true), o.close()); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(path); err != nil || string(b) != "one\ntwo\nthree\n" {
+		t.Errorf("%q, %v", b, err)
 	}
 }

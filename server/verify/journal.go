@@ -10,18 +10,21 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 )
 
 // journalFormat is the first thing in a journal.
-const journalFormat = "adv-server verify journal 1"
+const journalFormat = "adv-server verify journal 2"
 
 // journal stands beside the output of a batch and says how far it is. It is replaced as a whole, after the output it
 // speaks of is on the disk, so that after any kind of end the two fit together: what the output has beyond the journal is
 // cut off and made again.
 type journal struct {
 	Format  string    `json:"format"`
-	Setting string    `json:"setting"` // what must not change: the form of the reports and of the input
+	Setting settings  `json:"setting"` // what must not change
+	Lists   string    `json:"lists"`   // trust.Space.Identity of the last run
 	Started time.Time `json:"started"`
 	Units   int64     `json:"units"`  // of the input that are done
 	Input   int64     `json:"input"`  // position in the input
@@ -29,6 +32,27 @@ type journal struct {
 	Output  int64     `json:"output"` // octets of the output
 	Counts  Counts    `json:"verdicts"`
 	Done    bool      `json:"done"`
+}
+
+// settings are what decides about the verdicts and the form of the reports, by flag: a batch that goes on with others would
+// say two things in one file.
+type settings map[string]string
+
+// differences names what is not the same, for a person.
+func (s settings) differences(now settings) string {
+	var out []string
+	for name, v := range s {
+		if now[name] != v {
+			out = append(out, fmt.Sprintf("-%s was %q and is %q", name, v, now[name]))
+		}
+	}
+	for name, v := range now {
+		if _, ok := s[name]; !ok {
+			out = append(out, fmt.Sprintf("-%s was not set and is %q", name, v))
+		}
+	}
+	slices.Sort(out)
+	return strings.Join(out, ", ")
 }
 
 func journalPath(out string) string { return out + ".journal" }
@@ -92,6 +116,7 @@ type output struct {
 	w       *bufio.Writer
 	j       journal
 	written int64
+	whole   int64         // octets of units that are done
 	every   time.Duration // between two journals
 	last    time.Time     // of the last one, by the real clock
 }
@@ -101,7 +126,7 @@ var errComplete = errors.New("the batch is complete")
 
 // openOutput makes the output, or opens the one of an interrupted run. Without resume an output that is there is never touched.
 // started is the time of the check for a batch that begins.
-func openOutput(path, setting string, resume bool, started time.Time, every time.Duration) (*output, error) {
+func openOutput(path string, setting settings, resume bool, started time.Time, every time.Duration) (*output, error) {
 	o := &output{path: path, every: every, last: time.Now()}
 	if resume {
 		j, err := readJournal(path)
@@ -112,8 +137,8 @@ func openOutput(path, setting string, resume bool, started time.Time, every time
 			}
 		case err != nil:
 			return nil, err
-		case j.Setting != setting:
-			return nil, fmt.Errorf("%s was begun with other settings (%s)", path, j.Setting)
+		case j.Setting.differences(setting) != "":
+			return nil, fmt.Errorf("%s was begun with other settings: %s; go on with those, or begin again with another -out", path, j.Setting.differences(setting))
 		case j.Done:
 			o.j = j
 			return o, errComplete
@@ -157,7 +182,7 @@ func (o *output) reopen(j journal) error {
 		f.Close()
 		return fmt.Errorf("resume: %w", err)
 	}
-	o.f, o.w, o.j, o.written = f, bufio.NewWriterSize(f, 256<<10), j, j.Output
+	o.f, o.w, o.j, o.written, o.whole = f, bufio.NewWriterSize(f, 256<<10), j, j.Output, j.Output
 	return nil
 }
 
@@ -168,8 +193,9 @@ func (o *output) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// after writes a journal when it is time.
+// after is called behind the last report of each unit, and writes a journal when it is time.
 func (o *output) after(m mark) error {
+	o.whole = o.written
 	if now := time.Now(); now.Sub(o.last) >= o.every {
 		o.last = now
 		return o.save(m, false)
@@ -177,7 +203,7 @@ func (o *output) after(m mark) error {
 	return nil
 }
 
-// save brings output and journal to the disk.
+// save brings output and journal to the disk. Reports of a unit that is not done are behind what the journal knows of.
 func (o *output) save(m mark, done bool) error {
 	if err := o.w.Flush(); err != nil {
 		return fmt.Errorf("write output: %w", err)
@@ -185,7 +211,7 @@ func (o *output) save(m mark, done bool) error {
 	if err := o.f.Sync(); err != nil {
 		return fmt.Errorf("write output: %w", err)
 	}
-	o.j.Units, o.j.Input, o.j.CRC, o.j.Counts, o.j.Output, o.j.Done = m.units, m.input, m.crc, m.counts, o.written, done
+	o.j.Units, o.j.Input, o.j.CRC, o.j.Counts, o.j.Output, o.j.Done = m.units, m.input, m.crc, m.counts, o.whole, done
 	return o.j.write(o.path)
 }
 

@@ -1,6 +1,8 @@
 package verify
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -17,6 +19,7 @@ import (
 	"ktradv/internal/req"
 	"ktradv/internal/testpki"
 	"ktradv/server/erezept"
+	"ktradv/server/status"
 )
 
 // TestOnline asks responders over HTTP: the pharmacy's at the address in its certificate, the Fachdienst's through the
@@ -125,5 +128,101 @@ func TestOnline(t *testing.T) {
 	}
 	if code, _, stderr := call(t, nil, append([]string{"-network", "moon"}, args...)...); code != ExitFailed || !strings.Contains(stderr, "moon") {
 		t.Errorf("network: exit status %d, %s", code, stderr)
+	}
+}
+
+// TestInterruptedWhileWaiting: a batch that waits for a responder that fails is interrupted; the unit that waited is not done,
+// and going on gives it its status.
+func TestInterruptedWhileWaiting(t *testing.T) {
+	t.Parallel()
+	req.Covers(t, "ERP-15")
+	var b *testpki.Billing
+	var pharmacy *testpki.Signer
+	var works atomic.Bool
+	var requests atomic.Int64
+	failed := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		if !works.Load() {
+			if requests.Add(1) == 1+status.DefaultRetries {
+				close(failed)
+			}
+			http.Error(w, "maintenance", http.StatusServiceUnavailable)
+			return
+		}
+		answer, err := b.Status(pharmacy, testpki.StatusAnswer{ProducedAt: time.Now()})
+		if err != nil {
+			t.Error(err)
+		}
+		w.Header().Set("Content-Type", "application/ocsp-response")
+		w.Write(answer)
+	}))
+	defer server.Close()
+	p, err := testpki.New(testpki.Config{OCSPURL: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err = p.NewBilling(); err != nil {
+		t.Fatal(err)
+	}
+	lists, err := b.Lists(testpki.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var o testpki.CaseOptions
+	for profile, to := range map[testpki.SignerProfile]**testpki.Signer{testpki.Doctor: &o.Doctor, testpki.Pharmacy: &o.Pharmacy, testpki.Service: &o.Service} {
+		if *to, err = b.Issue(profile, 1, testpki.BrainpoolKey, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pharmacy = o.Pharmacy
+	embedded, err := b.Status(pharmacy, testpki.StatusAnswer{ProducedAt: p.Now().AddDate(0, 0, -1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var in strings.Builder
+	for i := range 3 {
+		o.Dispensing = nil
+		if i == 0 {
+			o.Dispensing = func(c *testpki.CMSOptions) { c.OCSP = [][]byte{embedded} }
+		}
+		made, err := b.Case(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in.WriteString(caseLine(fmt.Sprint(i), made))
+	}
+	dir := t.TempDir()
+	write(t, dir, map[string][]byte{"anchor.der": lists.Anchor, "tsl.xml": lists.TSL, "vl.xml": lists.VL, "in.ndjson": []byte(in.String())})
+	file := func(name string) string { return filepath.Join(dir, name) }
+	args := []string{"-test-pki", "-anchor", file("anchor.der"), "-tsl", file("tsl.xml"), "-vl", file("vl.xml"), "-jobs", "1", "-stream", file("in.ndjson"),
+		"-out", file("out.ndjson"), "-resume", "-archive"}
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	go func() {
+		<-failed
+		interrupt()
+	}()
+	var stdout, stderr bytes.Buffer
+	if code := Command(ctx, args, nil, &stdout, &stderr); code != ExitInterrupted || !strings.Contains(stderr.String(), "1 checked: 1 valid") {
+		t.Fatalf("interrupted: exit status %d, %s", code, stderr.String())
+	}
+	works.Store(true)
+	if code, _, stderr := call(t, nil, args...); code != ExitValid || !strings.Contains(stderr, "3 checked: 3 valid") {
+		t.Errorf("resumed: exit status %d, %s", code, stderr)
+	}
+	out, err := os.ReadFile(file("out.ndjson"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {
+		var r erezept.CaseReport
+		if err := json.Unmarshal([]byte(line), &r); err != nil || r.ID != fmt.Sprint(i) || r.Verdict != erezept.Valid {
+			t.Fatalf("%s, %v", line, err)
+		}
+		// The evidence stands in every report, also of a status that was known already.
+		if s := r.Records[1].Status; len(s.Response) == 0 || i == 2 && s.Source != "cache" {
+			t.Errorf("case %d: status from %s with %d octets", i, s.Source, len(s.Response))
+		}
 	}
 }

@@ -20,6 +20,9 @@ type display struct {
 	start    time.Time
 	drawn    bool
 	plain    time.Time // of the last plain line
+
+	// waiting names a responder that the batch waits for, and until when; nil: it never waits.
+	waiting func() (host string, until time.Time, ok bool)
 }
 
 const (
@@ -71,6 +74,11 @@ func (d *display) line(now time.Time) string {
 	fmt.Fprintf(&b, "%s checked  %s/s", grouped(units+d.before), grouped(int64(rate)))
 	if d.total > 0 && rate > 0 {
 		fmt.Fprintf(&b, "  %s left", (time.Duration(max(left, 0)) * time.Second).String())
+	}
+	if d.waiting != nil {
+		if host, until, ok := d.waiting(); ok {
+			fmt.Fprintf(&b, "  waiting for %s until %s", host, until.Format(time.TimeOnly))
+		}
 	}
 	return b.String()
 }

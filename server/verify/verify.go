@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"ktradv/server/erezept"
+	"ktradv/server/status"
 )
 
 // Checker checks records; *erezept.Checker is one. It hands over one report, or several when one input holds several cases. It
@@ -70,10 +71,13 @@ func (c *Counts) Total() int64 {
 type Engine struct {
 	Checker Checker
 	Format  Format
-	Jobs    int       // units at the same time; at least 1
-	Base    string    // folder from which names of files in a stream start
-	Files   bool      // a stream may name files
-	Archive bool      // status answers stand in the reports
+	Jobs    int    // units at the same time; at least 1
+	Base    string // folder from which names of files in a stream start
+	Files   bool   // a stream may name files
+	Archive bool   // status answers stand in the reports
+	// Wait says that questions about statuses may wait for a responder and may be interrupted (see status.Source.Hurry). A unit
+	// to which that happened is not done, and nothing behind it.
+	Wait    bool
 	Started time.Time // stands in the reports as the time of the check, so that a resumed batch gives the same ones
 
 	progress progress
@@ -99,6 +103,7 @@ type task struct {
 	out    []byte
 	counts Counts // of the reports in out
 	err    error
+	cut    *atomic.Bool  // a question was interrupted; nil: it cannot be
 	done   chan bool     // false: out is full and is to be written, then the worker goes on; true: the unit is done
 	next   chan struct{} // goes on
 }
@@ -214,6 +219,9 @@ func (e *Engine) run(ctx context.Context, src source, w io.Writer, from mark, af
 			if failed == nil {
 				failed = t.err
 			}
+			if failed == nil && t.cut != nil && t.cut.Load() {
+				failed = errCut
+			}
 			if failed == nil {
 				if _, err := w.Write(t.out); err != nil {
 					failed = fmt.Errorf("write report: %w", err)
@@ -246,8 +254,14 @@ func (e *Engine) run(ctx context.Context, src source, w io.Writer, from mark, af
 	if failed == nil {
 		failed = readErr
 	}
+	if failed == errCut {
+		return at, false, nil
+	}
 	return at, complete && failed == nil, failed
 }
+
+// errCut ends a batch before a unit whose check was interrupted.
+var errCut = errors.New("interrupted")
 
 // trim lets go of buffers of unusual size.
 func (t *task) trim() {
@@ -262,6 +276,9 @@ func (t *task) trim() {
 // do checks one unit and makes its reports.
 func (e *Engine) do(ctx context.Context, t *task) {
 	t.out, t.counts, t.err = t.out[:0], Counts{}, nil
+	if e.Wait {
+		ctx, t.cut = status.WithInterrupted(ctx)
+	}
 	e.check(ctx, t, func(r *erezept.CaseReport) {
 		if len(t.out) >= full {
 			t.done <- false
