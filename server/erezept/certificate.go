@@ -200,7 +200,7 @@ func (c *Checker) countersignature(ctx context.Context, sd *cms.SignedData, si, 
 	if der := sd.FindCertificate(counter); der == nil {
 		worse(Indeterminate, CodeSignerCert, "certificate of the countersigner is not there")
 	} else if parsed, err := c.parse(der); err != nil {
-		worse(Invalid, 1019, err.Error())
+		worse(Code(1019).Finding().Verdict, 1019, err.Error())
 	} else {
 		cert = parsed
 		d := describe(cert)
