@@ -201,12 +201,18 @@ func (a *Answer) chain(certs []*x509.Certificate, o ImportOptions) {
 		a.top(o, add)
 	}
 	for _, c := range append([]*x509.Certificate{a.Certificate}, a.Chain...) {
+		if len(c.UnhandledCriticalExtensions) > 0 {
+			add(finding.Error, "P7C-ERWEITERUNG", fmt.Sprintf("the certificate %s is not used: %s", c.Subject, unknownExtension(c)), "call "+Contact)
+		}
 		// A fingerprint vouches for the certificate that was named, no signature.
 		if !pssSigned(c.SignatureAlgorithm) && !named(c, o.Root) {
 			add(finding.Error, "P7C-PSS", fmt.Sprintf("the certificate %s is signed with %s, not RSASSA-PSS with SHA-2", c.Subject, c.SignatureAlgorithm), "ask "+Contact+" whether that is meant; a root that is signed so is taken when its fingerprint is named with --root")
 		}
 	}
-	for _, c := range a.Chain {
+	for i, c := range a.Chain {
+		if i > pathLimit(c) {
+			add(finding.Error, "P7C-KETTE", fmt.Sprintf("%s may have %d CAs below it, and there are %d", c.Subject, pathLimit(c), i), "call "+Contact)
+		}
 		if !longKey(c, minKeyBits) {
 			add(finding.Error, "P7C-CA-KEY", fmt.Sprintf("the key of the TrustCenter's certificate %s is not RSA with at least %d bits", c.Subject, minKeyBits), "call "+Contact)
 		}

@@ -295,6 +295,7 @@ type verification struct {
 	trusted []*x509.Certificate // TrustCenters' own
 	found   finding.List
 	named   map[finding.Code]int
+	all     bool // entries that are not verified count, too
 }
 
 // add adds a finding about an entry, or about the file where that is nil; not more than maxNamed of a kind.
@@ -350,6 +351,8 @@ func (v *verification) trust(lists revocations) {
 		switch {
 		case revoked:
 			return "it was revoked on " + at.UTC().Format(time.DateOnly)
+		case len(c.UnhandledCriticalExtensions) > 0:
+			return unknownExtension(c)
 		case !longKey(c, minKeyBits):
 			return fmt.Sprintf("its key is not RSA with at least %d bits", minKeyBits)
 		case !valid(c, v.o.Now):
@@ -358,9 +361,11 @@ func (v *verification) trust(lists revocations) {
 		return ""
 	}
 	var news []*Entry
-	accept := func(e *Entry) {
+	below := map[*Entry]int{} // how many CAs may stand one under the other below it
+	accept := func(e *Entry, most int) {
 		if e.Refused = fits(e); e.Refused == "" {
 			e.Verified = true
+			below[e] = min(most, pathLimit(e.Certificate))
 			v.trusted = append(v.trusted, e.Certificate)
 			news = append(news, e)
 		}
@@ -369,7 +374,7 @@ func (v *verification) trust(lists revocations) {
 	for _, e := range open {
 		switch c := e.Certificate; {
 		case named(c, v.o.Roots...):
-			accept(e)
+			accept(e, maxIssuers)
 		case len(v.o.Roots) == 0 && selfSigned(c) && pssSigned(c.SignatureAlgorithm):
 			if e.Refused = fits(e); e.Refused == "" {
 				selves = append(selves, e)
@@ -384,15 +389,15 @@ func (v *verification) trust(lists revocations) {
 			v.add(finding.Error, "VZ-WURZEL", e, fmt.Sprintf("several certificates of the file vouch for themselves, this one (SHA-256 %x) among them: which is the TrustCenter's cannot be known", sum), fix)
 			continue
 		}
-		accept(e)
+		accept(e, maxIssuers)
 		v.add(finding.Warning, "VZ-WURZEL", e, fmt.Sprintf("nothing but the file itself says that this certificate (SHA-256 %x) is the TrustCenter's", sum), fix)
 	}
 	for len(news) > 0 {
 		by := news[0]
 		news = news[1:]
 		for _, e := range open {
-			if !e.Verified && e.Refused == "" && signed(by.Certificate, e.Certificate) && pssSigned(e.Certificate.SignatureAlgorithm) {
-				accept(e)
+			if below[by] > 0 && !e.Verified && e.Refused == "" && signed(by.Certificate, e.Certificate) && pssSigned(e.Certificate.SignatureAlgorithm) {
+				accept(e, below[by]-1)
 			}
 		}
 	}
@@ -436,6 +441,8 @@ func (v *verification) entries(lists revocations) {
 			e.Refused = "no verified TrustCenter of this directory issued it"
 		case !pssSigned(c.SignatureAlgorithm):
 			e.Refused = fmt.Sprintf("it is signed with %s, not RSASSA-PSS with SHA-2", c.SignatureAlgorithm)
+		case len(c.UnhandledCriticalExtensions) > 0:
+			e.Refused = unknownExtension(c)
 		case !longKey(c, minKeyBits):
 			e.Refused = fmt.Sprintf("its key is not RSA with at least %d bits", minKeyBits)
 		case revoked:
@@ -480,19 +487,31 @@ func (v *verification) duplicates() {
 	}
 }
 
+// Reminders are the warnings that the directory's time comes: an end within 60 days, and its age. Nothing is verified for them.
+func (d *Directory) Reminders(fetched, now time.Time) (found finding.List) {
+	v := verification{d: d, o: VerifyOptions{Fetched: fetched, Now: now}, named: map[finding.Code]int{}, all: true}
+	v.ages()
+	for _, f := range v.found {
+		if f.Severity == finding.Warning && f.Code != "VZ-ZEIT" {
+			found = append(found, f)
+		}
+	}
+	return found
+}
+
 // ages judges the times: of the entries, and of the directory itself.
 func (v *verification) ages() {
 	var first, newest *Entry
 	usable := map[IK]bool{}
 	for _, e := range v.d.Entries {
-		if e.IK != "" && e.Usable(v.o.Now) == nil {
+		if e.IK != "" && (v.all || e.Verified) && valid(e.Certificate, v.o.Now) {
 			usable[e.IK] = true
 		}
 	}
 	for i := range v.d.Entries {
 		e := &v.d.Entries[i]
 		c := e.Certificate
-		if !e.Verified {
+		if !e.Verified && !v.all {
 			continue // nobody uses it
 		}
 		if !c.NotBefore.After(v.o.Now) && (newest == nil || c.NotBefore.After(newest.Certificate.NotBefore)) {

@@ -48,6 +48,19 @@ func longKey(c *x509.Certificate, bits int) bool {
 	return ok && pub.N.BitLen() >= bits
 }
 
+// pathLimit is how many CAs may stand one under the other below a CA (BasicConstraints).
+func pathLimit(c *x509.Certificate) int {
+	if c.BasicConstraintsValid && (c.MaxPathLen > 0 || c.MaxPathLen == 0 && c.MaxPathLenZero) {
+		return c.MaxPathLen
+	}
+	return maxIssuers
+}
+
+// unknownExtension says why a certificate with a critical extension that nobody here reads is not used (RFC 5280 chapter 4.2).
+func unknownExtension(c *x509.Certificate) string {
+	return fmt.Sprintf("it has a critical extension that is not known (%s)", c.UnhandledCriticalExtensions[0])
+}
+
 func valid(c *x509.Certificate, now time.Time) bool {
 	return !now.Before(c.NotBefore) && now.Before(c.NotAfter)
 }

@@ -8,6 +8,8 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
@@ -33,6 +35,13 @@ func under(t *testing.T, by *authority, name string, bits int, alg x509.Signatur
 		}
 	}
 	return &authority{issueWith(t, alg, by, authorityName(t, name), &key.PublicKey, key, from, to, true), key}
+}
+
+// Changes of a certificate.
+func noneBelow(c *x509.Certificate) { c.MaxPathLen, c.MaxPathLenZero = 0, true }
+
+func strangeExtension(c *x509.Certificate) {
+	c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3, 4}, Critical: true, Value: []byte{5, 0}}}
 }
 
 // sha1Signed makes a certificate that is signed with SHA-1, which crypto/x509 makes no more: the one of a good method is
@@ -81,6 +90,8 @@ func TestImportChain(t *testing.T) {
 	oldRoot := under(t, nil, DKTIG, 3072, x509.SHA256WithRSA, from, to) // signs itself with PKCS #1 v1.5
 	by := func(a *authority) *x509.Certificate { return issue(t, a, subject, mine, nil, from, to, false) }
 	good := by(middle)
+	last := issueWith(t, pss, nil, authorityName(t, "Root"), &root.key.PublicKey, root.key, from, to, true, noneBelow) // the same root, with no CA below
+	odd := issueWith(t, pss, root, authorityName(t, DKTIG), &middle.key.PublicKey, nil, from, to, true, strangeExtension)
 	print := func(c *x509.Certificate) []byte { sum := sha256.Sum256(c.Raw); return sum[:] }
 	lists := []*x509.RevocationList{revocationList(t, middle, week), revocationList(t, root, week)}
 	opts := func(root []byte, revoked ...*x509.RevocationList) ImportOptions {
@@ -94,6 +105,9 @@ func TestImportChain(t *testing.T) {
 	}{
 		"good":                            {file(good, middle.cert, root.cert), opts(print(root.cert), lists...), ""},
 		"good, in any order":              {file(root.cert, root.cert, middle.cert, good), opts(print(root.cert), lists...), ""},
+		"a CA too much":                   {file(good, middle.cert, last), opts(print(last), lists...), "P7C-KETTE!"},
+		"CA with an unknown extension":    {file(good, odd, root.cert), opts(print(root.cert), lists...), "P7C-ERWEITERUNG!"},
+		"unknown extension":               {file(issueWith(t, pss, middle, subject, mine, nil, from, to, false, strangeExtension), middle.cert, root.cert), opts(print(root.cert), lists...), "P7C-ERWEITERUNG!"},
 		"root not named":                  {file(good, middle.cert, root.cert), opts(nil, lists...), "P7C-WURZEL"},
 		"open, the CA named":              {file(good, middle.cert), opts(print(middle.cert), lists[0]), ""},
 		"open":                            {file(good, middle.cert), opts(nil, lists[0]), "P7C-KETTE!"},
@@ -169,6 +183,9 @@ func TestDirectoryTrust(t *testing.T) {
 	good, below := office(t, root, string(ik), from, to), office(t, sub, string(ik), from, to)
 	evil := office(t, nil, string(ik), now.AddDate(0, 0, -1), to.AddDate(5, 0, 0)) // signs itself, is newer and ends later
 	forged := office(t, rogue, string(ik), now.AddDate(0, 0, -1), to)
+	noSub := issueWith(t, x509.SHA256WithRSAPSS, nil, authorityName(t, DKTIG), &root.key.PublicKey, root.key, from, to, true, noneBelow)
+	oddCA := issueWith(t, x509.SHA256WithRSAPSS, root, authorityName(t, "Sub"), &sub.key.PublicKey, nil, from, to, true, strangeExtension)
+	odd := issueWith(t, x509.SHA256WithRSAPSS, root, officeName(t, string(ik)), &keys()[0].PublicKey, nil, from, to, false, strangeExtension)
 	weak := sha1Signed(t, root, officeName(t, string(ik)), &keys()[0].PublicKey, from, to, false)
 	print := func(c *x509.Certificate) []byte { sum := sha256.Sum256(c.Raw); return sum[:] }
 	rootPrint := [][]byte{print(root.cert)}
@@ -198,6 +215,10 @@ func TestDirectoryTrust(t *testing.T) {
 		"an old TrustCenter's":            {certs{root.cert, good, past.cert, office(t, past, "101097008", from.AddDate(-3, 0, 0), now.Add(-time.Hour))}, VerifyOptions{Revoked: one(list)}, "VZ-KETTE VZ-KETTE VZ-WURZEL", good},
 		"below a sub-CA":                  {certs{below, sub.cert, root.cert}, VerifyOptions{Roots: rootPrint, Revoked: one(list, subList)}, "", below},
 		"sub-CA without list":             {certs{below, sub.cert, root.cert}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "VZ-SPERRLISTE", below},
+		"a CA too much":                   {certs{below, sub.cert, noSub}, VerifyOptions{Roots: [][]byte{print(noSub)}, Revoked: one(list)}, "VZ-KETTE! VZ-KETTE!", nil},
+		"no CA too much":                  {certs{good, noSub}, VerifyOptions{Roots: [][]byte{print(noSub)}, Revoked: one(list)}, "", good},
+		"unknown extension":               {certs{odd, root.cert}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "VZ-KETTE!", nil},
+		"unknown in a sub-CA":             {certs{below, oddCA, root.cert}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "VZ-KETTE! VZ-KETTE!", nil},
 		"sub-CA named":                    {certs{below, sub.cert}, VerifyOptions{Roots: [][]byte{print(sub.cert)}, Revoked: one(subList)}, "", below},
 		"sub-CA open":                     {certs{below, sub.cert}, VerifyOptions{Revoked: one(subList)}, "VZ-KETTE! VZ-SPERRLISTE!", nil},
 		"sub-CA revoked":                  {certs{below, sub.cert, root.cert}, VerifyOptions{Roots: rootPrint, Revoked: one(revocationList(t, root, week, sub.cert.SerialNumber), subList)}, "VZ-KETTE! VZ-KETTE!", nil},
@@ -250,6 +271,20 @@ func TestDirectoryDuplicates(t *testing.T) {
 	for _, want := range []string{"109905003 (block 2; block 3)", "the newest certificate in it is of 2025-11-22, the file is of 2026-11-19"} {
 		if !strings.Contains(strings.Join(said, "\n"), want) {
 			t.Errorf("%q is missing in %q", want, said)
+		}
+	}
+}
+
+// TestReminders: an end that comes and an old list are reminded of, whoever vouches for the entries.
+func TestReminders(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t, DKTIG)
+	from := now.AddDate(-1, 0, 0)
+	renewed, over := office(t, ca, "109905003", from, now.AddDate(0, 0, 70)), office(t, ca, "109905003", from, now.AddDate(0, 0, -1))
+	d := ParseDirectory([]byte(strings.Join([]string{block(renewed), block(over)}, "\n\n")), "x")
+	for days, want := range map[int]string{0: "", 9: "", 11: "VZ-ENDE", 69: "VZ-ENDE", 89: "", 91: "VZ-ALTER"} { // what has ended is no end to come
+		if got := codes(d.Reminders(now, now.AddDate(0, 0, days))); got != want {
+			t.Errorf("after %d days: %q, want %q", days, got, want)
 		}
 	}
 }

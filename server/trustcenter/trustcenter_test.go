@@ -324,11 +324,14 @@ func issue(t *testing.T, by *authority, subject []byte, pub *rsa.PublicKey, key 
 	return issueWith(t, x509.SHA256WithRSAPSS, by, subject, pub, key, from, to, ca)
 }
 
-func issueWith(t *testing.T, alg x509.SignatureAlgorithm, by *authority, subject []byte, pub *rsa.PublicKey, key *rsa.PrivateKey, from, to time.Time, ca bool) *x509.Certificate {
+func issueWith(t *testing.T, alg x509.SignatureAlgorithm, by *authority, subject []byte, pub *rsa.PublicKey, key *rsa.PrivateKey, from, to time.Time, ca bool, change ...func(*x509.Certificate)) *x509.Certificate {
 	t.Helper()
 	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), RawSubject: subject, NotBefore: from, NotAfter: to, SignatureAlgorithm: alg}
 	if ca {
 		template.IsCA, template.BasicConstraintsValid = true, true
+	}
+	for _, c := range change {
+		c(template)
 	}
 	parent := template
 	if by != nil {

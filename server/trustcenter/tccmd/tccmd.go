@@ -538,6 +538,25 @@ func status(_ context.Context, c *tool.Call) int {
 	}
 	r := report{Steps: state.Steps, Findings: append(finding.List{}, about.At(*c.Config, 0, "")...)} // a list in JSON also where it is empty
 	r.Findings = append(r.Findings, state.Findings...)
+	files, err := s.Files()
+	if err != nil {
+		return c.Fail(err)
+	}
+	for _, path := range files.Directories {
+		info, err := os.Stat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return c.Fail(err)
+		}
+		b, err := tool.ReadFile(path, maxFile)
+		if err != nil {
+			return c.Fail(err)
+		}
+		d := trustcenter.ParseDirectory(b, path)
+		r.Findings = append(append(r.Findings, d.Findings...), d.Reminders(info.ModTime(), c.Now())...)
+	}
 	cert := state.Certificate
 	if cert != nil {
 		r.Expires = cert.NotAfter.UTC()

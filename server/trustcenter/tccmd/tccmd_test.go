@@ -436,9 +436,18 @@ func TestDirectoryOut(t *testing.T) {
 	if _, err := os.Stat(d.path("two.pem")); err == nil {
 		t.Error("a revoked certificate was written")
 	}
-	// It was fetched long ago.
+	// It was fetched long ago, and status says so, too.
+	d.run(tool.Clean, "init", "-ik", "590326822", "-organisation", "Muster GmbH", "-given-name", "Erika", "-surname", "Muster", "-email", "erika.muster@software.example", "-contract-until", "open")
+	if out := d.run(tool.Clean, "status"); strings.Contains(out, "VZ-") {
+		t.Errorf("the directory is new: %s", out)
+	}
 	d.now = d.now.AddDate(0, 0, 100)
 	has(t, d.run(tool.Clean, "directory", "-ik", "109905003", list), "VZ-ALTER", "100 days ago")
+	has(t, d.run(tool.Clean, "status"), "VZ-ALTER", "100 days ago")
+	d.now = to.AddDate(0, 0, -30)
+	has(t, d.run(tool.Clean, "status"), "VZ-ENDE")
+	write("annahme-rsa4096.key", []byte("garbage"))
+	has(t, d.run(tool.Found, "status"), "VZ-LEER", " 11  Publication")
 }
 
 // TestContractOver: without a contract nothing can be applied for; what was applied for is taken over and shown all the same.
