@@ -10,7 +10,7 @@ export GOFLAGS := -buildvcs=false
 export GOAMD64 := v1
 BIN := out/bin
 
-.PHONY: help run image demo test trace bench bench-pki bench-render gallery fuzz lint build test-oracle test-display test-image vm test-vm bench-vm bench-vm-peer deps deps-image deps-vm deps-display deps-oracle clean
+.PHONY: help run image demo test test-long trace bench bench-pki bench-render gallery fuzz lint build test-oracle test-display test-image vm test-vm bench-vm bench-vm-peer deps deps-image deps-vm deps-display deps-oracle clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ test: deps ## every test; ends with the number of skips and why
 	done | $(GO) run ./tests/cmd/testreport $(if $(wildcard ../shared/testdata),-shared)
 	@for m in $(MODULES); do (cd $$m && $(GO) vet -tags '$(TAGS)' ./...) || exit 1; done
 	@$(GO) run ./tests/cmd/trace -summary
+
+test-long: deps ## the PKI core's tests with every place, thousands of cases beside openssl and xmlsec1, gigabytes (an hour)
+	LONG=1 $(GO) test -count=1 -timeout 3h ./internal/ber ./internal/brainpool ./internal/cms ./internal/ocsp ./internal/tsl ./internal/x509ti ./internal/xmlsig ./server/erezept/... ./server/status ./server/trust ./server/verify/...
 
 trace: ## the requirement catalogue with what is covered (out/trace.json)
 	@[ -d out/trace ] || $(MAKE) test

@@ -15,6 +15,7 @@ import (
 
 	"ktradv/internal/ber"
 	"ktradv/internal/brainpool"
+	"ktradv/internal/longrun"
 	"ktradv/internal/testpki"
 	"ktradv/internal/x509ti"
 )
@@ -482,7 +483,7 @@ func TestFlips(t *testing.T) {
 			t.Parallel()
 			begin := bytes.Index(message, content[:500])
 			flip(t, message, func(pos, bit int) bool {
-				return (pos < begin || pos > begin+len(content)+20) && (bit == (pos+3)%8 || os.Getenv("LONG") == "1")
+				return (pos < begin || pos > begin+len(content)+20) && (bit == (pos+3)%8 || longrun.Long())
 			})
 		})
 	}
@@ -492,7 +493,7 @@ func TestFlips(t *testing.T) {
 func TestFlipsPublic(t *testing.T) {
 	t.Parallel()
 	for _, row := range manifest(t) {
-		if row.core == "valid" && (os.Getenv("LONG") == "1" || strings.Contains("A1 A5 C4 C5", row.file[:2])) {
+		if row.core == "valid" && (longrun.Long() || strings.Contains("A1 A5 C4 C5", row.file[:2])) {
 			t.Run(row.file, func(t *testing.T) {
 				t.Parallel()
 				flip(t, row.data, func(int, int) bool { return false })

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 
+	"ktradv/internal/longrun"
 	"ktradv/internal/testpki"
 )
 
@@ -90,7 +91,7 @@ func needOpenSSL(t *testing.T) {
 
 // cases is how many generated messages are compared: hundreds in every run, thousands with LONG=1.
 func cases(short, long int) int {
-	if os.Getenv("LONG") == "1" {
+	if longrun.Long() {
 		return long
 	}
 	return short

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"ktradv/internal/longrun"
 	"ktradv/internal/req"
 	"ktradv/internal/testpki"
 	"ktradv/internal/x509ti"
@@ -202,7 +203,7 @@ func TestDifferentialOpenSSL(t *testing.T) {
 		t.Skip("openssl command is not installed")
 	}
 	n := 120
-	if os.Getenv("LONG") == "1" {
+	if longrun.Long() {
 		n = 2500
 	}
 	w := newWorld(t)

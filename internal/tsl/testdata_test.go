@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"ktradv/internal/longrun"
 	"ktradv/internal/testdata"
 	"ktradv/internal/testpki"
 	"ktradv/internal/tsl"
@@ -195,8 +196,8 @@ func TestDifferentialXMLSec(t *testing.T) {
 	if err != nil {
 		t.Skip("xmlsec1 is not installed (Debian package xmlsec1)")
 	}
-	n := 50 // a tenth of a second each
-	if os.Getenv("LONG") == "1" {
+	n := 200 // some 30 ms each on an idle machine
+	if longrun.Long() {
 		n = 2000
 	}
 	p := newPKI(t)

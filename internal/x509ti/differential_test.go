@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"ktradv/internal/longrun"
 	"ktradv/internal/testpki"
 	"ktradv/internal/x509ti"
 )
@@ -23,7 +24,7 @@ func TestDifferentialOpenSSL(t *testing.T) {
 		t.Skip("openssl command is not installed")
 	}
 	n := 150
-	if os.Getenv("LONG") == "1" {
+	if longrun.Long() {
 		n = 3000
 	}
 	p := pki(t)

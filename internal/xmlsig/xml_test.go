@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"ktradv/internal/longrun"
 )
 
 func TestRefused(t *testing.T) {
@@ -232,9 +234,6 @@ func (g *generator) document() string {
 	return g.b.String()
 }
 
-// long says whether the large number of generated cases is wanted.
-func long() bool { return os.Getenv("LONG") == "1" }
-
 // TestDifferentialXMLLint holds the canonical form of generated documents next to that of libxml2, and the judgement about
 // documents that were damaged afterwards.
 func TestDifferentialXMLLint(t *testing.T) {
@@ -244,7 +243,7 @@ func TestDifferentialXMLLint(t *testing.T) {
 		t.Skip("xmllint is not installed (Debian package libxml2-utils)")
 	}
 	n := 150
-	if long() {
+	if longrun.Long() {
 		n = 3000
 	}
 	g := &generator{r: rand.New(rand.NewPCG(5, 7))}

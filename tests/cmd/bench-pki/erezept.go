@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"ktradv/internal/brainpool"
+	"ktradv/internal/longrun"
 	"ktradv/internal/ocsp"
 	"ktradv/internal/testpki"
 	"ktradv/internal/tsl"
@@ -327,7 +328,7 @@ func measureGrowth(ctx context.Context, set figures.Set) error {
 		return err
 	}
 	long := "1000000"
-	if os.Getenv("LONG") == "1" {
+	if longrun.Long() {
 		long = "10000000"
 	}
 	var out bytes.Buffer
