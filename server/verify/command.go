@@ -36,7 +36,7 @@ var exits = map[erezept.Verdict]int{
 const usage = `adv-server verify checks the signatures of E-Rezept billing records.
 
 usage:
-  adv-server verify [flags] FILE|FOLDER ...       every record; cases by the names of files
+  adv-server verify [flags] FILE|FOLDER ...       every record; cases by the names of files; - is the standard input
   adv-server verify [flags] -case FILE FILE FILE  the three records of one case
   adv-server verify [flags] -stream FILE          one case or record per line (NDJSON); - is the standard input
   adv-server verify -trust FOLDER -cross-anchor CA -cross-cert CERT -cross-tsl TSL    change of the trust space
@@ -168,7 +168,7 @@ func (c *command) run(ctx context.Context, args []string) int {
 		src = stream
 	} else if len(c.args) > 0 {
 		kind, _ := erezept.ParseKind(c.kind)
-		s, err := newFiles(c.args, kind, c.asCase)
+		s, err := newFiles(c.args, c.stdin, kind, c.asCase)
 		if err != nil {
 			return c.fail(ExitFailed, err)
 		}

@@ -130,10 +130,11 @@ func TestCommand(t *testing.T) {
 	wrong[len(wrong)-1] ^= 1
 	swapped := *w.other
 	swapped.Receipt = wrong
+	large := string(bytes.Replace(billingFile(w.good, &swapped, w.third), []byte("</Bundle>"), append(bytes.Repeat([]byte(" "), MaxRecord), "</Bundle>"...), 1))
 	write(t, dir, map[string][]byte{
 		"v.p7s": w.good.Prescription, "a.p7s": w.good.Dispensing, "q.p7s": w.good.Receipt, "wrong.p7s": wrong, "other.p7s": w.other.Receipt,
 		"text.txt":  []byte("Hello"),
-		"large.xml": bytes.Replace(billingFile(w.good, &swapped, w.third), []byte("</Bundle>"), append(bytes.Repeat([]byte(" "), MaxRecord), "</Bundle>"...), 1),
+		"large.xml": []byte(large),
 		"ta7.xml":   billingFile(w.good, w.other), "files/ta7.xml": billingFile(w.other, w.third), "files/bad.xml": billingFile(&swapped, w.third),
 		"cases/1.verordnung.p7s": w.good.Prescription, "cases/1.abgabe.p7s": w.good.Dispensing, "cases/1.quittung.p7s": w.good.Receipt,
 		"cases/sub/2.verordnung.p7s": w.other.Prescription, "cases/sub/2.quittung.p7s": w.other.Receipt, "cases/sub/2.abgabe.p7s": w.other.Dispensing,
@@ -157,6 +158,12 @@ func TestCommand(t *testing.T) {
 		{"wrong signature", []string{in("q.p7s"), in("wrong.p7s")}, "", ExitInvalid, []string{`"verdict":"valid"`, `"verdict":"invalid"`}, "1 valid, 0 valid with warnings, 0 indeterminate, 1 invalid"},
 		{"text", []string{in("text.txt")}, "", ExitInvalid, []string{"12001"}, ""},
 		{"folder", []string{in("cases")}, "", ExitValid, []string{w.good.ID, w.other.ID}, "2 checked: 2 valid"},
+		{"a record from the standard input", []string{"-"}, string(w.good.Receipt), ExitValid, []string{`{"id":"-","verdict":"valid"`, `"kind":"quittung"`}, "1 checked: 1 valid"},
+		{"as one of a case", []string{"-case", in("v.p7s"), "-", in("a.p7s")}, string(w.good.Receipt), ExitValid, []string{`"rezept_id":"` + w.good.ID + `"`}, "1 checked"},
+		{"a billing file from there", []string{"-"}, string(billingFile(w.good, w.third)), ExitValid, []string{`"id":"-#` + w.good.ID, `"id":"-#` + w.third.ID}, "2 checked: 2 valid"},
+		{"a large one", []string{in("q.p7s"), "-"}, large, ExitInvalid, []string{"q.p7s", `"id":"-#` + w.good.ID, `"id":"-#` + w.other.ID, `"id":"-#` + w.third.ID}, "4 checked: 2 valid"},
+		{"nothing there", []string{"-"}, "", ExitInvalid, []string{"12001"}, "1 invalid"},
+		{"twice there", []string{"-", "-"}, "", ExitFailed, nil, "once"},
 		{"billing file", []string{in("ta7.xml")}, "", ExitValid, []string{"ta7.xml#" + w.good.ID, "ta7.xml#" + w.other.ID}, "2 checked: 2 valid"},
 		{"large billing file", []string{in("large.xml")}, "", ExitInvalid, []string{"large.xml#" + w.good.ID, "large.xml#" + w.other.ID, "large.xml#" + w.third.ID}, "3 checked: 1 valid, 0 valid with warnings, 0 indeterminate, 2 invalid"},
 		{"folder of billing files", []string{in("files")}, "", ExitInvalid, []string{"bad.xml#" + w.other.ID, "bad.xml#", "bad.xml#" + w.third.ID, "ta7.xml#" + w.other.ID}, "5 checked: 3 valid, 0 valid with warnings, 0 indeterminate, 2 invalid"},

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -36,6 +37,7 @@ type part struct {
 	path string
 
 	large func() (io.ReadCloser, error) // the file is too large for data
+	stdin io.Reader                     // in place of a file
 }
 
 // Unit is one billing case or one record, as it came in.
@@ -295,6 +297,12 @@ func (u *Unit) load(base string) error {
 		if p.path == "" {
 			continue
 		}
+		if p.stdin != nil {
+			if err := p.readStdin(); err != nil {
+				return err
+			}
+			continue
+		}
 		path := p.path
 		if !filepath.IsAbs(path) {
 			path = filepath.Join(base, path)
@@ -308,6 +316,21 @@ func (u *Unit) load(base string) error {
 			return err
 		}
 		p.data, u.space[i%len(u.space)] = b, b
+	}
+	return nil
+}
+
+// readStdin reads the standard input, or its beginning when it is too large to be held.
+func (p *part) readStdin() error {
+	head, err := io.ReadAll(io.LimitReader(p.stdin, MaxRecord+1))
+	switch {
+	case err != nil:
+		return fmt.Errorf("read the standard input: %w", err)
+	case len(head) <= MaxRecord:
+		p.data = head
+	default:
+		all := io.NopCloser(io.MultiReader(bytes.NewReader(head), p.stdin))
+		p.large = func() (io.ReadCloser, error) { return all, nil }
 	}
 	return nil
 }
@@ -425,11 +448,18 @@ type pending struct {
 	isOne bool
 }
 
-// newFiles makes the source for the arguments of a command line. With asCase the arguments are the files of one case.
-func newFiles(args []string, kind erezept.Kind, asCase bool) (*files, error) {
+// stdinName is the argument that means the standard input.
+const stdinName = "-"
+
+// newFiles makes the source for the arguments of a command line. With asCase the arguments are the files of one case. One of
+// the arguments may be the standard input.
+func newFiles(args []string, stdin io.Reader, kind erezept.Kind, asCase bool) (*files, error) {
 	s := &files{kind: kind, walk: os.ReadDir}
+	if i := slices.Index(args, stdinName); i >= 0 && slices.Contains(args[i+1:], stdinName) {
+		return nil, errors.New("the standard input (-) can be read once")
+	}
 	if asCase {
-		g, err := group(args)
+		g, err := group(args, stdin)
 		if err != nil {
 			return nil, err
 		}
@@ -438,6 +468,10 @@ func newFiles(args []string, kind erezept.Kind, asCase bool) (*files, error) {
 		return s, nil
 	}
 	for i := len(args) - 1; i >= 0; i-- {
+		if args[i] == stdinName {
+			s.dirs = append(s.dirs, pending{parts: []part{{kind: kind, path: stdinName, stdin: stdin}}, isOne: true})
+			continue
+		}
 		st, err := os.Stat(args[i])
 		if err != nil {
 			return nil, err
@@ -556,12 +590,16 @@ func has(parts []part, kind erezept.Kind) bool {
 }
 
 // group makes the files of one case; what each file is is read from its content.
-func group(args []string) ([]part, error) {
+func group(args []string, stdin io.Reader) ([]part, error) {
 	if len(args) == 0 || len(args) > len(names) {
 		return nil, fmt.Errorf("-case wants one to three files, not %d", len(args))
 	}
 	var g []part
 	for _, a := range args {
+		if a == stdinName {
+			g = append(g, part{path: a, stdin: stdin})
+			continue
+		}
 		if st, err := os.Stat(a); err != nil {
 			return nil, err
 		} else if st.IsDir() {

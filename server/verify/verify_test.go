@@ -343,7 +343,7 @@ func TestGroups(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s, err := newFiles([]string{dir, filepath.Join(dir, "z.p7s")}, erezept.Unknown, false)
+	s, err := newFiles([]string{dir, filepath.Join(dir, "z.p7s")}, nil, erezept.Unknown, false)
 	if err != nil {
 		t.Fatal(err)
 	}
