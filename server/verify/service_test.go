@@ -1,0 +1,172 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+
+	"ktradv/server/erezept"
+	"ktradv/server/verify/verifyapi"
+)
+
+// counted counts what is read of a body.
+type counted struct {
+	io.Reader
+	n int
+}
+
+func (c *counted) Read(b []byte) (int, error) {
+	n, err := c.Reader.Read(b)
+	c.n += n
+	return n, err
+}
+
+func (c *counted) Close() error { return nil }
+
+// patient is a response whose connection has deadlines.
+type patient struct{ *httptest.ResponseRecorder }
+
+func (patient) SetReadDeadline(time.Time) error  { return nil }
+func (patient) SetWriteDeadline(time.Time) error { return nil }
+
+// TestTurns: what is to be checked is not read before it is its turn, in any form; then it is.
+func TestTurns(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, path, contentType string
+		stream                  bool
+	}{
+		{"HTTP", CheckPath, "application/json", false},
+		{"HTTP stream", CheckPath, "application/x-ndjson", true},
+		{"gRPC", verifyapi.Verify_Check_FullMethodName, "application/grpc", false},
+		{"gRPC stream", verifyapi.Verify_CheckStream_FullMethodName, "application/grpc", true},
+	} {
+		s := NewService(ServiceConfig{Checker: &double{}, Checks: 1})
+		turns := s.limit.slots
+		if tt.stream {
+			turns = s.streams
+		}
+		ask := func(ctx context.Context) int {
+			body := &counted{Reader: strings.NewReader(`{"record":"AAAA"}`)}
+			r := httptest.NewRequestWithContext(ctx, http.MethodPost, tt.path, nil)
+			r.Body = body
+			r.Header.Set("Content-Type", tt.contentType)
+			r.Header.Set("TE", "trailers")
+			r.ProtoMajor, r.ProtoMinor, r.Proto = 2, 0, "HTTP/2.0"
+			s.Handler().ServeHTTP(patient{httptest.NewRecorder()}, r)
+			return body.n
+		}
+		turns <- struct{}{}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if n := ask(ctx); n != 0 {
+			t.Errorf("%s: %d octets were read before it was its turn", tt.name, n)
+		}
+		<-turns
+		if n := ask(t.Context()); n == 0 {
+			t.Errorf("%s: nothing was read when it was its turn", tt.name)
+		}
+		if len(s.limit.slots) != 0 || len(s.streams) != 0 {
+			t.Errorf("%s: a turn was not given back", tt.name)
+		}
+	}
+}
+
+// TestSilentCaller: a caller of a gRPC stream who says nothing for too long is cut off; one who does is not.
+func TestSilentCaller(t *testing.T) {
+	t.Parallel()
+	serve := func(idle time.Duration) verifyapi.VerifyClient {
+		s := NewService(ServiceConfig{Checker: &double{}})
+		s.idle = idle
+		server := httptest.NewUnstartedServer(s.Handler())
+		server.EnableHTTP2 = true
+		server.StartTLS()
+		t.Cleanup(server.Close)
+		policy := server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+		policy.NextProtos = []string{"h2"}
+		conn, err := grpc.NewClient("passthrough:///"+server.Listener.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(policy)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		return verifyapi.NewVerifyClient(conn)
+	}
+	// Only a hang ends it.
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	one := &verifyapi.CheckRequest{Id: "1", Input: &verifyapi.CheckRequest_Record{Record: &verifyapi.Record{Data: []byte{1}}}}
+
+	stream, err := serve(200 * time.Millisecond).CheckStream(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream.Send(one)
+	for err == nil {
+		_, err = stream.Recv()
+	}
+	if errors.Is(err, io.EOF) || status.Code(err) == codes.DeadlineExceeded && ctx.Err() != nil {
+		t.Errorf("a silent caller: %v", err)
+	}
+	stream, err = serve(time.Hour).CheckStream(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := stream.Send(one); err != nil {
+			t.Fatal(err)
+		}
+		if m, err := stream.Recv(); err != nil || m.Id != "1" {
+			t.Fatalf("%v, %v", m, err)
+		}
+	}
+	stream.CloseSend()
+	if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
+		t.Errorf("the end: %v", err)
+	}
+}
+
+// wished notes which checks were to give status answers.
+type wished struct{ archive []bool }
+
+func (w *wished) CheckEach(_ context.Context, in *erezept.Case, emit func(*erezept.CaseReport)) {
+	w.archive = append(w.archive, in.Archive)
+	emit(&erezept.CaseReport{ID: in.ID, Verdict: erezept.Valid})
+}
+
+// TestStatusAnswersOnRequest: a request may ask for the status answers, and the configuration may give them to all.
+func TestStatusAnswersOnRequest(t *testing.T) {
+	t.Parallel()
+	for _, all := range []bool{false, true} {
+		w := &wished{}
+		s := NewService(ServiceConfig{Checker: w, Archive: all})
+		for _, tt := range []struct{ query, contentType string }{{"", "application/json"}, {"?status_answers=true", "application/json"},
+			{"", "application/x-ndjson"}, {"?status_answers=true", "application/x-ndjson"}, {"?status_answers=1", "application/json"}} {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, CheckPath+tt.query, strings.NewReader(`{"record":"AAAA"}`))
+			r.Header.Set("Content-Type", tt.contentType)
+			r.ProtoMajor = 2
+			s.Handler().ServeHTTP(patient{httptest.NewRecorder()}, r)
+		}
+		for _, with := range []bool{false, true} {
+			m := &verifyapi.CheckRequest{Input: &verifyapi.CheckRequest_Record{Record: &verifyapi.Record{Data: []byte{1}}}, WithStatusAnswers: with}
+			if _, err := (rpc{s: s}).Check(t.Context(), m); err != nil {
+				t.Error(err)
+			}
+		}
+		want := []bool{all, true, all, true, all, all, true}
+		for i := range want {
+			if len(w.archive) != len(want) || w.archive[i] != want[i] {
+				t.Fatalf("for all %t: %v; want %v", all, w.archive, want)
+			}
+		}
+	}
+}
