@@ -64,7 +64,7 @@ const (
 type Step struct {
 	ID      string  `json:"id"`
 	Verdict Verdict `json:"verdict"`
-	Code    int     `json:"code,omitempty"` // Tab_PKI_274; 0 when the step passed or its finding has none
+	Code    int     `json:"code,omitempty"` // Tab_PKI_274, or 12037 to 12039 of this package; 0 when the step passed or its finding has none
 	Text    string  `json:"text,omitempty"` // English, without personal data
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"ktradv/internal/req"
 	"ktradv/internal/testpki"
 	"ktradv/server/trust"
 )
@@ -238,6 +239,44 @@ func TestCrossOver(t *testing.T) {
 	} {
 		if code, stdout, stderr := call(t, nil, step.args...); code != step.code || !strings.Contains(stderr, step.says) || code == ExitFailed && stdout != "" {
 			t.Errorf("%s: exit status %d, %q; want %d, %q", step.name, code, stderr, step.code, step.says)
+		}
+	}
+}
+
+// TestNewestList: the report says what the newest list makes of an issuer that the list of the signing time names.
+func TestNewestList(t *testing.T) {
+	t.Parallel()
+	req.Covers(t, "ERP-14")
+	r := newListRig(t)
+	w, _ := newWorld(t)
+	revoked, err := w.b.Lists(testpki.ListOptions{Issued: when.Add(-time.Hour), SMCBRevoked: when.AddDate(-5, 0, 0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	later, err := w.b.Lists(testpki.ListOptions{Issued: when.Add(-time.Hour), SMCBRevoked: when.Add(-2 * time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.tsl("empty.xml", 10002, when.Add(-time.Hour), when.AddDate(0, 0, 30))
+	write(t, r.dir, map[string][]byte{"then.der": w.lists.Anchor, "then.xml": w.lists.TSL, "revoked.der": revoked.Anchor, "revoked.xml": revoked.TSL,
+		"later.der": later.Anchor, "later.xml": later.TSL, "a.p7s": w.good.Dispensing})
+	for _, tc := range []struct {
+		file, anchor, newest string
+		code                 int
+		says                 string
+	}{
+		{"q.p7s", "then.der", "then.xml", ExitValid, ""},
+		{"a.p7s", "then.der", "then.xml", ExitValid, ""},
+		{"q.p7s", "anchor.der", "empty.xml", ExitWarnings, `"code":12037`},
+		{"a.p7s", "anchor.der", "empty.xml", ExitWarnings, `"code":12037`},
+		{"q.p7s", "revoked.der", "revoked.xml", ExitValid, ""}, // of another issuer
+		{"a.p7s", "revoked.der", "revoked.xml", ExitInvalid, `"code":1036`},
+		{"a.p7s", "later.der", "later.xml", ExitValid, ""}, // revoked since it issued the certificate
+	} {
+		code, stdout, stderr := call(t, nil, "-test-pki", "-anchor", r.path("then.der"), "-anchor", r.path(tc.anchor), "-tsl", r.path("then.xml"), "-tsl", r.path(tc.newest),
+			"-clock", when.Format(time.RFC3339), "-offline", r.path(tc.file))
+		if code != tc.code || !strings.Contains(stdout, tc.says) || !strings.Contains(stderr, "1039") {
+			t.Errorf("%s with %s: exit status %d, %s\n%s; want %d, %q", tc.file, tc.newest, code, stderr, stdout, tc.code, tc.says)
 		}
 	}
 }
