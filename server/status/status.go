@@ -199,14 +199,16 @@ func (s *Source) Waiting() (host string, until time.Time, ok bool) {
 
 type interruptedKey struct{}
 
-// WithInterrupted returns a context for questions, and a mark that is set when one of them ended with Interrupted.
+// WithInterrupted returns a context for questions that may wait (see Source.Status), and a mark that is set when one of them
+// ended with Interrupted.
 func WithInterrupted(ctx context.Context) (context.Context, *atomic.Bool) {
 	mark := new(atomic.Bool)
 	return context.WithValue(ctx, interruptedKey{}, mark), mark
 }
 
 // Status answers from the store or asks the responder. With Config.Wait a question about a responder that is left alone
-// because it failed waits until it is asked again, unless it has been failing for Config.Wait already.
+// because it failed waits until it is asked again, unless it has been failing for Config.Wait already; but only one whose
+// context is of WithInterrupted does.
 func (s *Source) Status(ctx context.Context, q trust.StatusQuery) (trust.StatusAnswer, error) {
 	key := q.Certificate.Fingerprint()
 	record, known, err := s.c.Store.Load(ctx, key)
@@ -262,8 +264,9 @@ func (s *Source) fetch(ctx context.Context, key [sha256.Size]byte, q trust.Statu
 		return f, err
 	}
 	r := s.responder(host)
+	wait := ctx.Value(interruptedKey{}) != nil
 	for try := 0; ; try++ {
-		if err := s.pause(r); err != nil {
+		if err := s.pause(r, wait); err != nil {
 			return f, err
 		}
 		if err := r.limiter.Wait(ctx); err != nil {
@@ -289,7 +292,7 @@ func (s *Source) fetch(ctx context.Context, key [sha256.Size]byte, q trust.Statu
 			return f, err
 		}
 		if try >= s.c.Retries {
-			if !s.failed(r) {
+			if !s.failed(r) || !wait {
 				return f, err
 			}
 			try = -1
@@ -312,7 +315,7 @@ func (s *Source) answered(r *responder) {
 	s.mu.Unlock()
 }
 
-// failed leaves a responder alone for a while whose tries are used up. It reports whether the question is to wait.
+// failed leaves a responder alone for a while whose tries are used up. It reports whether a question may wait.
 func (s *Source) failed(r *responder) bool {
 	s.paused.Inc()
 	s.mu.Lock()
@@ -331,11 +334,11 @@ func (s *Source) patient(r *responder) bool {
 }
 
 // pause returns when the responder may be asked, or why it is not waited for.
-func (s *Source) pause(r *responder) error {
+func (s *Source) pause(r *responder, wait bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.c.Clock().Before(r.until) {
-		if !s.patient(r) {
+		if !wait || !s.patient(r) {
 			return fmt.Errorf("%w: the responder failed lately and is left alone until %s", ocsp.NotAvailable, r.until.UTC().Format(time.RFC3339))
 		}
 		timer := time.NewTimer(r.until.Sub(s.c.Clock()))

@@ -557,6 +557,7 @@ func TestWait(t *testing.T) {
 		took     time.Duration // at least
 		ok       bool
 	}{
+		{"may not be interrupted", time.Hour, 1000, tries, 0, false},
 		{"works", time.Hour, 0, 1, 0, true},
 		{"one pause", time.Hour, tries, tries + 1, status.DefaultPause, true},
 		{"three pauses", time.Hour, 3 * tries, 3*tries + 1, 3 * status.DefaultPause, true},
@@ -567,7 +568,11 @@ func TestWait(t *testing.T) {
 			began := time.Now()
 			r := &responder{w: w, fail: tt.fail, status: http.StatusServiceUnavailable}
 			s := source(t, status.Config{HTTP: r, Wait: tt.wait})
-			_, err := s.Status(t.Context(), w.query(w.institute, time.Now(), time.Now()))
+			ctx, _ := status.WithInterrupted(t.Context())
+			if tt.name == "may not be interrupted" {
+				ctx = t.Context()
+			}
+			_, err := s.Status(ctx, w.query(w.institute, time.Now(), time.Now()))
 			took := time.Since(began)
 			if (err == nil) != tt.ok || err != nil && (!errors.Is(err, ocsp.NotAvailable) || errors.Is(err, status.Interrupted)) || r.count() != tt.requests || took < tt.took || took > tt.took+time.Minute+tt.took/2 {
 				t.Errorf("%s: %d requests in %s, %v", tt.name, r.count(), took, err)
