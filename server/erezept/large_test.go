@@ -216,6 +216,9 @@ func TestLargeWrappers(t *testing.T) {
 			if len(got) != 1 || got[0].Verdict != want || got[0].ID != "f" || got[0].Records[0].Input.Size != int64(len(in)) || got[0].Records[0].Input.Wrapper == "" {
 				t.Errorf("%s: %v, want %s\n%s", name, outcomes(got), want, got[0].Text())
 			}
+			if noted := strings.Contains(stepOf(got[0].Records[0].Steps, StepContent).Detail, "not compared"); noted != (name == "signature") {
+				t.Errorf("%s: the copy around the record was not compared: %t", name, noted)
+			}
 		}
 	}
 }

@@ -215,11 +215,11 @@ func (s *scan) resources(in io.Reader, layers []Form, json bool, found func(Mess
 	var w *window
 	if json {
 		p := &jsonParser{window: newWindow(in, s.window, s.token), h: &h}
-		w, h.window = &p.window, &p.window
+		w, h.window, p.inner = &p.window, &p.window, h.inner
 		err = p.document()
 	} else {
 		p := &xmlParser{window: newWindow(in, s.window, s.token), h: &h}
-		w, h.window = &p.window, &p.window
+		w, h.window, p.inner = &p.window, &p.window, h.inner
 		p.need(len("<?xml "))
 		if bytes.HasPrefix(p.data, []byte("<?xml")) && len(p.data) > 5 && valueClass[p.data[5]] == classSpace {
 			_, err = p.find(5, func(text []byte) int { return bytes.Index(text, []byte("?>")) }, 2)
@@ -257,10 +257,20 @@ type scanner struct {
 func (s *scanner) start(name []byte, offset int) bool {
 	open := len(s.open)
 	ok := s.finder.start(name, offset)
-	if len(s.open) > open {
+	if len(s.open) > open && s.open[open].bundle && s.window.keep < 0 {
 		s.window.keep = int64(offset)
 	}
 	return ok && s.failed == nil
+}
+
+// inner is the place of the next open Bundle inside one that does not fit into the window.
+func (s *scanner) inner(outer int64) int64 {
+	for _, c := range s.open {
+		if c.bundle && int64(c.from) > outer {
+			return int64(c.from)
+		}
+	}
+	return -1
 }
 
 func (s *scanner) value(v []byte) {
@@ -350,5 +360,7 @@ func (s *scanner) end(offset int) {
 			s.emit(m)
 		}
 	}
-	s.window.keep = -1
+	if s.window.keep == int64(c.from) {
+		s.window.keep = -1
+	}
 }

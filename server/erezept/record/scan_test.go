@@ -179,6 +179,48 @@ func TestScanLong(t *testing.T) {
 	}
 }
 
+// TestScanOuterCopy: in a file that is larger than what is held, the copy around each receipt that fits is compared; of one
+// that does not it is said.
+func TestScanOuterCopy(t *testing.T) {
+	t.Parallel()
+	c := newCase(t)
+	receipt := bytes.TrimPrefix(testpki.SignedReceiptXML(c.ReceiptContent, c.Receipt), []byte("<?xml version=\"1.0\" encoding=\"utf-8\"?>\n"))
+	large := bytes.Replace(receipt, []byte("<signature"), append(bytes.Repeat([]byte(" "), maxWindow), "<signature"...), 1)
+	var resources [][]byte
+	for i := range 60 {
+		resources = append(resources, receipt, testpki.BinaryXML("b", c.Prescription))
+		if i == 30 {
+			resources = append(resources, large)
+		}
+	}
+	file := testpki.BundleXML("x", resources...)
+	if len(file) < 4*maxWindow {
+		t.Fatalf("%d octets", len(file))
+	}
+	got, err := scanned(iotest.HalfReader(bytes.NewReader(file)), maxWindow, maxToken)
+	if err != nil || len(got) != 121 {
+		t.Fatalf("%d messages, %v", len(got), err)
+	}
+	want, err := Open(receipt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, m := range got {
+		switch {
+		case i == 62:
+			if !m.OuterUnread || m.Outer != nil {
+				t.Errorf("message %d: the copy is held", i)
+			}
+		case m.Forms[0] == XMLSignature:
+			if diff := cmp.Diff(want[0].Outer, m.Outer); m.OuterUnread || diff != "" {
+				t.Errorf("message %d, unread %t: %s", i, m.OuterUnread, diff)
+			}
+		case m.Outer != nil || m.OuterUnread:
+			t.Errorf("message %d has a copy around it", i)
+		}
+	}
+}
+
 // TestScanStops: an error of the one who takes the messages ends the scan, and so does one of the source.
 func TestScanStops(t *testing.T) {
 	t.Parallel()

@@ -18,14 +18,15 @@ type window struct {
 	data []byte
 	pos  int
 
-	source  io.Reader // nil: data is all there is
-	size    int       // octets that data may have
-	longest int       // octets that a token may have
-	base    int64     // place of data[0] in the input
-	keep    int64     // place from which octets should stay as long as they fit, -1 for none
-	pinned  bool      // what begins at keep must not go
-	full    bool      // more was wanted than a pinned window holds
-	checked int       // data up to here is UTF-8
+	source  io.Reader               // nil: data is all there is
+	size    int                     // octets that data may have
+	longest int                     // octets that a token may have
+	base    int64                   // place of data[0] in the input
+	keep    int64                   // place from which octets should stay as long as they fit, -1 for none
+	pinned  bool                    // what begins at keep must not go
+	inner   func(outer int64) int64 // the next place to be kept when one does not fit, -1 for none; nil: none
+	full    bool                    // more was wanted than a pinned window holds
+	checked int                     // data up to here is UTF-8
 	ended   bool
 	err     error // what ended the source, other than its end
 }
@@ -57,11 +58,16 @@ func (w *window) read() bool {
 		w.data = make([]byte, 0, w.size)
 	}
 	if len(w.data) == cap(w.data) {
-		from := w.pos
-		if w.keep >= w.base && int(w.keep-w.base) < from {
-			if from = int(w.keep - w.base); from < cap(w.data)/4 && !w.pinned {
-				w.keep, from = -1, w.pos
+		for w.keep >= 0 && !w.pinned && int(w.keep-w.base) < cap(w.data)/4 {
+			if w.inner == nil {
+				w.keep = -1
+			} else {
+				w.keep = w.inner(w.keep)
 			}
+		}
+		from := w.pos
+		if w.keep >= w.base {
+			from = min(from, int(w.keep-w.base))
 		}
 		from = min(from, w.checked) // a character that is not complete stays
 		if from == 0 {
