@@ -152,6 +152,29 @@ func TestFormFaults(t *testing.T) {
 	}
 }
 
+// TestFileName: the office wants the Member-ID as the name of what is sent (FED-25). That is wrong for what goes out under another
+// name, and odd for a file that only lies somewhere.
+func TestFileName(t *testing.T) {
+	t.Parallel()
+	req.Covers(t, "FED-25")
+	var taken bytes.Buffer
+	if err := WriteXML(&taken, &Registration{Deregister: true, Environment: TU, MemberID: "FDkasse0001TU", ServiceURI: "https://adv.kasse.example", Reason: ReasonUnused}); err != nil {
+		t.Fatal(err)
+	}
+	for form, doc := range map[string]string{"registration": goodForm(t), "deregistration": taken.String()} {
+		for _, c := range []struct {
+			name string
+			sent bool
+			want Severity // Info: nothing is found
+		}{{"FDkasse0001TU.xml", false, Info}, {"FDkasse0001TU.xml", true, Info}, {"", true, Info}, {"form.xml", false, Warning}, {"form.xml", true, Error}, {"fdkasse0001tu.xml", true, Error}, {"FDkasse0001TU.XML", true, Error}, {"FDkasse0001TU", true, Error}} {
+			_, found := ParseXML([]byte(doc), XMLOptions{FileName: c.name, Sent: c.sent})
+			if found.Worst() != c.want || found.Has("REG-MEMBER-DATEI") != (c.want != Info) {
+				t.Errorf("%s as %q, sent %v: %v", form, c.name, c.sent, found)
+			}
+		}
+	}
+}
+
 // publicBody is the base64 of the key in a form.
 func publicBody(form string) string {
 	_, form, _ = strings.Cut(form, pemBegin)

@@ -195,8 +195,11 @@ func checkMember(c ruleContext, v string) []Finding {
 	}
 	var found []Finding
 	if c.opts.FileName != "" && c.opts.FileName != v+".xml" {
-		// The name counts on the attachment, and a file is renamed in a moment: it makes no form wrong.
-		found = append(found, odd("REG-MEMBER-DATEI", fmt.Sprintf("the file is called %s", c.opts.FileName), "call it "+v+".xml before you send it: the office wants the Member-ID as its name (FED-25)")...)
+		judge := odd // the name counts on the attachment alone
+		if c.opts.Sent {
+			judge = bad
+		}
+		found = append(found, judge("REG-MEMBER-DATEI", fmt.Sprintf("the file is called %s", c.opts.FileName), "call it "+v+".xml: the office wants the Member-ID as the name of what is sent (FED-25)")...)
 	}
 	for _, e := range environments {
 		if strings.HasSuffix(v, string(e)) && c.reg.Environment != "" && e != c.reg.Environment {

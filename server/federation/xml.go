@@ -33,8 +33,10 @@ const (
 
 // XMLOptions say how a form is judged.
 type XMLOptions struct {
-	// Source names the form in findings; FileName is the name under which it lies, "" leaves that check out.
+	// Source names the form in findings; FileName is the name under which it lies, "" leaves that check out. Sent says that it goes
+	// to the office, or went, under that name: another one than the Member-ID is then wrong, and odd otherwise.
 	Source, FileName string
+	Sent             bool
 	// Kind of service; Purpose of the form.
 	Kind    Kind
 	Purpose Purpose

@@ -313,12 +313,10 @@ func register(ctx context.Context, c *call) int {
 	if change {
 		purpose = federation.Change
 	}
-	var b bytes.Buffer
-	if err := federation.WriteXML(&b, form); err != nil {
+	doc, parsed, more, err := attachment(cfg, form, purpose, before)
+	if err != nil {
 		return c.Fail(err)
 	}
-	name := cfg.MemberID + ".xml"
-	parsed, more := federation.ParseXML(b.Bytes(), federation.XMLOptions{Source: name, FileName: name, Kind: cfg.Kind, Purpose: purpose, TURegistered: true, Registered: before})
 	found = append(found, more...)
 	if parsed != nil {
 		found = append(found, federation.Compare(parsed, live)...)
@@ -340,20 +338,12 @@ func register(ctx context.Context, c *call) int {
 	if change && len(differences) == 0 {
 		return c.Fail(fmt.Errorf("nothing was written: nothing differs from what was registered in %s. If the statement is to change, edit %s, write the next statement with `entity-statement --out next.jws` and name it with --statement", cfg.Environment, *c.Config))
 	}
-	path := filepath.Join(*dir, name)
-	backup, err := keepfile.Write(path, b.Bytes(), keepfile.Options{Perm: 0o644, Force: *force, Now: c.Now})
+	written, err := c.write(cfg, *dir, doc, *force)
 	if err != nil {
 		return c.Fail(err)
 	}
-	if err := records.Write(cfg.Environment, b.Bytes()); err != nil {
-		return c.Fail(err)
-	}
 	status := c.Report(found)
-	kept := ""
-	if backup != "" {
-		kept = " (the former one is " + backup + ")"
-	}
-	c.Say("wrote %s%s\n", path, kept)
+	c.Say("wrote %s\n", written)
 	for _, d := range differences {
 		c.Say("  %s\n", finding.Safe(d))
 	}
@@ -362,6 +352,36 @@ func register(ctx context.Context, c *call) int {
 		c.Say("      publish the new statement when the office has answered, not before: start `adv-server federation entity-statement --serve` anew.\n")
 	}
 	return status
+}
+
+// attachment is a form as it goes to the office, with what the office would say about it.
+func attachment(cfg federation.Config, form *federation.Registration, purpose federation.Purpose, before *federation.Registration) (doc []byte, parsed *federation.Registration, found federation.Findings, err error) {
+	var b bytes.Buffer
+	if err := federation.WriteXML(&b, form); err != nil {
+		return nil, nil, nil, err
+	}
+	name := fileName(cfg)
+	parsed, found = federation.ParseXML(b.Bytes(), federation.XMLOptions{Source: name, FileName: name, Sent: true, Kind: cfg.Kind, Purpose: purpose, TURegistered: true, Registered: before})
+	return b.Bytes(), parsed, found, nil
+}
+
+// fileName is the name under which the office wants the forms of a service (FED-25).
+func fileName(cfg federation.Config) string { return cfg.MemberID + ".xml" }
+
+// write writes the text of a form into a folder and the records. It returns where, for people.
+func (c *call) write(cfg federation.Config, dir string, doc []byte, force bool) (string, error) {
+	path := filepath.Join(dir, fileName(cfg))
+	backup, err := keepfile.Write(path, doc, keepfile.Options{Perm: 0o644, Force: force, Now: c.Now})
+	if err != nil {
+		return "", err
+	}
+	if err := (federation.Records{Dir: cfg.Records, Now: c.Now}).Write(cfg.Environment, doc); err != nil {
+		return "", err
+	}
+	if backup != "" {
+		path += " (the former one is " + backup + ")"
+	}
+	return path, nil
 }
 
 // deregister writes the form that takes the service out.
@@ -381,13 +401,10 @@ func deregister(_ context.Context, c *call) int {
 	if err != nil {
 		return c.Fail(err)
 	}
-	form := federation.Deregistration(cfg, *reason)
-	var b bytes.Buffer
-	if err := federation.WriteXML(&b, form); err != nil {
+	doc, _, found, err := attachment(cfg, federation.Deregistration(cfg, *reason), federation.First, before)
+	if err != nil {
 		return c.Fail(err)
 	}
-	name := cfg.MemberID + ".xml"
-	_, found := federation.ParseXML(b.Bytes(), federation.XMLOptions{Source: name, FileName: name, Registered: before})
 	if before == nil {
 		found = append(found, federation.Finding{Code: "REG-UNREGISTRIERT", Severity: federation.Warning, Source: cfg.Records, What: fmt.Sprintf("nothing was registered in %s according to these records", cfg.Environment),
 			Fix: "compare Member-ID and address with the form that was sent; `adv-server federation sent FILE` takes it into the records"})
@@ -396,14 +413,11 @@ func deregister(_ context.Context, c *call) int {
 		fmt.Fprintln(c.Stderr, "nothing was written: the form would be refused")
 		return c.Report(found)
 	}
-	path := filepath.Join(*dir, name)
-	if _, err := keepfile.Write(path, b.Bytes(), keepfile.Options{Perm: 0o644, Force: *force, Now: c.Now}); err != nil {
+	written, err := c.write(cfg, *dir, doc, *force)
+	if err != nil {
 		return c.Fail(err)
 	}
-	if err := records.Write(cfg.Environment, b.Bytes()); err != nil {
-		return c.Fail(err)
-	}
-	c.Say("wrote %s\nnext: send it as an attachment to %s, note that with `adv-server federation sent`, and keep the service running until the office has answered.\n", path, federation.Office)
+	c.Say("wrote %s\nnext: send it as an attachment to %s, note that with `adv-server federation sent`, and keep the service running until the office has answered.\n", written, federation.Office)
 	return c.Report(found)
 }
 
@@ -413,7 +427,8 @@ func sent(_ context.Context, c *call) int {
 	c.Flags.Usage = func() {
 		fmt.Fprint(c.Stderr, "usage: adv-server federation sent [options] [FILE]\n\n"+
 			"Notes that the form that register, change or deregister wrote was sent; with FILE, that this one was sent, for example one that\n"+
-			"was corrected by hand or sent before this tool was used. From then on it is what watch, change and deregister compare with.\n\n")
+			"was corrected by hand or sent before this tool was used; it has the name under which it went out, <member id>.xml. From then on\n"+
+			"it is what watch, change and deregister compare with.\n\n")
 		c.Flags.PrintDefaults()
 	}
 	if status, done := c.Parse(0, 1); done {
@@ -450,7 +465,7 @@ func sent(_ context.Context, c *call) int {
 		if doc, err = tool.ReadFile(file, federation.MaxXML); err != nil {
 			return c.Fail(err)
 		}
-		opts := federation.XMLOptions{Source: file, FileName: filepath.Base(file), Kind: cfg.Kind, TURegistered: true, Registered: before}
+		opts := federation.XMLOptions{Source: file, FileName: filepath.Base(file), Sent: true, Kind: cfg.Kind, TURegistered: true, Registered: before}
 		if before != nil {
 			opts.Purpose = federation.Change
 		}

@@ -338,8 +338,11 @@ func TestSent(t *testing.T) {
 	if err != nil || !bytes.Contains(doc, []byte("adv2@kasse.example")) {
 		t.Errorf("%s %v", doc, err)
 	}
-	// By hand once more, and that is sent.
-	byHand := filepath.Join(b.dir, "by-hand.xml")
+	// By hand once more, and that is sent: under the name that the office wants.
+	byHand := filepath.Join(b.dir, "corrected", "FDkasse0001TU.xml")
+	if err := os.Mkdir(filepath.Dir(byHand), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	write := func(text string) {
 		t.Helper()
 		if err := os.WriteFile(byHand, []byte(text), 0o600); err != nil {
@@ -347,7 +350,18 @@ func TestSent(t *testing.T) {
 		}
 	}
 	write(strings.Replace(string(doc), "adv2@", "adv3@", 1))
-	if out := b.run(tool.Clean, "sent", byHand); !strings.Contains(out, "REG-MEMBER-DATEI") {
+	misnamed := filepath.Join(b.dir, "by-hand.xml")
+	if err := os.Link(byHand, misnamed); err != nil {
+		t.Fatal(err)
+	}
+	b.run(tool.Clean, "check", "-offline", misnamed)
+	if out := b.run(tool.Found, "sent", misnamed); !strings.Contains(out, "error REG-MEMBER-DATEI") || !strings.Contains(out, "nothing was noted") {
+		t.Error(out)
+	}
+	if _, err := os.Stat(filepath.Join(b.dir, "records", "registered-TU.xml")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what went out under another name is noted: %v", err)
+	}
+	if out := b.run(tool.Clean, "sent", byHand); !strings.Contains(out, "0 warnings") {
 		t.Error(out)
 	}
 	for name, want := range map[string]string{"registered-TU.xml": "adv3@", "discarded-TU.xml": "adv2@", "written-TU.xml": ""} {
@@ -362,15 +376,18 @@ func TestSent(t *testing.T) {
 	for _, c := range []struct {
 		old, new string
 		status   int
+		want     string
 	}{
-		{"<betriebsumgebung>TU", "<betriebsumgebung>RU", tool.Unknown},
-		{"<fachdiensturi>https://adv.", "<fachdiensturi>https://other.", tool.Unknown},
-		{"<scope>openid</scope>", "", tool.Found},
-		{"FDkasse0001TU", "FDkasse0002TU", tool.Found},
-		{"<registrierungtifoederation>", "<!DOCTYPE x><registrierungtifoederation>", tool.Found},
+		{"<betriebsumgebung>TU", "<betriebsumgebung>RU", tool.Unknown, "in RU"},
+		{"<fachdiensturi>https://adv.", "<fachdiensturi>https://other.", tool.Unknown, "https://other.kasse.example"},
+		{"<scope>openid</scope>", "", tool.Found, "REG-SCOPE-OPENID"},
+		{"FDkasse0001TU", "FDkasse0002TU", tool.Found, "REG-MEMBER-ANDERS"},
+		{"<registrierungtifoederation>", "<!DOCTYPE x><registrierungtifoederation>", tool.Found, "REG-XML"},
 	} {
 		write(strings.Replace(string(doc), c.old, c.new, 1))
-		b.run(c.status, "sent", byHand)
+		if out := b.run(c.status, "sent", byHand); !strings.Contains(out, c.want) {
+			t.Errorf("%s: %s is missing in\n%s", c.new, c.want, out)
+		}
 	}
 	b.run(tool.Unknown, "sent", filepath.Join(b.dir, "nothing.xml"))
 	// A change that is taken back.

@@ -319,7 +319,7 @@ func TestDeregisterOther(t *testing.T) {
 		}
 		b.edit(c.new, c.old)
 	}
-	if out := b.run(tool.Clean, "deregister", "-out", b.dir, "-force"); !strings.Contains(out, "0 warnings") {
+	if out := b.run(tool.Clean, "deregister", "-out", b.dir, "-force"); !strings.Contains(out, "0 warnings") || !strings.Contains(out, "the former one is") {
 		t.Error(out)
 	}
 	b.send()
