@@ -83,6 +83,28 @@ func TestBadConfigurationsSayWhatToDo(t *testing.T) {
 	}
 }
 
+// TestVerify: every knob of the verification service is read, has its default, and refuses what makes no sense.
+func TestVerify(t *testing.T) {
+	t.Parallel()
+	with := func(verify string) string {
+		return strings.Replace(good, `"mode"`, `"verify": {"listen": ":8444", "clients": "clients", "pki": {"dir": "pki"}`+verify+`}, "mode"`, 1)
+	}
+	c, err := Parse([]byte(with("")), "/srv")
+	if err != nil || c.Verify.Checks != 64 || c.Verify.Jobs != 2 || c.Verify.Archive || time.Duration(c.Verify.PKI.Status.Timeout) != 10*time.Second || c.Verify.PKI.Status.MaxAge != 0 || c.Verify.PKI.Status.RequireNonce {
+		t.Errorf("defaults: %+v, %v", c.Verify, err)
+	}
+	c, err = Parse([]byte(strings.Replace(with(`, "checks": 9, "jobs": 16, "archive": true`), `"dir": "pki"`, `"dir": "pki", "status": {"timeout": "3s", "max_age": "6h", "require_nonce": true}`, 1)), "/srv")
+	if err != nil || c.Verify.Checks != 9 || c.Verify.Jobs != 16 || !c.Verify.Archive || time.Duration(c.Verify.PKI.Status.Timeout) != 3*time.Second ||
+		time.Duration(c.Verify.PKI.Status.MaxAge) != 6*time.Hour || !c.Verify.PKI.Status.RequireNonce {
+		t.Errorf("all set: %+v, %v", c.Verify, err)
+	}
+	for _, wrong := range []string{`, "jobs": 0`, `, "jobs": 5000`, `, "checks": 0`, `, "archive": "yes"`} {
+		if _, err := Parse([]byte(with(wrong)), "/srv"); err == nil {
+			t.Errorf("%s is accepted", wrong)
+		}
+	}
+}
+
 func TestProductionRefusesKeysInFiles(t *testing.T) {
 	t.Parallel()
 	if _, err := Parse([]byte(strings.Replace(good, `"test"`, `"production"`, 1)), "/"); err == nil {
