@@ -106,7 +106,8 @@ func TestVisit(t *testing.T) {
 	}
 }
 
-// TestPowerCut boots by UEFI firmware, pulls the mains plug in the middle of a session, and boots again.
+// TestPowerCut boots by UEFI firmware, pulls the mains plug in the middle of a session, and boots again with the card still in:
+// it belongs to the visit before, begins no other, and its holder is asked to take it.
 func TestPowerCut(t *testing.T) {
 	req.Covers(t, "AdV-A_2407", "AdV-A_2450")
 	disk := copyFile(t, world.Image.Disk)
@@ -125,6 +126,12 @@ func TestPowerCut(t *testing.T) {
 		}
 	}
 	r.on(appliance.Options{UKI: true, Disk: disk})
+	c, err := world.Card(healthy)
+	r.must(err)
+	r.Reader().Insert(c)
+	r.note("the card is still in")
+	r.shows("take_card")
+	r.remove()
 	r.shows("neutral")
 	r.touchable()
 	r.visit("end")

@@ -22,7 +22,8 @@ const (
 var Profiles = []Profile{
 	{
 		Name: Kiosk, User: users.Kiosk,
-		Families:  []uint32{unix.AF_UNIX, unix.AF_INET, unix.AF_INET6, unix.AF_NETLINK}, // netlink: uevents of displays
+		Families:  []uint32{unix.AF_UNIX, unix.AF_INET, unix.AF_INET6},
+		Netlink:   []uint32{unix.NETLINK_KOBJECT_UEVENT}, // displays that come and go
 		ReadDirs:  []string{"/usr", "/lib", "/lib64", "/etc", "/proc", "/run/net"},
 		WriteDirs: []string{"/log", "/dev/dri", "/dev/input"},
 		ReadFiles: []string{"/dev/urandom", terminal.FaultPath}, WriteFiles: []string{"/dev/null", "/dev/console"},
@@ -30,7 +31,8 @@ var Profiles = []Profile{
 	},
 	{
 		Name: PCSCD, User: users.PCSCD,
-		Families:  []uint32{unix.AF_UNIX, unix.AF_NETLINK}, // netlink: libudev's messages
+		Families:  []uint32{unix.AF_UNIX},
+		Netlink:   []uint32{unix.NETLINK_KOBJECT_UEVENT}, // libudev's messages
 		ReadDirs:  []string{"/usr", "/lib", "/lib64", "/etc", "/sys", "/run/udev"},
 		WriteDirs: []string{"/run/pcscd", "/dev/bus/usb"},
 		ReadFiles: []string{"/dev/urandom"}, WriteFiles: []string{"/dev/null"},
@@ -39,9 +41,10 @@ var Profiles = []Profile{
 	{
 		Name: USB, User: users.Root, // sysfs and libudev's messages are root's
 		Caps:      []uintptr{unix.CAP_CHOWN, unix.CAP_NET_ADMIN},
-		Families:  []uint32{unix.AF_UNIX, unix.AF_NETLINK},
+		Families:  []uint32{unix.AF_UNIX},
+		Netlink:   []uint32{unix.NETLINK_KOBJECT_UEVENT},
 		ReadDirs:  []string{"/sys", "/etc/adv"},
-		WriteDirs: []string{"/sys/devices", "/run/udev", "/dev/bus/usb", "/dev/input"},
+		WriteDirs: []string{"/sys/bus/usb/devices/usb*", "/run/udev", "/dev/bus/usb", "/dev/input"}, // the host controllers
 		ReadFiles: []string{"/init"}, WriteFiles: []string{"/dev/null", "/dev/console"},
 		Syscalls: []uintptr{unix.SYS_FCHOWNAT, unix.SYS_CHOWN, unix.SYS_LCHOWN, unix.SYS_FCHOWN},
 		Limits:   []Limit{{unix.RLIMIT_NPROC, 64}, {unix.RLIMIT_NOFILE, 64}},
@@ -49,7 +52,8 @@ var Profiles = []Profile{
 	{
 		Name: Network, User: users.Net,
 		Caps:      []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_BIND_SERVICE}, // DHCP answers come to port 68
-		Families:  []uint32{unix.AF_UNIX, unix.AF_NETLINK, unix.AF_INET},
+		Families:  []uint32{unix.AF_UNIX, unix.AF_INET},
+		Netlink:   []uint32{unix.NETLINK_ROUTE},
 		ReadDirs:  []string{"/etc/adv", "/sys/class/net", "/sys/devices", "/proc"},
 		WriteDirs: []string{"/run/net", "/proc/sys/net"},
 		ReadFiles: []string{"/init"}, WriteFiles: []string{"/dev/null", "/dev/console"},

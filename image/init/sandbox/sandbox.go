@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -55,12 +56,14 @@ type Profile struct {
 	User users.ID
 	// Caps are capabilities kept (ambient), by number.
 	Caps []uintptr
-	// Families are the socket families that it may open.
+	// Families are the socket families that it may open, but for netlink, of which it may open these protocols: each is a door
+	// of its own into the kernel.
 	Families []uint32
+	Netlink  []uint32
 	// Syscalls are allowed beside the common ones.
 	Syscalls []uintptr
-	// ReadDirs and WriteDirs are folders with all below them; ReadFiles and WriteFiles single files and device nodes. What
-	// does not exist is left out.
+	// ReadDirs and WriteDirs are folders with all below them; ReadFiles and WriteFiles single files and device nodes. A name may
+	// be a pattern (filepath.Match), and a link stands for what it leads to. What does not exist is left out.
 	ReadDirs, WriteDirs, ReadFiles, WriteFiles []string
 	Limits                                     []Limit
 }
@@ -127,8 +130,16 @@ func (p Profile) apply() error {
 }
 
 func (p Profile) landlock() error {
-	exist := func(names []string) []string {
-		return slices.DeleteFunc(slices.Clone(names), func(n string) bool { _, err := os.Stat(n); return err != nil })
+	exist := func(patterns []string) (names []string) {
+		for _, p := range patterns {
+			found, _ := filepath.Glob(p) // the patterns are of this program
+			for _, n := range found {
+				if _, err := os.Stat(n); err == nil {
+					names = append(names, n)
+				}
+			}
+		}
+		return names
 	}
 	rules := []landlock.Rule{
 		landlock.RODirs(exist(p.ReadDirs)...), landlock.RWDirs(exist(p.WriteDirs)...),

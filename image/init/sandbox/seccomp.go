@@ -12,12 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Offsets in struct seccomp_data: number, architecture, low and high half of argument 0.
+// Offsets in struct seccomp_data: number, architecture, low and high half of arguments 0 and 2. The kernel looks at the low
+// half of a family, a protocol and flags, and so does the filter.
 const (
 	offNumber = 0
 	offArch   = 4
 	offArg0Lo = 16
 	offArg0Hi = 20
+	offArg2Lo = 32
+	offArg2Hi = 36
 )
 
 // x32 marks numbers of the x32 ABI, a second way to every call.
@@ -35,7 +38,7 @@ var (
 )
 
 // program is the filter: the calls of the table are allowed, clone if it makes no namespace, socket and socketpair with
-// the families of the profile; every other call fails with EPERM. clone3 has its flags in memory, where a filter cannot
+// the families of the profile, of netlink with its protocols only; every other call fails with EPERM. clone3 has its flags in memory, where a filter cannot
 // look: it does not exist (ENOSYS), and libraries fall back to clone. A call of another architecture ends the process.
 func (p Profile) program() []bpf.Instruction {
 	prog := []bpf.Instruction{
@@ -65,6 +68,10 @@ func (p Profile) program() []bpf.Instruction {
 	}
 	for _, f := range p.Families {
 		family = append(family, bpf.JumpIf{Cond: bpf.JumpEqual, Val: f, SkipFalse: 1}, allow)
+	}
+	family = append(family, bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.AF_NETLINK, SkipTrue: 1}, refuse, bpf.LoadAbsolute{Off: offArg2Lo, Size: 4})
+	for _, n := range p.Netlink {
+		family = append(family, bpf.JumpIf{Cond: bpf.JumpEqual, Val: n, SkipFalse: 1}, allow)
 	}
 	family = append(family, refuse)
 	is(unix.SYS_SOCKET, family...)

@@ -7,6 +7,9 @@
 // as the kernel has it: without a driver, without a node that anybody could open; it is counted and reported.
 //
 // Events are taken as hints only: what is done about a device depends on what sysfs says about it at that moment.
+//
+// The relay's sandbox lets it write to the host controllers that were there when it started, and to nothing else below /sys.
+// With a controller that comes later it ends ([ErrController]), and is started again, with a sandbox that knows it.
 package usb
 
 import (
@@ -42,6 +45,9 @@ var (
 	ErrQuiet = errors.New("no uevent came")
 )
 
+// ErrController: there is a host controller that this process may not write to.
+var ErrController = errors.New("a host controller came after the start")
+
 // Config of a relay.
 type Config struct {
 	Policy Policy
@@ -64,6 +70,7 @@ type Relay struct {
 	cfg     Config
 	devices map[string]*device // by path in sysfs ("/devices/..."), USB devices only
 	counted [2]int
+	late    bool // a host controller has come, see ErrController
 }
 
 type device struct {
@@ -91,6 +98,9 @@ func (r *Relay) Run(ctx context.Context) error {
 		r.cfg.Settled()
 	}
 	for {
+		if r.late {
+			return fmt.Errorf("usb: %w", ErrController)
+		}
 		b, err := r.cfg.Kernel.Receive(ctx, r.cfg.Beat)
 		switch {
 		case ctx.Err() != nil:
@@ -118,9 +128,6 @@ func (r *Relay) scan() {
 	for _, e := range entries {
 		if strings.Contains(e.Name(), ":") {
 			continue // an interface
-		}
-		if strings.HasPrefix(e.Name(), "usb") {
-			r.write(r.sys("bus/usb/devices", e.Name(), "authorized_default"), "0")
 		}
 		if path, ok := r.resolve(r.sys("bus/usb/devices", e.Name())); ok {
 			present[path] = true
@@ -198,8 +205,9 @@ func (r *Relay) owner(path string) *device {
 // plugged decides about a USB device.
 func (r *Relay) plugged(path string) {
 	name := filepath.Base(path)
-	if strings.HasPrefix(name, "usb") {
-		return // a host controller's own hub
+	if strings.HasPrefix(name, "usb") { // a host controller's own hub
+		r.late = r.write(r.sys(path, "authorized_default"), "0") || r.late
+		return
 	}
 	// The handle belongs to the device that is there now. If another one takes its place before the end of this function,
 	// writing fails: what is let in is always the device whose descriptors were judged.
@@ -419,12 +427,16 @@ func (r *Relay) read(name string, limit int) ([]byte, error) {
 	return b[:n], nil
 }
 
-// write sets an attribute of sysfs. A device that is gone needs it no more, so the error says nothing.
-func (r *Relay) write(name, value string) {
-	if f, err := os.OpenFile(name, os.O_WRONLY, 0); err == nil {
-		f.WriteString(value)
-		f.Close()
+// write sets an attribute of sysfs, and tells whether that is forbidden. A device that is gone needs it no more, so another error
+// says nothing.
+func (r *Relay) write(name, value string) (forbidden bool) {
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return errors.Is(err, fs.ErrPermission)
 	}
+	f.WriteString(value)
+	f.Close()
+	return false
 }
 
 // Reset takes every card reader that is in from its driver and gives it back after pause has returned: what hangs in the

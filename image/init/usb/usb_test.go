@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"ktradv/image/init/users"
 	"ktradv/internal/readers"
@@ -658,5 +660,49 @@ func TestQuiet(t *testing.T) {
 			}
 			break
 		}
+	}
+}
+
+// With a host controller that its sandbox does not know the relay ends, to be started again; with one that it knows, or that is
+// gone again, it goes on (the twins).
+func TestControllerComesLater(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		mode os.FileMode
+		want error
+	}{"forbidden": {0o400, ErrController}, "known": {0o600, nil}, "gone": {0, nil}} {
+		k := newKernel(t)
+		settled := make(chan struct{})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() {
+			runtime.LockOSThread() // and never unlocked: the thread, without root's power over files, ends with the test
+			hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+			var set [2]unix.CapUserData
+			if err := unix.Capset(&hdr, &set[0]); err != nil {
+				t.Error(err)
+			}
+			done <- New(Config{Policy: policy, Kernel: k, Root: k.root, Settled: func() { close(settled) }}).Run(ctx)
+		}()
+		<-settled
+		const hub, attribute = "/devices/pci/usb2", "/authorized_default"
+		if c.mode != 0 {
+			k.write("sys"+hub+attribute, "1")
+			if err := os.Chmod(filepath.Join(k.root, "sys", hub, attribute), c.mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		k.events <- usbDevice("add", hub)
+		if c.want == nil {
+			k.events <- []byte("x") // taken only when all before is done
+			if got := k.read("sys" + hub + attribute); c.mode != 0 && got != "0" {
+				t.Errorf("%s: authorized_default = %q", name, got)
+			}
+			cancel()
+		}
+		if err := <-done; !errors.Is(err, c.want) {
+			t.Errorf("%s: %v; want %v", name, err, c.want)
+		}
+		cancel()
 	}
 }

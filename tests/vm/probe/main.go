@@ -17,8 +17,9 @@ import (
 
 func main() {
 	say := func(l string) { fmt.Printf("uid %d %s\n", os.Getuid(), l) }
-	for range 600 { // until the kiosk has its folder of the data partition, which is mounted after the first services start
-		if fi, err := os.Lstat("/log/kiosk"); err == nil && fi.Sys().(*syscall.Stat_t).Uid != 0 {
+	for range 600 { // until the data partition is there, which is mounted after the first services start, and the kiosk has its folder
+		fi, err := os.Lstat("/log/kiosk")
+		if _, there := os.Lstat("/data/log/init"); there == nil && err == nil && fi.Sys().(*syscall.Stat_t).Uid != 0 {
 			break
 		}
 		time.Sleep(100 * time.Millisecond)

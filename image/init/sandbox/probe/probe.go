@@ -45,7 +45,7 @@ func socket(family, kind, proto int) func() error {
 	}
 }
 
-// errAbsent is the answer for a file that is not there: it says nothing about permission.
+// errAbsent is the answer for a file that is not there, or that nobody may write to where it is: it says nothing about permission.
 var errAbsent = errors.New("not there")
 
 func open(name string, flags int) func() error {
@@ -54,7 +54,7 @@ func open(name string, flags int) func() error {
 		switch {
 		case err == nil:
 			unix.Close(fd)
-		case errors.Is(err, unix.ENOENT):
+		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EROFS):
 			return errAbsent
 		}
 		return err
@@ -97,6 +97,10 @@ var Forbidden = []Attempt{
 	{"kernel memory", open("/dev/mem", unix.O_RDONLY)},
 	{"password file, to write", open("/etc/passwd", unix.O_WRONLY)},
 	{"notify sockets", open("/run/adv/notify", unix.O_RDONLY|unix.O_DIRECTORY)},
+	{"other devices, to write", open("/sys/devices/system/cpu/uevent", unix.O_WRONLY)},
+	{"netlink to the firewall", socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_NETFILTER)},
+	{"netlink to IPsec", socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_XFRM)},
+	{"netlink to families made at run time", socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_GENERIC)},
 	{"logs of init", open("/data/log/init", unix.O_RDONLY|unix.O_DIRECTORY)},
 }
 
@@ -108,7 +112,8 @@ var Own = []struct {
 	{Attempt{"set clock", call(unix.SYS_CLOCK_SETTIME, 99, 0)}, []string{"time"}},
 	{Attempt{"adjust clock", call(unix.SYS_ADJTIMEX, 0)}, []string{"time"}},
 	{Attempt{"internet socket", socket(unix.AF_INET, unix.SOCK_DGRAM, 0)}, []string{"kiosk", "network", "time"}},
-	{Attempt{"netlink socket", socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_KOBJECT_UEVENT)}, []string{"kiosk", "pcscd", "usb", "network"}},
+	{Attempt{"netlink to uevents", socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_KOBJECT_UEVENT)}, []string{"kiosk", "pcscd", "usb"}},
+	{Attempt{"netlink to routes", socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE)}, []string{"network"}},
 	{Attempt{"unix socket", socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)}, []string{"kiosk", "pcscd", "usb", "network", "time"}},
 	{Attempt{"change owner", func() error { return unix.Lchown("/nonexistent", 0, 0) }}, []string{"usb"}},
 	{Attempt{"logs of the kiosk", open("/log/kiosk", unix.O_RDONLY|unix.O_DIRECTORY)}, []string{"kiosk"}},
