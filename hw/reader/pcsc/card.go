@@ -135,7 +135,9 @@ func (c *card) detect(ctx context.Context) (*reader.Pad, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.pad = pad
+	if r.slot.name == name {
+		r.pad = pad
+	}
 	return pad, nil
 }
 

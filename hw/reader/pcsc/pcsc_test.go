@@ -871,26 +871,40 @@ func TestChoose(t *testing.T) {
 	t.Parallel()
 	const kaan, other = "KOBIL KAAN Advanced (1234) 00 00", "Some Reader 01 00"
 	for name, tc := range map[string]struct {
-		names        []string
-		before, want string
-		is           string
-		err          error
+		names []string
+		want  string
+		is    string
+		err   error
 	}{
-		"none":                          {nil, "", "", "", nil},
-		"the only one":                  {[]string{kaan}, "", "", kaan, nil},
-		"by name, in any case":          {[]string{other, kaan}, "", "kobil", kaan, nil},
-		"the name is not there":         {[]string{other}, "", "kobil", "", nil},
-		"two":                           {[]string{other, kaan}, "", "", "", reader.ErrSeveral},
-		"two of the name":               {[]string{kaan, "KOBIL KAAN Advanced (5678) 01 00"}, "", "KOBIL", "", reader.ErrSeveral},
-		"two slots of one reader":       {[]string{kaan, "KOBIL KAAN Advanced (1234) 00 01"}, "", "", kaan, nil},
-		"a second one during a visit":   {[]string{other, kaan}, kaan, "", kaan, nil},
-		"the one of before is gone":     {[]string{other}, kaan, "", other, nil},
-		"a name without numbers at all": {[]string{"Reader"}, "", "", "Reader", nil},
+		"none":                          {nil, "", "", nil},
+		"the only one":                  {[]string{kaan}, "", kaan, nil},
+		"by name, in any case":          {[]string{other, kaan}, "kobil", kaan, nil},
+		"the name is not there":         {[]string{other}, "kobil", "", nil},
+		"two":                           {[]string{other, kaan}, "", "", reader.ErrSeveral},
+		"two of the name":               {[]string{kaan, "KOBIL KAAN Advanced (5678) 01 00"}, "KOBIL", "", reader.ErrSeveral},
+		"two slots of one reader":       {[]string{kaan, "KOBIL KAAN Advanced (1234) 00 01"}, "", kaan, nil},
+		"a name without numbers at all": {[]string{"Reader"}, "", "Reader", nil},
 	} {
-		is, err := choose(tc.names, tc.before, tc.want)
+		is, err := choose(tc.names, tc.want)
 		if is != tc.is || !errors.Is(err, tc.err) {
 			t.Errorf("%s: %q, %v", name, is, err)
 		}
+	}
+}
+
+// What is known of a reader's pad is not believed of the one that comes after it.
+func TestAnotherReader(t *testing.T) {
+	t.Parallel()
+	r := &Reader{changed: make(chan struct{}), broken: make(chan struct{})}
+	r.publish(slot{name: "one"})
+	r.pad = &reader.Pad{}
+	for _, same := range []slot{{name: "one", present: true}, {err: reader.ErrSeveral}, {err: reader.ErrReaderGone}, {name: "one"}} {
+		if r.publish(same); r.pad == nil {
+			t.Errorf("forgotten with %+v", same)
+		}
+	}
+	if r.publish(slot{name: "two"}); r.pad != nil {
+		t.Error("the pad of another reader")
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,8 +19,8 @@ import (
 // Config of a reader.
 type Config struct {
 	// Name is a part of the name of the wanted reader, compared without regard to case; "" takes the only one there is. With
-	// more than one of the name there is no reader (ErrSeveral). A reader that was found is kept as long as it is listed, and
-	// looked for by this again when it is not.
+	// more than one of the name there is no reader (ErrSeveral), whichever came first: the card service lists readers one after
+	// the other. Only one that has a card in its slot is kept until that is out.
 	Name string
 	// Shared lets other programs use the card at the same time; the default is a card for us alone.
 	Shared bool
@@ -167,6 +166,9 @@ func (r *Reader) publish(s slot) {
 	if s.name == "" {
 		s.name = r.slot.name
 	}
+	if s.name != r.slot.name {
+		r.pad = nil // another reader may want its PIN block spelled another way
+	}
 	dead := errors.Is(s.err, reader.ErrHung) || errors.Is(s.err, reader.ErrNoService)
 	select {
 	case <-r.broken:
@@ -298,19 +300,24 @@ const pnp = `\\?PnP?\Notification`
 func (r *Reader) follow(sc *scard.Context) error {
 	state := scard.ReaderState{}
 	notify := scard.ReaderState{Reader: pnp}
+	look := true // the list of readers may be another than when it was looked at last
 	for r.ctx.Err() == nil {
 		r.turn()
-		if state.Reader == "" {
+		if state.Reader == "" || look && state.CurrentState&scard.StatePresent == 0 {
+			// What comes from here on, the next call reports, but for the first one: it only learns how many readers there are.
+			look = notify.CurrentState == scard.StateUnaware
 			name, err := r.find(sc)
 			r.turn()
 			switch {
 			case errors.Is(err, reader.ErrSeveral):
+				state = scard.ReaderState{}
 				r.publish(slot{err: err})
 			case err != nil:
 				return err
 			case name == "":
+				state = scard.ReaderState{}
 				r.publish(slot{err: reader.ErrReaderGone})
-			default:
+			case name != state.Reader:
 				state = scard.ReaderState{Reader: name}
 			}
 		}
@@ -344,6 +351,7 @@ func (r *Reader) follow(sc *scard.Context) error {
 		}
 		// The state is handed back without CHANGED but with the counter in its upper half, so that a change that happens
 		// between two calls is reported by the next.
+		look = look || states[0].EventState&scard.StateChanged != 0
 		notify.CurrentState = states[0].EventState &^ scard.StateChanged
 		if state.Reader == "" {
 			continue
@@ -420,15 +428,11 @@ func (r *Reader) find(sc *scard.Context) (string, error) {
 	if err != nil && !errors.Is(err, scard.ErrNoReadersAvailable) {
 		return "", translate("list readers", err)
 	}
-	s, _ := r.current()
-	return choose(names, s.name, r.cfg.Name)
+	return choose(names, r.cfg.Name)
 }
 
-// choose takes the reader that was used before, or else the only one that has want in its name.
-func choose(names []string, before, want string) (string, error) {
-	if before != "" && slices.Contains(names, before) {
-		return before, nil
-	}
+// choose takes the only reader that has want in its name.
+func choose(names []string, want string) (string, error) {
 	found := ""
 	for _, n := range names {
 		switch {
