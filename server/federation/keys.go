@@ -46,8 +46,9 @@ func (k SigningKey) Ends() time.Time { return k.Created.Add(MaxKeyAge) }
 // Keys are the signing keys of the service, oldest first: what is published and which of them signs. The private keys are
 // in the key store.
 type Keys struct {
-	path string
-	list []SigningKey
+	path       string
+	what, mend string // in messages: what they are, and what to do about a damaged list
+	list       []SigningKey
 }
 
 const (
@@ -60,7 +61,7 @@ var ErrNoKey = errors.New("no signing key; next: `adv-server federation keys new
 
 // LoadKeys reads the list in a folder; an empty one where there is none.
 func LoadKeys(dir string) (*Keys, error) {
-	k := &Keys{path: filepath.Join(dir, keysFile)}
+	k := &Keys{path: filepath.Join(dir, keysFile), what: "signing keys", mend: "mend it, or bring it back from a backup: the private keys beside it are of no use without it"}
 	return k, k.load()
 }
 
@@ -71,7 +72,7 @@ func (k *Keys) load() error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("signing keys: %w", err)
+		return fmt.Errorf("%s: %w", k.what, err)
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxKeysFile+1))
@@ -79,7 +80,7 @@ func (k *Keys) load() error {
 		k.list, err = parseSigningKeys(b)
 	}
 	if err != nil {
-		return fmt.Errorf("signing keys: %s: %w; next: mend it, or bring it back from a backup: the private keys beside it are of no use without it", k.path, err)
+		return fmt.Errorf("%s: %s: %w; next: %s", k.what, k.path, err, k.mend)
 	}
 	return nil
 }
@@ -113,15 +114,15 @@ func parseSigningKeys(b []byte) ([]SigningKey, error) {
 // none may undo what another one did.
 func (k *Keys) update(change func() error) error {
 	if err := os.MkdirAll(filepath.Dir(k.path), 0o700); err != nil {
-		return fmt.Errorf("signing keys: %w", err)
+		return fmt.Errorf("%s: %w", k.what, err)
 	}
 	lock, err := os.OpenFile(k.path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return fmt.Errorf("signing keys: %w", err)
+		return fmt.Errorf("%s: %w", k.what, err)
 	}
 	defer lock.Close() // that unlocks it
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return fmt.Errorf("signing keys: lock: %w", err)
+		return fmt.Errorf("%s: lock: %w", k.what, err)
 	}
 	if err := k.load(); err != nil {
 		return err
@@ -192,7 +193,7 @@ const clientKeysFile = "client-keys.json"
 
 // LoadClientKeys reads the list of the keys for ID tokens in a folder; an empty one where there is none.
 func LoadClientKeys(dir string) (*Keys, error) {
-	k := &Keys{path: filepath.Join(dir, clientKeysFile)}
+	k := &Keys{path: filepath.Join(dir, clientKeysFile), what: "keys for ID tokens", mend: "mend it, bring it back from a backup, or remove it: it says no more than since when they are used"}
 	return k, k.load()
 }
 
@@ -224,16 +225,16 @@ func (k *Keys) watchClient(published []jwk, now time.Time) (found Findings) {
 		found = append(found, Finding{Code: "ES-KEY-ALTER", Severity: sev, Field: kid, What: what, Fix: clientFix})
 	}
 	for _, j := range published {
-		i := slices.IndexFunc(k.list, func(s SigningKey) bool { return s.Public.X == j.X && s.Public.Y == j.Y })
+		made, known := k.byValue(j)
 		switch {
 		case j.Use != "enc":
-		case i < 0:
+		case !known:
 			found = append(found, Finding{Code: "ES-KEY-ALTER", Severity: Info, Field: j.KID, What: "when this key for ID tokens was made is not known here",
 				Fix: "`adv-server federation entity-statement` notes the key that it publishes; one is used for at most 398 days (A_23185-01)"})
-		case !now.Before(k.list[i].Ends()):
-			add(Error, j.KID, "the key for ID tokens has been used for 398 days, since "+stamp(k.list[i].Created))
-		case k.list[i].Ends().Sub(now) < RotateBefore:
-			add(Warning, j.KID, "the key for ID tokens must not be used after "+stamp(k.list[i].Ends()))
+		case !now.Before(made.Ends()):
+			add(Error, j.KID, "the key for ID tokens has been used for 398 days, since "+stamp(made.Created))
+		case made.Ends().Sub(now) < RotateBefore:
+			add(Warning, j.KID, "the key for ID tokens must not be used after "+stamp(made.Ends()))
 		}
 	}
 	return found
@@ -242,12 +243,21 @@ func (k *Keys) watchClient(published []jwk, now time.Time) (found Findings) {
 // clientEnd is when the first of the published keys for ID tokens must not be used any more, zero where that is unknown.
 func (k *Keys) clientEnd(published []jwk) (end time.Time) {
 	for _, j := range published {
-		i := slices.IndexFunc(k.list, func(s SigningKey) bool { return s.Public.X == j.X && s.Public.Y == j.Y })
-		if j.Use == "enc" && i >= 0 && (end.IsZero() || k.list[i].Ends().Before(end)) {
-			end = k.list[i].Ends()
+		made, known := k.byValue(j)
+		if j.Use == "enc" && known && (end.IsZero() || made.Ends().Before(end)) {
+			end = made.Ends()
 		}
 	}
 	return end
+}
+
+// byValue returns the key of the list that is the same as a published one, whatever their names.
+func (k *Keys) byValue(j jwk) (SigningKey, bool) {
+	i := slices.IndexFunc(k.list, func(s SigningKey) bool { return s.Public.X == j.X && s.Public.Y == j.Y })
+	if i < 0 {
+		return SigningKey{}, false
+	}
+	return k.list[i], true
 }
 
 // publicJWK is a public key for a key set.

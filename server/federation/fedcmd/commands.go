@@ -639,7 +639,13 @@ func keys(_ context.Context, c *call) int {
 	switch c.Flags.Arg(0) {
 	case "":
 	case "new":
-		k, err := keys.New(c.Keys(cfg.Keys, false), now)
+		store := c.Keys(cfg.Keys, false)
+		// The passphrase is asked for here: while the list is locked, service and watch would wait for who types it.
+		err := onePassphrase(store, keys.Names(now))
+		if err != nil {
+			return c.Fail(err)
+		}
+		k, err := keys.New(store, now)
 		if err != nil {
 			return c.Fail(err)
 		}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -294,6 +295,62 @@ func TestOnePassphrase(t *testing.T) {
 		t.Error(out)
 	}
 	if status, out := with(secret, "entity-statement", "-config", b.config()); status != tool.Clean {
+		t.Error(out)
+	}
+}
+
+// TestPromptWithoutLock: nobody waits for somebody who types a passphrase: the list of keys is not locked meanwhile.
+func TestPromptWithoutLock(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, federation.TU)
+	lock, err := os.OpenFile(filepath.Join(b.dir, "keys", "signing-keys.json.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	asked := 0
+	var out bytes.Buffer
+	env := Env{tool.Env{Stdout: &out, Stderr: &out, Now: func() time.Time { return b.now }, Passphrase: func(bool) ([]byte, error) {
+		asked++
+		if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+			t.Errorf("the list is locked at the prompt: %v", err)
+		}
+		return []byte(secret), syscall.Flock(int(lock.Fd()), syscall.LOCK_UN)
+	}}, b.net}
+	if status := Run(context.Background(), env, []string{"keys", "-config", b.config(), "new"}); status != tool.Clean || asked != 1 {
+		t.Errorf("status %d, asked %d times: %s", status, asked, &out)
+	}
+}
+
+// TestDamagedLists: what is said about a damaged list of keys is true of that list.
+func TestDamagedLists(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, federation.TU)
+	b.register()
+	for _, c := range []struct{ name, want, not string }{
+		{"client-keys.json", "or remove it", "of no use without it"},
+		{"signing-keys.json", "of no use without it", "remove it"},
+	} {
+		path := filepath.Join(b.dir, "keys", c.name)
+		good, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, good[:len(good)/2], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out := b.run(tool.Unknown, "watch"); !strings.Contains(out, c.name) || !strings.Contains(out, c.want) || strings.Contains(out, c.not) {
+			t.Errorf("%s: %s", c.name, out)
+		}
+		if err := os.WriteFile(path, good, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// As it is said: without the list the watch goes on, and knows less.
+	if err := os.Remove(filepath.Join(b.dir, "keys", "client-keys.json")); err != nil {
+		t.Fatal(err)
+	}
+	if out := b.run(tool.Clean, "watch"); !strings.Contains(out, "when this key for ID tokens was made is not known here") {
 		t.Error(out)
 	}
 }
