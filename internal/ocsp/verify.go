@@ -14,8 +14,10 @@ type Check struct {
 	Certificate *x509ti.Certificate   // the certificate that was asked about
 	Issuer      *x509ti.Certificate   // its CA, found and checked before
 	Responders  []*x509ti.Certificate // responders trusted by name (entries Certstatus/OCSP of TSL or VL)
-	// Listed finds responders trusted by name beside Responders, for the time when the answer was made; nil is none.
-	Listed func(signer *x509ti.Certificate, producedAt time.Time) bool
+	// Listed finds responders trusted by name beside Responders, for the time when the answer was made; nil is none. refused
+	// says that the list knows the signer and does not let it answer then: such a one does not count although the
+	// certificate's CA issued it.
+	Listed func(signer *x509ti.Certificate, producedAt time.Time) (listed, refused bool)
 
 	// ListedOnly accepts a responder only when it stands in Responders or Listed octet by octet: the rule for certificates below the
 	// TSL. Without it a responder is accepted, too, that the certificate's CA issued for signing OCSP answers: the rule for
@@ -210,8 +212,13 @@ func authorised(signer *x509ti.Certificate, c Check, producedAt time.Time) Signe
 			return Signer{t, Listed}
 		}
 	}
-	if c.Listed != nil && c.Listed(signer, producedAt) {
-		return Signer{signer, Listed}
+	if c.Listed != nil {
+		switch listed, refused := c.Listed(signer, producedAt); {
+		case listed:
+			return Signer{signer, Listed}
+		case refused:
+			return Signer{}
+		}
 	}
 	if !c.ListedOnly && signer.HasExtKeyUsage(x509ti.OIDOCSPSigning) && signer.ValidAt(producedAt) && len(signer.UnhandledCritical) == 0 &&
 		c.issued(signer) == nil {

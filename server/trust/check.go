@@ -507,7 +507,8 @@ func (s *Space) embedded(r *Result, check ocsp.Check, l lists, c *chain, o Optio
 		if err == nil {
 			var result ocsp.Result
 			if result, err = next.response.Judge(check, next.signer); err == nil {
-				s.conclude(r, StatusAnswer{Result: result, Source: "embedded", Raw: next.raw}, check, next.names)
+				a := StatusAnswer{Result: result, Source: "embedded", Raw: next.raw}
+				s.conclude(r, a, check, next.names, a.Authorisation == ocsp.Listed && l.former(a.Responder))
 				return nil
 			}
 		}
@@ -566,7 +567,7 @@ func (s *Space) ask(ctx context.Context, r *Result, check ocsp.Check, c *chain, 
 		r.add(step)
 		return
 	}
-	s.conclude(r, answer, check, namesOf(answer.Responder))
+	s.conclude(r, answer, check, namesOf(answer.Responder), false)
 }
 
 // address is where the responder listens: the CA's entry in the TSL (TUC_PKI_005); for qualified certificates the address
@@ -586,8 +587,9 @@ func (s *Space) address(c *chain, cert *x509ti.Certificate) string {
 	return cert.OCSPURLs[0]
 }
 
-// conclude turns an answer that passed every check into the step and the facts.
-func (s *Space) conclude(r *Result, a StatusAnswer, check ocsp.Check, responder responderNames) {
+// conclude turns an answer that passed every check into the step and the facts. former: the responder is not in force any
+// more, and that the answer is as old as it says, nobody else vouches for; whoever keeps the report has to be able to see it.
+func (s *Space) conclude(r *Result, a StatusAnswer, check ocsp.Check, responder responderNames, former bool) {
 	facts := &OCSPFacts{
 		Source: a.Source, Status: a.Status.String(), RevokedAt: a.RevokedAt, ProducedAt: a.ProducedAt, ThisUpdate: a.ThisUpdate,
 		AgeSeconds: check.Reference.Sub(a.ProducedAt).Seconds(), Authorised: string(a.Authorisation), CertHash: a.CertHash, Raw: a.Raw,
@@ -596,14 +598,17 @@ func (s *Space) conclude(r *Result, a StatusAnswer, check ocsp.Check, responder 
 	r.OCSP = facts
 	switch a.Status {
 	case ocsp.Good:
-		step := Step{ID: StepStatus, Verdict: Valid}
+		var notes []string
 		if !a.RevokedAt.IsZero() {
-			step.Text = "revoked after the reference time"
+			notes = append(notes, "revoked after the reference time")
 		}
 		if a.NoNonce {
-			step.Text = strings.TrimPrefix(step.Text+"; the answer does not repeat the nonce of the request, its time was checked", "; ")
+			notes = append(notes, "the answer does not repeat the nonce of the request, its time was checked")
 		}
-		r.add(step)
+		if former {
+			notes = append(notes, "the responder was one of its time and is not in force by the newest list")
+		}
+		r.add(Step{ID: StepStatus, Verdict: Valid, Text: strings.Join(notes, "; ")})
 	case ocsp.Revoked:
 		r.add(stepOf(StepStatus, CertRevoked))
 	case ocsp.Unknown:

@@ -93,17 +93,18 @@ func TestResponderOfAnotherTime(t *testing.T) {
 		name         string
 		then, newest []testpki.ListService
 		answer       []byte
-		code         int // 0: the answer counts
+		code         int  // 0: the answer counts
+		former       bool // and its signer does not answer any more
 	}{
-		{"of both lists", []testpki.ListService{responder(a, inAccord)}, []testpki.ListService{responder(a, inAccord)}, answer(a, at), 0},
-		{"of the newest list, made after the signature", []testpki.ListService{responder(a, inAccord)}, []testpki.ListService{responder(b, state(tsl.TypeOCSP, tsl.StatusInAccord, day(20)))}, answer(b, day(30)), 0},
-		{"of the newest list, made before its start", []testpki.ListService{responder(a, inAccord)}, []testpki.ListService{responder(b, state(tsl.TypeOCSP, tsl.StatusInAccord, day(20)))}, answer(b, day(10)), 0},
-		{"of the list of that time alone", []testpki.ListService{responder(a, inAccord)}, []testpki.ListService{responder(b, inAccord)}, answer(a, at), 0},
-		{"of no list", []testpki.ListService{responder(a, inAccord)}, []testpki.ListService{responder(a, inAccord)}, answer(b, at), 1030},
-		{"revoked by the newest list before the answer", []testpki.ListService{responder(a, inAccord)}, []testpki.ListService{responder(a, state(tsl.TypeOCSP, tsl.StatusRevoked, day(-1)))}, answer(a, at), 1030},
-		{"revoked by the newest list after the answer", []testpki.ListService{responder(a, inAccord)}, []testpki.ListService{responder(a, state(tsl.TypeOCSP, tsl.StatusRevoked, day(1)))}, answer(a, at), 0},
-		{"revoked by the newest list, and never listed before", nil, []testpki.ListService{responder(a, state(tsl.TypeOCSP, tsl.StatusRevoked, day(1)))}, answer(a, at), 1030},
-		{"of another type", []testpki.ListService{responder(a, state(tsl.TypeUnknown, tsl.StatusInAccord, y(-2)))}, nil, answer(a, at), 1030},
+		{"of both lists", []testpki.ListService{responder(a, inAccord)}, []testpki.ListService{responder(a, inAccord)}, answer(a, at), 0, false},
+		{"of the newest list, made after the signature", []testpki.ListService{responder(a, inAccord)}, []testpki.ListService{responder(b, state(tsl.TypeOCSP, tsl.StatusInAccord, day(20)))}, answer(b, day(30)), 0, false},
+		{"of the newest list, made before its start", []testpki.ListService{responder(a, inAccord)}, []testpki.ListService{responder(b, state(tsl.TypeOCSP, tsl.StatusInAccord, day(20)))}, answer(b, day(10)), 0, false},
+		{"of the list of that time alone", []testpki.ListService{responder(a, inAccord)}, []testpki.ListService{responder(b, inAccord)}, answer(a, at), 0, true},
+		{"of no list", []testpki.ListService{responder(a, inAccord)}, []testpki.ListService{responder(a, inAccord)}, answer(b, at), 1030, false},
+		{"revoked by the newest list before the answer", []testpki.ListService{responder(a, inAccord)}, []testpki.ListService{responder(a, state(tsl.TypeOCSP, tsl.StatusRevoked, day(-1)))}, answer(a, at), 1030, false},
+		{"revoked by the newest list after the answer", []testpki.ListService{responder(a, inAccord)}, []testpki.ListService{responder(a, state(tsl.TypeOCSP, tsl.StatusRevoked, day(1)))}, answer(a, at), 0, true},
+		{"revoked by the newest list, and never listed before", nil, []testpki.ListService{responder(a, state(tsl.TypeOCSP, tsl.StatusRevoked, day(1)))}, answer(a, at), 1030, false},
+		{"of another type", []testpki.ListService{responder(a, state(tsl.TypeUnknown, tsl.StatusInAccord, y(-2)))}, nil, answer(a, at), 1030, false},
 	} {
 		spec := func(sequence uint64, issued time.Time, responders []testpki.ListService) testpki.List {
 			l := w.tslSpec()
@@ -122,8 +123,12 @@ func TestResponderOfAnotherTime(t *testing.T) {
 			if tc.code != 0 {
 				want = trust.Indeterminate
 			}
-			if r.Verdict != want || r.Step(trust.StepStatus).Code != tc.code || r.List.Sequence != 10100 {
-				t.Errorf("%s: %v, %+v; want %v, code %d", tc.name, r.Verdict, r.Step(trust.StepStatus), want, tc.code)
+			step := r.Step(trust.StepStatus)
+			if r.Verdict != want || step.Code != tc.code || r.List.Sequence != 10100 {
+				t.Errorf("%s: %v, %+v; want %v, code %d", tc.name, r.Verdict, step, want, tc.code)
+			}
+			if strings.Contains(step.Text, "not in force by the newest list") != tc.former {
+				t.Errorf("%s: says %q", tc.name, step.Text)
 			}
 		}
 	}
@@ -151,6 +156,30 @@ func TestResponderOfAnotherTime(t *testing.T) {
 			trust.Options{At: at, Profiles: []x509ti.Profile{x509ti.HPQES}, Embedded: [][]byte{raw}})
 		if step := r.Step(trust.StepStatus); step.Code != tc.code || (r.OCSP != nil) != (tc.code == 0) {
 			t.Errorf("QES, %s: %+v, want code %d", tc.name, step, tc.code)
+		}
+	}
+
+	// One that the CA issued needs no entry; of one that has an entry, the entry decides.
+	withdrawn := state(tsl.TypeOCSPQC, tsl.StatusWithdrawn, day(-1))
+	for _, tc := range []struct {
+		name   string
+		states []testpki.ListState
+		code   int
+	}{
+		{"no entry", nil, 0},
+		{"granted", []testpki.ListState{granted}, 0},
+		{"withdrawn before the answer", []testpki.ListState{withdrawn, granted}, 1030},
+		{"granted after the answer", []testpki.ListState{state(tsl.TypeOCSPQC, tsl.StatusGranted, day(1))}, 0},
+	} {
+		vl := w.vlSpec()
+		if len(tc.states) > 0 {
+			vl.Services = append(vl.Services, responder(w.qesSigner, tc.states...))
+		}
+		raw := w.ocsp(t, w.physician, w.qesCA, w.qesSigner, testpki.OCSPAnswer{ProducedAt: at})
+		r := w.space(t, trust.Config{Clock: func() time.Time { return clock }}, w.tslSpec(), vl).Check(context.Background(), w.physician,
+			trust.Options{At: at, Profiles: []x509ti.Profile{x509ti.HPQES}, Embedded: [][]byte{raw}})
+		if step := r.Step(trust.StepStatus); step.Code != tc.code || (r.OCSP != nil) != (tc.code == 0) {
+			t.Errorf("QES, issued by the CA, %s: %+v, want code %d", tc.name, step, tc.code)
 		}
 	}
 }

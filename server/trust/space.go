@@ -143,15 +143,20 @@ func answersAt(kind tsl.Kind, entries []*tsl.Service, at time.Time) (allowed, sp
 	return allowed, spoken
 }
 
-// responder reports whether the signer of an answer is one of the responders of that time: by the newest list, and when that
-// says nothing of it (any more), by the list of the reference time.
-func (l lists) responder(signer *x509ti.Certificate, producedAt time.Time) bool {
+// responder reports whether the signer of an answer is one of the responders of that time, or is refused as one: by the
+// newest list, and when that says nothing of it (any more), by the list of the reference time.
+func (l lists) responder(signer *x509ti.Certificate, producedAt time.Time) (listed, refused bool) {
 	for _, v := range [...]*view{l.newest, l.at} {
 		if allowed, spoken := answersAt(v.ref.Kind, v.responders[signer.Fingerprint()], producedAt); spoken {
-			return allowed
+			return allowed, !allowed
 		}
 	}
-	return false
+	return false, false
+}
+
+// former reports whether a responder that a list named is not in force any more by the newest one.
+func (l lists) former(responder *x509ti.Certificate) bool {
+	return !slices.ContainsFunc(l.newest.responders[responder.Fingerprint()], func(s *tsl.Service) bool { return inForce(l.newest.ref.Kind, s.State) })
 }
 
 // responders are those who may answer now: of the newest list, and of the list of the reference time when the newest one does
