@@ -26,13 +26,13 @@ func TestHungServiceIsReplaced(t *testing.T) {
 			cfg := s.Config
 			notes := make(chan service.Notification)
 			killed, started := make(chan int, 8), make(chan int, 8)
-			var causes []service.Cause
+			causes := make(chan service.Cause, 8)
 			cfg.Notifications = notes
 			cfg.Start = func(n int) (service.Running, error) {
 				started <- n
 				return &process{make(chan struct{}), killed, n}, nil
 			}
-			cfg.Replaced = func(c service.Cause, _ int) { causes = append(causes, c) }
+			cfg.Replaced = func(c service.Cause, _ int) { causes <- c }
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan struct{})
 			go func() { defer close(done); service.New(cfg).Run(ctx) }()
@@ -44,7 +44,7 @@ func TestHungServiceIsReplaced(t *testing.T) {
 				notes <- service.Notification{Watchdog: true}
 			}
 			if len(killed) != 0 || len(causes) != 0 {
-				t.Fatalf("%s: replaced while it lived: %v", name, causes)
+				t.Fatalf("%s: replaced while it lived: %v", name, <-causes)
 			}
 			hung := time.Now()
 			if n := <-killed; n != 1 {
@@ -56,8 +56,8 @@ func TestHungServiceIsReplaced(t *testing.T) {
 			if n := <-started; n != 2 {
 				t.Errorf("%s: start %d", name, n)
 			}
-			if len(causes) != 1 || causes[0] != service.CauseWatchdog {
-				t.Errorf("%s: causes %v", name, causes)
+			if c := <-causes; c != service.CauseWatchdog || len(causes) != 0 {
+				t.Errorf("%s: replaced because of %q and %d more", name, c, len(causes))
 			}
 			cancel()
 			<-done
