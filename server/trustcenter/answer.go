@@ -185,6 +185,9 @@ func (a *Answer) chain(certs []*x509.Certificate, o ImportOptions) {
 			if !mayIssue(k) || !signed(k, c) || k.Equal(c) || slices.ContainsFunc(a.Chain, k.Equal) {
 				continue
 			}
+			if !named(k, o.Root) && !selfSigned(k) && !saysCA(k) {
+				continue
+			}
 			if issuer == nil || rank(k) > rank(issuer) {
 				issuer = k
 			}

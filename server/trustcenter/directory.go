@@ -396,7 +396,11 @@ func (v *verification) trust(lists revocations) {
 		by := news[0]
 		news = news[1:]
 		for _, e := range open {
-			if below[by] > 0 && !e.Verified && e.Refused == "" && signed(by.Certificate, e.Certificate) && pssSigned(e.Certificate.SignatureAlgorithm) {
+			switch {
+			case below[by] == 0 || e.Verified || e.Refused != "" || !signed(by.Certificate, e.Certificate) || !pssSigned(e.Certificate.SignatureAlgorithm):
+			case !saysCA(e.Certificate):
+				e.Refused = "a TrustCenter issued it, but it neither has an IK nor is it one of a CA"
+			default:
 				accept(e, below[by]-1)
 			}
 		}

@@ -29,6 +29,12 @@ func notCA(c *x509.Certificate) bool {
 // BasicConstraints may be missing, which crypto/x509 refuses, so signatures are checked one by one here.
 func mayIssue(c *x509.Certificate) bool { return ikOf(c) == "" && !notCA(c) }
 
+// saysCA says whether a certificate that another one vouches for is one of a CA: it says so, or says nothing and has the name of a
+// TrustCenter, country and organisation alone. A participant's names a person, also where the IK got lost.
+func saysCA(c *x509.Certificate) bool {
+	return c.IsCA || !notCA(c) && c.Subject.CommonName == "" && len(c.Subject.OrganizationalUnit) == 0
+}
+
 // signed says whether the key of k made the signature of c. Whether the method is good enough is another question.
 func signed(k, c *x509.Certificate) bool {
 	return bytes.Equal(k.RawSubject, c.RawIssuer) && k.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil

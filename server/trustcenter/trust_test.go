@@ -37,6 +37,16 @@ func under(t *testing.T, by *authority, name string, bits int, alg x509.Signatur
 	return &authority{issueWith(t, alg, by, authorityName(t, name), &key.PublicKey, key, from, to, true), key}
 }
 
+// nameWithoutIK is the subject of a participant whose IK got lost.
+func nameWithoutIK(t *testing.T) []byte {
+	t.Helper()
+	subject, err := asn1.Marshal(pkix.Name{Country: []string{"DE"}, Organization: []string{DKTIG}, CommonName: "Erika Muster"}.ToRDNSequence())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return subject
+}
+
 // Changes of a certificate.
 func noneBelow(c *x509.Certificate) { c.MaxPathLen, c.MaxPathLenZero = 0, true }
 
@@ -92,6 +102,8 @@ func TestImportChain(t *testing.T) {
 	good := by(middle)
 	last := issueWith(t, pss, nil, authorityName(t, "Root"), &root.key.PublicKey, root.key, from, to, true, noneBelow) // the same root, with no CA below
 	odd := issueWith(t, pss, root, authorityName(t, DKTIG), &middle.key.PublicKey, nil, from, to, true, strangeExtension)
+	person := &authority{issue(t, root, nameWithoutIK(t), &middle.key.PublicKey, nil, from, to, false), middle.key}
+	plain := &authority{issue(t, root, authorityName(t, DKTIG), &middle.key.PublicKey, nil, from, to, false), middle.key} // a CA that does not say so
 	print := func(c *x509.Certificate) []byte { sum := sha256.Sum256(c.Raw); return sum[:] }
 	lists := []*x509.RevocationList{revocationList(t, middle, week), revocationList(t, root, week)}
 	opts := func(root []byte, revoked ...*x509.RevocationList) ImportOptions {
@@ -105,6 +117,8 @@ func TestImportChain(t *testing.T) {
 	}{
 		"good":                            {file(good, middle.cert, root.cert), opts(print(root.cert), lists...), ""},
 		"good, in any order":              {file(root.cert, root.cert, middle.cert, good), opts(print(root.cert), lists...), ""},
+		"CA without extensions":           {file(by(plain), plain.cert, root.cert), opts(print(root.cert), lists...), ""},
+		"a person as CA":                  {file(by(person), person.cert, root.cert), opts(print(root.cert), lists...), "P7C-KETTE! P7C-SPERRLISTE! P7C-SPERRLISTE!"},
 		"a CA too much":                   {file(good, middle.cert, last), opts(print(last), lists...), "P7C-KETTE!"},
 		"CA with an unknown extension":    {file(good, odd, root.cert), opts(print(root.cert), lists...), "P7C-ERWEITERUNG!"},
 		"unknown extension":               {file(issueWith(t, pss, middle, subject, mine, nil, from, to, false, strangeExtension), middle.cert, root.cert), opts(print(root.cert), lists...), "P7C-ERWEITERUNG!"},
@@ -127,7 +141,7 @@ func TestImportChain(t *testing.T) {
 		"no list of the root":             {file(good, middle.cert, root.cert), opts(print(root.cert), lists[0]), "P7C-SPERRLISTE"},
 		"no list of the CA":               {file(good, middle.cert, root.cert), opts(print(root.cert), lists[1]), "P7C-SPERRLISTE"},
 		"the participant's own as root":   {file(good, middle.cert, root.cert), opts(print(good), lists...), "P7C-KETTE! P7C-SPERRLISTE! P7C-SPERRLISTE!"},
-		"the audited answer, all of it":   {file(sha1Signed(t, short, subject, mine, from, to, false), short.cert), opts(nil), "P7C-CA-KEY! P7C-KETTE! P7C-PSS! P7C-SPERRLISTE"},
+		"several things wrong":            {file(sha1Signed(t, short, subject, mine, from, to, false), short.cert), opts(nil), "P7C-CA-KEY! P7C-KETTE! P7C-PSS! P7C-SPERRLISTE"},
 		"serial number of another's list": {file(good, middle.cert, root.cert), opts(print(root.cert), lists[0], revocationList(t, root, week, good.SerialNumber)), ""},
 	} {
 		a := Import(c.answer, c.opts)
@@ -186,6 +200,9 @@ func TestDirectoryTrust(t *testing.T) {
 	noSub := issueWith(t, x509.SHA256WithRSAPSS, nil, authorityName(t, DKTIG), &root.key.PublicKey, root.key, from, to, true, noneBelow)
 	oddCA := issueWith(t, x509.SHA256WithRSAPSS, root, authorityName(t, "Sub"), &sub.key.PublicKey, nil, from, to, true, strangeExtension)
 	odd := issueWith(t, x509.SHA256WithRSAPSS, root, officeName(t, string(ik)), &keys()[0].PublicKey, nil, from, to, false, strangeExtension)
+	person := &authority{issue(t, root, nameWithoutIK(t), &sub.key.PublicKey, nil, from, to, false), sub.key}
+	plain := &authority{issue(t, root, authorityName(t, "Plain"), &sub.key.PublicKey, nil, from, to, false), sub.key} // a CA that does not say so
+	belowPlain, belowPerson := office(t, plain, string(ik), from, to), office(t, person, string(ik), from, to)
 	weak := sha1Signed(t, root, officeName(t, string(ik)), &keys()[0].PublicKey, from, to, false)
 	print := func(c *x509.Certificate) []byte { sum := sha256.Sum256(c.Raw); return sum[:] }
 	rootPrint := [][]byte{print(root.cert)}
@@ -214,6 +231,9 @@ func TestDirectoryTrust(t *testing.T) {
 		"both named":                      {certs{root.cert, good, rogue.cert}, VerifyOptions{Roots: [][]byte{print(root.cert), print(rogue.cert)}, Revoked: one(list)}, "", good},
 		"an old TrustCenter's":            {certs{root.cert, good, past.cert, office(t, past, "101097008", from.AddDate(-3, 0, 0), now.Add(-time.Hour))}, VerifyOptions{Revoked: one(list)}, "VZ-KETTE VZ-KETTE VZ-WURZEL", good},
 		"below a sub-CA":                  {certs{below, sub.cert, root.cert}, VerifyOptions{Roots: rootPrint, Revoked: one(list, subList)}, "", below},
+		"a CA without extensions":         {certs{belowPlain, plain.cert, root.cert}, VerifyOptions{Roots: rootPrint, Revoked: one(list, revocationList(t, plain, week))}, "", belowPlain},
+		"a person as CA":                  {certs{belowPerson, person.cert, root.cert}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "VZ-KETTE! VZ-KETTE!", nil},
+		"a person as CA, named":           {certs{belowPerson, person.cert}, VerifyOptions{Roots: [][]byte{print(person.cert)}, Revoked: one(revocationList(t, person, week))}, "", belowPerson},
 		"sub-CA without list":             {certs{below, sub.cert, root.cert}, VerifyOptions{Roots: rootPrint, Revoked: one(list)}, "VZ-SPERRLISTE", below},
 		"a CA too much":                   {certs{below, sub.cert, noSub}, VerifyOptions{Roots: [][]byte{print(noSub)}, Revoked: one(list)}, "VZ-KETTE! VZ-KETTE!", nil},
 		"no CA too much":                  {certs{good, noSub}, VerifyOptions{Roots: [][]byte{print(noSub)}, Revoked: one(list)}, "", good},

@@ -547,12 +547,13 @@ func status(_ context.Context, c *tool.Call) int {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err != nil {
-			return c.Fail(err)
+		var b []byte
+		if err == nil {
+			b, err = tool.ReadFile(path, maxFile)
 		}
-		b, err := tool.ReadFile(path, maxFile)
-		if err != nil {
-			return c.Fail(err)
+		if err != nil { // it ends the way of no application
+			r.Findings = append(r.Findings, finding.Finding{Code: "VZ-FORM", Severity: finding.Error, Source: path, What: "cannot be read: " + err.Error(), Fix: "fetch the directory anew: `mail directory`"})
+			continue
 		}
 		d := trustcenter.ParseDirectory(b, path)
 		r.Findings = append(append(r.Findings, d.Findings...), d.Reminders(info.ModTime(), c.Now())...)

@@ -448,6 +448,13 @@ func TestDirectoryOut(t *testing.T) {
 	has(t, d.run(tool.Clean, "status"), "VZ-ENDE")
 	write("annahme-rsa4096.key", []byte("garbage"))
 	has(t, d.run(tool.Found, "status"), "VZ-LEER", " 11  Publication")
+	if err := os.Remove(list); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(list, 0o700); err != nil { // something that cannot be read
+		t.Fatal(err)
+	}
+	has(t, d.run(tool.Found, "status"), "VZ-FORM", "cannot be read", " 11  Publication")
 }
 
 // TestContractOver: without a contract nothing can be applied for; what was applied for is taken over and shown all the same.
