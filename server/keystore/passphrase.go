@@ -101,8 +101,11 @@ func readSilently(tty *os.File, prompt string) ([]byte, error) {
 	var l line
 	select {
 	case l = <-typed:
-		if errors.Is(l.err, io.EOF) { // Ctrl-C and Ctrl-D
+		switch {
+		case errors.Is(l.err, io.EOF): // Ctrl-C and Ctrl-D
 			l.err = ErrInterrupted
+		case errors.Is(l.err, term.ErrPasteIndicator): // pasted with its line end: a line like any other
+			l.err = nil
 		}
 	case <-signals:
 		l.err = ErrInterrupted

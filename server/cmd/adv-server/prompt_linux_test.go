@@ -154,6 +154,7 @@ func TestPrompt(t *testing.T) {
 	}{
 		"typed":               {[]step{{first, write(secret + "\r")}, {second, write(secret + "\n")}}, 0, ""},
 		"corrected":           {[]step{{first, write(secret + "xy\x7f\x7f\r")}, {second, write(secret + "\r")}}, 0, ""},
+		"pasted":              {[]step{{first, write("\x1b[200~" + secret + "\r\x1b[201~")}, {second, write("\x1b[200~" + secret + "\r\x1b[201~")}}, 0, ""},
 		"two different":       {[]step{{first, write(secret + "\r")}, {second, write(secret + "x\r")}}, 2, "differ"},
 		"Ctrl-C":              {[]step{{first, write("\x03")}}, 2, "interrupted"},
 		"Ctrl-C after a word": {[]step{{first, write("correct\x03")}}, 2, "interrupted"},
@@ -186,9 +187,9 @@ func TestPrompt(t *testing.T) {
 			if diff := cmp.Diff(p.stateBefore, p.state()); diff != "" {
 				t.Errorf("the terminal is not as it was: %s", diff)
 			}
-			p.typed("end\n") // it is shown again
+			p.typed("shown again\n")
 			p.until(ctx, c.says)
-			p.until(ctx, "end")
+			p.until(ctx, "shown again")
 			if strings.Contains(p.shown.String(), "horse") {
 				t.Errorf("the passphrase was shown: %q", &p.shown)
 			}
