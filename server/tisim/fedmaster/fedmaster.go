@@ -32,20 +32,20 @@ type Fault int
 
 // The faults.
 const (
-	None         Fault = iota
-	Down               // status 503
-	BadSignature       // statements are signed with another key
-	OtherKey           // statements name and are signed with a key nobody knows
-	Expired            // statements are of yesterday
-	OtherSubject       // statements are about somebody else
-	ForeignURLs        // the own statement sends people to another host
-	Page               // an HTML page instead of a statement
-	NotListed          // the list lacks the services
-	OldKeys            // the published keys are damaged
-	ForeignKey         // a key is published that the service never registered
-	OtherAudience      // statements are made for somebody else
-	LongRefusal        // refusals explain themselves at length
-	OtherRefusal       // every fetch is refused for another reason, at a time that looks like the code for an unknown service
+	None          Fault = iota
+	Down                // status 503
+	BadSignature        // statements are signed with another key
+	OtherKey            // statements name and are signed with a key nobody knows
+	Expired             // statements are of yesterday
+	OtherSubject        // statements are about somebody else
+	ForeignURLs         // the own statement sends people to another host
+	Page                // an HTML page instead of a statement
+	NotListed           // the list lacks the services
+	OldKeys             // the published keys are damaged
+	ForeignKey          // a key is published that the service never registered
+	OtherAudience       // statements are made for somebody else
+	LongRefusal         // refusals explain themselves at length
+	OtherRefusal        // every fetch is refused for another reason, at a time that looks like the code for an unknown service
 )
 
 // Master is the simulated Federation Master of one environment.
