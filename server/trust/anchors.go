@@ -37,7 +37,9 @@ type storedAnchor struct {
 }
 
 // open reports whether the anchor counts at a time or will count later.
-func (s *storedAnchor) open(at time.Time) bool { return s.Until.IsZero() || s.Until.After(at) }
+func (s *storedAnchor) open(at time.Time) bool {
+	return s.Origin != former && (s.Until.IsZero() || s.Until.After(at))
+}
 
 // migrate brings anchors of an index of version 0 to the form of today.
 func migrate(anchors []storedAnchor) {
@@ -66,8 +68,13 @@ func reconcile(stored []storedAnchor, config []*x509ti.Certificate, now time.Tim
 	}
 	for _, c := range config {
 		var last *storedAnchor // of this certificate, the one that was in force last
+		known := false
 		for i := range out {
-			if bytes.Equal(out[i].Certificate, c.Raw) && out[i].Origin != former {
+			if !bytes.Equal(out[i].Certificate, c.Raw) {
+				continue
+			}
+			known = true
+			if out[i].Origin != former {
 				last = &out[i]
 			}
 		}
@@ -75,12 +82,17 @@ func reconcile(stored []storedAnchor, config []*x509ti.Certificate, now time.Tim
 		case last == nil && len(stored) == 0: // at installation
 			out = append(out, storedAnchor{Certificate: c.Raw, From: c.NotBefore, Origin: pinned})
 		case last == nil && !c.ValidAt(now):
-			out = append(out, storedAnchor{Certificate: c.Raw, From: c.NotBefore, Until: c.NotBefore, Origin: former})
-		case last == nil, last.Removed:
+			if !known {
+				out = append(out, storedAnchor{Certificate: c.Raw, From: c.NotBefore, Until: c.NotBefore, Origin: former})
+			}
+		case last == nil:
 			out = append(out, storedAnchor{Certificate: c.Raw, From: now, Origin: pinned})
 			change("pinned by the configuration", c)
-		case last.open(now) && last.From.After(now): // announced for later, and pinned already
-			last.From, last.Origin = now, pinned
+		case last.Removed: // what would have taken its place still does
+			out = append(out, storedAnchor{Certificate: c.Raw, From: now, Until: successor(out, now), Origin: pinned})
+			change("pinned by the configuration", c)
+		case last.open(now) && last.From.After(now): // announced for later, which stands, and pinned already
+			out = append(out, storedAnchor{Certificate: c.Raw, From: now, Until: last.From, Origin: pinned})
 			change("pinned by the configuration before its announced start", c)
 		}
 	}
@@ -95,6 +107,16 @@ func reconcile(stored []storedAnchor, config []*x509ti.Certificate, now time.Tim
 		}
 	}
 	return out, changes
+}
+
+// successor is the time from which an announced anchor takes the place of those before it; zero when none waits.
+func successor(stored []storedAnchor, now time.Time) (from time.Time) {
+	for i := range stored {
+		if a := &stored[i]; a.Origin == announced && a.open(now) && a.From.After(now) {
+			from = a.From
+		}
+	}
+	return from
 }
 
 func contains(list []*x509ti.Certificate, der []byte) bool {

@@ -137,6 +137,71 @@ func TestPinnedAnchors(t *testing.T) {
 		u.accepts(10101, signer2, false)
 		u.reopen(u.anchor, second)
 		u.accepts(10101, signer2, true)
+		u.now = u.now.Add(time.Hour)
+		u.reopen(u.anchor) // pinned by mistake: what was announced stands
+		u.accepts(10102, signer2, false)
+		u.accepts(10102, u.tslSigner, true)
+		u.now = at.AddDate(0, 0, 10)
+		u.accepts(10103, u.tslSigner, false)
+		u.accepts(10103, signer2, true)
+		u.reopen(u.anchor)
+		u.accepts(10104, signer2, true)
+		u.readable()
+	})
+	t.Run("removed and pinned again while another one waits", func(t *testing.T) {
+		t.Parallel()
+		u := newUpdating(t, nil)
+		l := u.first()
+		l.Services = append(l.Services, testpki.ListService{ListState: state(tsl.TypeCertChange, tsl.StatusInAccord, at.AddDate(0, 0, 10)), Name: "next",
+			Certificates: [][]byte{ca2.Certificate}, Extensions: []string{x509ti.OIDTSLCCACert.String()}})
+		if ok, err := u.updater.Accept(context.Background(), u.write(l, u.tslSigner)); err != nil || !ok {
+			t.Fatalf("%v, %v", ok, err)
+		}
+		u.reopen(third)
+		u.accepts(10101, u.tslSigner, false)
+		u.reopen(third, u.anchor)
+		u.accepts(10101, u.tslSigner, true)
+		u.now = at.AddDate(0, 0, 10)
+		u.accepts(10102, u.tslSigner, false) // replaced now
+		u.accepts(10102, signer2, true)
+		u.readable()
+	})
+	t.Run("out of its time", func(t *testing.T) {
+		t.Parallel()
+		tmpl := crossTemplate()
+		tmpl.Subject[3].Value, tmpl.NotBefore, tmpl.NotAfter = "ADV.TSL-CA3 TEST-ONLY", at.AddDate(0, 0, 20), at.AddDate(8, 0, 0)
+		der, err := w.pki.CertifyX509(&ca3, ca3, tmpl)
+		if err != nil {
+			t.Fatal(err)
+		}
+		young := parse(t, der)
+		u := newUpdating(t, nil)
+		u.accepts(10100, u.tslSigner, true)
+		var before []byte
+		for i := range 3 { // every start finds it
+			u.reopen(u.anchor, young)
+			index, err := os.ReadFile(filepath.Join(u.dir, "index.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(u.events) != 0 || i > 0 && !bytes.Equal(index, before) {
+				t.Errorf("start %d: says %q, index of %d octets, was %d", i, u.texts(), len(index), len(before))
+			}
+			before = index
+		}
+		l := u.spec(10101)
+		l.Services = append(l.Services, testpki.ListService{ListState: state(tsl.TypeCertChange, tsl.StatusInAccord, young.NotBefore.AddDate(0, 0, 20)), Name: "next",
+			Certificates: [][]byte{ca2.Certificate}, Extensions: []string{x509ti.OIDTSLCCACert.String()}})
+		if ok, err := u.updater.Accept(context.Background(), u.write(l, u.tslSigner)); err != nil || !ok {
+			t.Fatalf("%v, %v", ok, err)
+		}
+		u.now = young.NotBefore.AddDate(0, 0, 1)
+		u.accepts(10102, signer3, false) // nothing but a start with it in the configuration makes it count
+		u.reopen(u.anchor, young)
+		if !strings.Contains(u.texts(), "pinned by the configuration") {
+			t.Errorf("says %q", u.texts())
+		}
+		u.accepts(10102, signer3, true)
 	})
 }
 

@@ -48,7 +48,7 @@ func (u *Updater) CrossOver(ctx context.Context, newAnchor, cross *x509ti.Certif
 	}
 	anchors := u.c.Archive.anchors()
 	for i := range anchors {
-		if a := &anchors[i]; a.Origin != former && a.open(now) {
+		if a := &anchors[i]; a.open(now) {
 			a.Until = now
 		}
 	}

@@ -256,7 +256,7 @@ func TestPublicAnchorChange(t *testing.T) {
 			if ok, err := u.updater.Accept(ctx, change); err != nil || !ok {
 				t.Fatalf("%v, %v", ok, err)
 			}
-			if want := "new trust anchor from " + tc.from.Format(time.RFC3339); !strings.Contains(u.texts(), want) {
+			if want := "trust anchor announced, from " + tc.from.Format(time.RFC3339); !strings.Contains(u.texts(), want) {
 				t.Errorf("says %q, want %q", u.texts(), want)
 			}
 			raw, err := os.ReadFile(filepath.Join(u.dir, "index.json"))

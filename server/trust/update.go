@@ -440,9 +440,6 @@ func (u *Updater) announced(l *tsl.List, anchors []storedAnchor, now time.Time) 
 	case !next.ValidAt(e.Start):
 		u.report(tsl.TSL, SigCertExtractionError.Because("the announced anchor is not valid at its start"))
 		return anchors
-	case u.c.Production && next.TestOnly():
-		u.report(tsl.TSL, SigCertExtractionError.Because("the announced anchor is of the test PKI"))
-		return anchors
 	}
 	start := e.Start
 	if start.Before(now) {
@@ -454,6 +451,9 @@ func (u *Updater) announced(l *tsl.List, anchors []storedAnchor, now time.Time) 
 		switch {
 		case err != nil:
 			continue
+		case c.TestOnly() != next.TestOnly():
+			u.report(tsl.TSL, SigCertExtractionError.Because("the announced anchor is of the other PKI"))
+			return anchors
 		case c.Fingerprint() == next.Fingerprint() && a.Until.IsZero():
 			return anchors // announced before, or in force
 		case a.Origin == announced && a.From.After(now):
@@ -463,7 +463,7 @@ func (u *Updater) announced(l *tsl.List, anchors []storedAnchor, now time.Time) 
 		}
 		out = append(out, a)
 	}
-	u.c.Report(Event{Kind: tsl.TSL, Text: "new trust anchor from " + start.UTC().Format(time.RFC3339)})
+	u.c.Report(Event{Kind: tsl.TSL, Text: "trust anchor announced, from " + start.UTC().Format(time.RFC3339) + ": " + nameOf(next)})
 	return append(out, storedAnchor{Certificate: next.Raw, From: start, Origin: announced, OCSP: addressOf(e)})
 }
 

@@ -355,6 +355,16 @@ func TestAnchorChange(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	tmpl := crossTemplate()
+	tmpl.Subject = []testpki.Attribute{{OID: []int{2, 5, 4, 3}, Value: "TSL-CA"}}
+	unmarked := nextCA
+	if unmarked.Certificate, err = w.pki.CertifyX509(&nextCA, nextCA, tmpl); err != nil {
+		t.Fatal(err)
+	}
+	production, err := w.pki.CertifyX509(&unmarked, nextCA, tmpl) // in its own name
+	if err != nil {
+		t.Fatal(err)
+	}
 	mark := []string{x509ti.OIDTSLCCACert.String()}
 	entry := func(start time.Time, extensions []string, certs ...[]byte) testpki.ListService {
 		return testpki.ListService{ListState: state(tsl.TypeCertChange, tsl.StatusInAccord, start), Name: "next", Certificates: certs, Extensions: extensions, SupplyPoints: []string{"http://next.invalid/ocsp"}}
@@ -386,6 +396,7 @@ func TestAnchorChange(t *testing.T) {
 		{name: "two entries, old signer", announce: announce(entry(change, mark, nextCA.Certificate), entry(change, mark, thirdCA.Certificate)), event: 1003, signer: w.tslSigner, updated: true},
 		{name: "no certificate that can be read", announce: announce(entry(change, mark, []byte{0x30, 0})), event: 1004, signer: w.tslSigner, updated: true},
 		{name: "no mark", announce: announce(entry(change, nil, nextCA.Certificate)), event: 1004, signer: nextSigner},
+		{name: "of the other PKI", announce: announce(entry(change, mark, production)), event: 1004, signer: w.tslSigner, updated: true},
 		{name: "no CA", announce: announce(entry(change, mark, nextSigner.Certificate)), event: 1004, signer: w.tslSigner, updated: true},
 		{name: "not valid at its start", announce: announce(entry(at.AddDate(20, 0, 0), mark, nextCA.Certificate)), event: 1004, signer: w.tslSigner, updated: true},
 	} {
