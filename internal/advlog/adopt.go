@@ -24,13 +24,9 @@ func Adopt(cfg Config, from *os.Root) error {
 	if err != nil {
 		return fmt.Errorf("adopt log: %w", err)
 	}
-	names, err := fs.ReadDir(from.FS(), ".")
-	if err != nil {
-		return fmt.Errorf("adopt log: %w", err)
-	}
-	own := slices.DeleteFunc(names, func(e fs.DirEntry) bool { return !strings.HasPrefix(e.Name(), cfg.Component.String()+"-") })
-	if len(own) == 0 {
-		return nil
+	own, err := filesOf(cfg.Component, from)
+	if err != nil || len(own) == 0 {
+		return err
 	}
 	f, err := openFiles(cfg)
 	if err != nil {
@@ -44,6 +40,9 @@ func Adopt(cfg Config, from *os.Root) error {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return fmt.Errorf("adopt log: lock: %w", err)
 	}
+	if own, err = filesOf(cfg.Component, from); err != nil { // who has finished only now may have rotated
+		return err
+	}
 	var errs []error
 	for s := range streams {
 		for _, e := range own { // rotated files come before the current one
@@ -53,6 +52,15 @@ func Adopt(cfg Config, from *os.Root) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// filesOf lists the files of a component, sorted by name.
+func filesOf(c Component, from *os.Root) ([]fs.DirEntry, error) {
+	entries, err := fs.ReadDir(from.FS(), ".")
+	if err != nil {
+		return nil, fmt.Errorf("adopt log: %w", err)
+	}
+	return slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return !strings.HasPrefix(e.Name(), c.String()+"-") }), nil
 }
 
 // adopt moves one file.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -105,7 +106,7 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
-// Who is still writing to the old folder is waited for.
+// Who is still writing to the old folder is waited for, and may rotate meanwhile.
 func TestAdoptWaits(t *testing.T) {
 	t.Parallel()
 	early := filepath.Join(t.TempDir(), "early")
@@ -123,12 +124,26 @@ func TestAdoptWaits(t *testing.T) {
 	cfg.Dir = filepath.Join(t.TempDir(), "place")
 	done := make(chan error, 1)
 	go func() { done <- Adopt(cfg, root) }()
+	for {
+		if _, err := os.Stat(filepath.Join(cfg.Dir, "adv-app.lock")); err == nil {
+			break // there is something to move, and the lock is what is missing
+		}
+		select {
+		case err := <-done:
+			t.Fatalf("has not waited: %v", err)
+		default:
+			runtime.Gosched()
+		}
+	}
 	current := filepath.Join(early, "adv-app-flow.log")
 	b, err := os.ReadFile(current)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(current, append(b, strings.Replace(string(b), `"n":1`, `"n":2`, 1)...), fileMode); err != nil {
+	if err := os.Rename(current, filepath.Join(early, "adv-app-flow.20260102T150405.0.log")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(current, []byte(strings.Replace(string(b), `"n":1`, `"n":2`, 1)), fileMode); err != nil {
 		t.Fatal(err)
 	}
 	unlock()
