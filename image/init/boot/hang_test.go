@@ -13,11 +13,15 @@ import (
 )
 
 // A disk that does not answer keeps nobody waiting: memory takes its place, and what the kernel mounts at last is taken away.
+// What it remembers of the slot is no proof at the next start, when nobody has written down there what happened in this one.
 func TestDiskThatHangs(t *testing.T) {
 	t.Parallel()
 	k := newKernel(t)
 	synctest.Test(t, func(t *testing.T) {
-		m := newMachine(Setup{k, k.root})
+		m := machineOn(t, k)
+		if slot, err := m.setup.readSlot(); slot != initctl.SlotEmpty || err != nil {
+			t.Fatalf("slot %q, %v", slot, err)
+		}
 		if st, early, err := m.mountData(func() (initctl.Data, error) { time.Sleep(time.Second); return initctl.DataFull, nil }); st != initctl.DataFull || early || err != nil {
 			t.Errorf("a disk that answers: %v, early %v, %v", st, early, err)
 		}
@@ -32,8 +36,14 @@ func TestDiskThatHangs(t *testing.T) {
 		if _, ok := k.mounts["/data"]; !ok || k.unmounts != 0 {
 			t.Errorf("mounts %v, %d taken away; want memory at /data", k.mounts, k.unmounts)
 		}
+		if slot, err := m.setup.readSlot(); slot != initctl.SlotEmpty || err != nil {
+			t.Errorf("before it answers: slot %q, %v", slot, err)
+		}
 		close(answer)
 		synctest.Wait()
+		if slot, err := m.setup.readSlot(); slot != initctl.SlotCard || err != nil {
+			t.Errorf("a partition that was not used remembers %q, %v; want that a card may be in", slot, err)
+		}
 		if k.unmounts != 1 {
 			t.Errorf("%d mounts taken away; want the late one", k.unmounts)
 		}

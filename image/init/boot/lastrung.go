@@ -111,7 +111,8 @@ func (m *Machine) forgiveReboots(ctx context.Context) {
 	_ = service.Steady(ctx, healthy, func() (bool, <-chan struct{}) {
 		s, changed := m.store.State()
 		kiosk, cards := s.Services[sandbox.Kiosk], s.Services[sandbox.PCSCD]
-		return kiosk.State == initctl.ServiceRunning && kiosk.Failures == 0 && cards.State != initctl.ServiceGivenUp, changed
+		// A card service that fails again and again is forgiven nothing before it is given up.
+		return kiosk.State == initctl.ServiceRunning && kiosk.Failures == 0 && cards.State != initctl.ServiceGivenUp && cards.Failures == 0, changed
 	})
 	if ctx.Err() != nil {
 		return

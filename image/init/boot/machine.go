@@ -304,9 +304,13 @@ func (m *Machine) openData(ctx context.Context, load func()) {
 	m.journal.problem(stepData, m.setup.prepareData())
 	if st == initctl.DataOK && !m.setup.hasFolders(dataFolders) { // it mounts, and is no good all the same
 		st = initctl.DataDamaged
+		m.doubtSlot()
 		m.journal.problem(stepData, errors.Join(m.setup.Kernel.Unmount("/data"), data.Memory(m.setup.Kernel, "/data"), m.setup.prepareData()))
 	}
 	if err := m.setup.bindLogs(); err != nil {
+		if st == initctl.DataOK {
+			m.doubtSlot()
+		}
 		st = initctl.DataDamaged
 		if !early {
 			err = errors.Join(err, m.setup.memoryLogs())
@@ -380,14 +384,17 @@ func (m *Machine) mountData(open func() (initctl.Data, error)) (state initctl.Da
 	case <-time.After(dataIn - dataSoon):
 	}
 	go func() {
-		<-opened // whatever it has mounted covers what the services use by now
+		if r := <-opened; r.state == initctl.DataOK {
+			m.doubtSlot()
+		}
+		// Whatever it has mounted covers what the services use by now.
 		m.journal.problem(stepData, m.setup.Kernel.Unmount("/data"))
 	}()
 	return initctl.DataDamaged, slow == nil, errors.Join(slow, errors.New("the disk does not answer"), data.Memory(m.setup.Kernel, "/data"))
 }
 
 func (m *Machine) dataConfig() data.Config {
-	return data.Config{Kernel: dataKernel{}, Target: "/data", Reserve: uint64(m.config.Data.MinFreeMiB) << 20, Appear: 2 * time.Second}
+	return data.Config{Kernel: dataKernel{}, Target: "/data", Reserve: uint64(m.config.Data.MinFreeMiB) << 20, Appear: 2 * time.Second, Unused: m.doubtSlot}
 }
 
 type dataKernel struct{ Linux }

@@ -89,6 +89,12 @@ func (s Setup) readSlot() (initctl.Slot, error) {
 	return initctl.SlotEmpty, nil
 }
 
+// doubtSlot marks a data partition that is not used for as long as the machine runs: nobody writes down there what happens in
+// the slot meanwhile, so that what it remembers from before is no proof at the next start.
+func (m *Machine) doubtSlot() {
+	m.journal.problem(stepData, errors.Join(m.setup.folders(dataFolders), m.setup.writeSlot(true)))
+}
+
 // writeSlot remembers over the power cut that may follow.
 func (s Setup) writeSlot(taken bool) error {
 	b := []byte{slotFree, '\n'}

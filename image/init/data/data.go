@@ -57,6 +57,8 @@ type Config struct {
 	Reserve uint64
 	// Appear is how long a disk may take to appear. Zero means 3 s.
 	Appear time.Duration
+	// Unused is called with a partition that is mounted and not used, a full one, before it is taken away. Nil is allowed.
+	Unused func()
 }
 
 // Flags of the mount: data, never programs.
@@ -109,6 +111,9 @@ func open(ctx context.Context, cfg Config) (initctl.Data, error) {
 		return initctl.DataDamaged, fmt.Errorf("mount data partition: %w", err)
 	}
 	if s := Watch(cfg); s != initctl.DataOK {
+		if cfg.Unused != nil {
+			cfg.Unused()
+		}
 		err := fmt.Errorf("data partition is %s", s)
 		return s, errors.Join(err, cfg.Kernel.Unmount(cfg.Target))
 	}

@@ -109,13 +109,16 @@ func TestOpen(t *testing.T) {
 		{"too short", Label, "pci/virtio", []byte("x"), nil, 100, initctl.DataDamaged, []string{tmp}},
 		{"marked as inconsistent", Label, "pci/virtio", wrong, nil, 100, initctl.DataDamaged, []string{tmp}},
 		{"does not mount", Label, "pci/virtio", superblock(), errors.New("bad journal"), 100, initctl.DataDamaged, []string{tmp}},
-		{"full", Label, "pci/virtio", superblock(), nil, 9, initctl.DataFull, []string{ok, "unmount", tmp}},
+		{"full", Label, "pci/virtio", superblock(), nil, 9, initctl.DataFull, []string{ok, "unused", "unmount", tmp}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			k := &kernel{root: t.TempDir(), refuse: map[string]error{"ext4": c.refuse}, free: Free{Bytes: c.free}}
 			k.disk(t, c.place, "vda3", c.label, c.content)
-			got, err := Open(t.Context(), Config{Kernel: k, Root: k.root, Target: "/data", Reserve: 10, Appear: 50 * time.Millisecond})
+			got, err := Open(t.Context(), Config{
+				Kernel: k, Root: k.root, Target: "/data", Reserve: 10, Appear: 50 * time.Millisecond,
+				Unused: func() { k.mounts = append(k.mounts, "unused") },
+			})
 			if got != c.want || (err == nil) != (c.want == initctl.DataOK) {
 				t.Errorf("Open = %s, %v; want %s", got, err, c.want)
 			}
