@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -66,6 +67,9 @@ type xmlParser struct {
 	elided     bool // the value of the tag was handed on as a stream
 }
 
+// parsers are parsers for documents in memory; each has some 8 KiB.
+var parsers = sync.Pool{New: func() any { return new(xmlParser) }}
+
 type span struct{ from, to int }
 
 type prefix struct {
@@ -86,7 +90,12 @@ func (p *xmlParser) fail(what string) error {
 // parseXML reports the elements of a document. inherited says that the default namespace outside is that of FHIR, for a
 // part of a document.
 func parseXML(data []byte, h handler, inherited bool) error {
-	p := &xmlParser{window: window{data: data}, h: h}
+	p := parsers.Get().(*xmlParser)
+	defer func() {
+		*p = xmlParser{}
+		parsers.Put(p)
+	}()
+	p.data, p.h = data, h
 	p.fhir[0] = inherited
 	if !utf8.Valid(data) {
 		return fmt.Errorf("%w XML: not UTF-8", ErrMalformed)
