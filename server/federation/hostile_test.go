@@ -116,6 +116,8 @@ func TestFormFaults(t *testing.T) {
 		"private as public":   {publicBody(good), privatePEM(t), XMLOptions{}, "REG-KEY-PRIVAT"},
 		"private in kid":      {"<kid>01931f3e-7b2c-7d4a-9c1e-2f6a8b9c0d1e</kid>", "<kid>" + privatePEM(t) + "</kid>", XMLOptions{}, "REG-KEY-PRIVAT"},
 		"private in a name":   {"AdV Kasse", "\n " + privatePEM(t)[:64] + "\n " + privatePEM(t)[64:], XMLOptions{}, "REG-KEY-PRIVAT"},
+		"private, with words": {pemBegin, "my key:" + pemBegin + privatePEM(t) + pemEnd + "and " + pemBegin, XMLOptions{}, "REG-KEY-PRIVAT"},
+		"private, other mark": {pemBegin, "-----BEGIN CERTIFICATE-----" + privatePEM(t) + "-----END CERTIFICATE-----" + pemBegin, XMLOptions{}, "REG-KEY-PRIVAT"},
 		"private in the mail": {"adv@kasse.example", strings.ReplaceAll(privatePEM(t), "+", "-"), XMLOptions{}, "REG-KEY-PRIVAT"},
 		"kid, no UUID":        {"01931f3e-7b2c-7d4a-9c1e-2f6a8b9c0d1e", "puk_fd_sig", XMLOptions{}, "REG-KID-FORM"},
 		"kid, UUID of v4":     {"01931f3e-7b2c-7d4a-9c1e-2f6a8b9c0d1e", "c0ffee00-0000-4000-8000-000000000000", XMLOptions{}, "REG-KID-FORM"},

@@ -494,10 +494,15 @@ func holdsPrivateKey(b []byte) bool {
 	if bytes.HasPrefix(t, []byte("{")) || bytes.HasPrefix(t, []byte("[")) {
 		return privateJWK.Match(t) && bytes.Contains(t, []byte(`"kty"`))
 	}
-	body := strings.NewReplacer(pemBegin, "", pemEnd, "", "-", "+", "_", "/", "=", "").Replace(string(t))
-	der, err := base64.RawStdEncoding.DecodeString(strings.Join(strings.Fields(body), ""))
-	return err == nil && isPrivate(der)
+	return slices.ContainsFunc(pemMark.Split(string(t), -1), func(body string) bool {
+		body = strings.NewReplacer("-", "+", "_", "/", "=", "").Replace(body)
+		der, err := base64.RawStdEncoding.DecodeString(strings.Join(strings.Fields(body), ""))
+		return err == nil && isPrivate(der)
+	})
 }
+
+// pemMark is a line that begins or ends a PEM block, whatever it says is in it.
+var pemMark = regexp.MustCompile(`-----(BEGIN|END) [A-Z0-9 ]*-----`)
 
 const pemBegin, pemEnd = "-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----"
 

@@ -186,6 +186,9 @@ func statement(ctx context.Context, c *call) int {
 	if status, done := c.Parse(0, 0); done {
 		return status
 	}
+	if *serve != "" && *out != "" {
+		return c.Fail(errors.New("--serve publishes the statement, --out writes it without publishing it: name one of the two"))
+	}
 	cfg, err := federation.LoadConfig(*c.Config)
 	if err != nil {
 		return c.Fail(err)
@@ -299,6 +302,9 @@ func register(ctx context.Context, c *call) int {
 		source = *from
 	}
 	_, live, found := c.load(ctx, source, federation.XMLOptions{}, false)
+	if live == nil && found.Worst() != federation.Error {
+		return c.Fail(fmt.Errorf("nothing was written: %s is a form, not an Entity Statement", source))
+	}
 	if live == nil || found.Worst() == federation.Error {
 		if live != nil {
 			fmt.Fprintln(c.Stderr, "nothing was written: the statement has errors")

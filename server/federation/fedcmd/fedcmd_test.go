@@ -328,6 +328,12 @@ func TestSent(t *testing.T) {
 		t.Error(out)
 	}
 	b.run(tool.Unknown, "change", "-out", b.dir) // nothing is registered
+	if out := b.run(tool.Unknown, "register", "-out", b.dir, "-force", "-statement", form); !strings.Contains(out, "is a form, not an Entity Statement") {
+		t.Error(out)
+	}
+	if out := b.run(tool.Unknown, "entity-statement", "-out", filepath.Join(b.dir, "next.jws"), "-serve", "127.0.0.1:0"); !strings.Contains(out, "name one of the two") {
+		t.Error(out)
+	}
 	// A slip is mended and the form written again.
 	b.edit("adv@kasse.example", "adv2@kasse.example")
 	if out := b.run(tool.Unknown, "register", "-out", b.dir); !strings.Contains(out, "--force") {
