@@ -174,9 +174,7 @@ func (a *Archive) add(l *tsl.List, anchors []storedAnchor, now time.Time) error 
 	a.index = index
 	for _, e := range dropped {
 		delete(a.views, e.SHA256)
-		if err := os.Remove(filepath.Join(a.dir, e.file())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("drop list: %w", err)
-		}
+		os.Remove(filepath.Join(a.dir, e.file())) // a file that stays is in no index: nobody reads it, and the new list counts
 	}
 	return nil
 }

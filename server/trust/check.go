@@ -251,7 +251,8 @@ func qualified(s *tsl.Service, at time.Time) error {
 }
 
 // qualifiedFor is qualified for one certificate: when it was issued the CA was qualified, and the list did not say otherwise
-// of certificates like this one (ETSI TS 119 612 clause 5.5.9.2).
+// of certificates like this one (ETSI TS 119 612 clause 5.5.9.2). Of several elements that speak of the certificate, all
+// count; a certificate is for signatures, for seals or for web sites, and where they contradict each other it stays open.
 func qualifiedFor(s *tsl.Service, cert *x509ti.Certificate) error {
 	if err := qualified(s, cert.NotBefore); err != nil {
 		return err
@@ -265,8 +266,10 @@ func qualifiedFor(s *tsl.Service, cert *x509ti.Certificate) error {
 	case says(tsl.NotQualified):
 		return CANotQualified.Because("the list says of such certificates that they are not qualified")
 	case !certain:
-		return QualificationUndecided.Because("the list has a critical condition that is not known")
-	case says(tsl.QCForESeal, tsl.QCForWSA) && !says(tsl.QCForESig):
+		return QualificationUndecided.Because("the list has a critical condition or qualifier that is not known")
+	case says(tsl.QCForESig) && says(tsl.QCForESeal, tsl.QCForWSA):
+		return QualificationUndecided.Because("the list says of such certificates that they are for signatures and that they are not")
+	case says(tsl.QCForESeal, tsl.QCForWSA):
 		return CANotQualified.Because("the list says of such certificates that they are not for signatures")
 	case says(tsl.QCNoQSCD, tsl.QCNoSSCD):
 		return NoQSCDByList

@@ -718,6 +718,21 @@ func TestArchiveBounded(t *testing.T) {
 	if len(refs) != 3 || refs[0].Sequence != 10102 {
 		t.Errorf("%v", refs)
 	}
+	// A file that cannot be removed does not keep the new list from being used.
+	oldest, err := filepath.Glob(filepath.Join(u.dir, "tsl-*10102-*"))
+	if err != nil || len(oldest) != 1 {
+		t.Fatalf("%v, %v", oldest, err)
+	}
+	if err := errors.Join(os.Remove(oldest[0]), os.MkdirAll(filepath.Join(oldest[0], "in the way"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	u.now = u.now.Add(time.Hour)
+	if ok, err := u.updater.Accept(context.Background(), u.write(u.spec(10105), u.tslSigner)); err != nil || !ok {
+		t.Errorf("%v, %v", ok, err)
+	}
+	if ref, _, _ := u.updater.Space().Current(); ref.Sequence != 10105 {
+		t.Errorf("list in force %d", ref.Sequence)
+	}
 	// A folder that cannot be made is an error, and not a trust space without memory.
 	if _, err := trust.OpenArchive(files[0], 0); err == nil {
 		t.Error("a file passes as a folder")
