@@ -369,9 +369,11 @@ var keys = usbredir.Interface{
 
 // TestStrangers boots with USB devices that are not to be let in, and plugs more in later: a keyboard, a stick that says it
 // is the data partition, a reader of a known model that types as well. They are refused and noted as security events; the
-// terminal serves. Its clock is years ahead meanwhile, and is set right before anybody comes.
+// terminal serves. Its clock is years ahead meanwhile, and is set right before anybody comes. What is typed at a keyboard that
+// is refused comes nowhere; that the kernel does not heed Ctrl-Alt-Del and SysRq from one that is not is a setting, which
+// TestServicesAreConfined reads.
 func TestStrangers(t *testing.T) {
-	req.Covers(t, "AdV-A_2405", "AdV-A_2435")
+	req.Covers(t, "AdV-A_2405")
 	stick := copyFile(t, world.Image.Disk)
 	stickBefore := sha256.Sum256(partition(t, stick))
 	reader := simreader.New(simreader.Config{})
@@ -411,7 +413,7 @@ func TestStrangers(t *testing.T) {
 		_, err := r.Execute(r.ctx, "send-key", map[string]any{"keys": press, "hold-time": 30})
 		r.must(err)
 	}
-	r.note("keys pressed: Ctrl-Alt-Del, Alt-F2, SysRq-B, Return")
+	r.note("keys pressed at the refused keyboard")
 	r.online() // and the clock is right
 	r.visit("end")
 	if img := r.showsView("neutral after it all", neutral()); !bytes.Equal(img.Pix, calm.Pix) {

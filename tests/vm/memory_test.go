@@ -38,6 +38,7 @@ func canary(t *testing.T) (*persona.Persona, *card.Card) {
 		t.Fatal(err)
 	}
 	p.ICCSN = "80276003110000073519"
+	p.Insurance.Begin, p.Protected.Until = "19571113", "20981107"
 	p.Person = persona.Person{
 		KVNR: "X765432107", Birth: "19311107", Given: "Zäzilie Quendolin", Surname: "Žwirnfähnchen-Ÿpsilon", Sex: "D",
 		Address: &persona.Address{Zip: "90217", City: "Kanariengrün", Country: "D", Street: "Vogelflüsterweg", Number: "4711q"},
@@ -74,14 +75,20 @@ func forms(what, text string) []secret {
 	return out
 }
 
-// class is what a secret is about.
-func (s secret) class() string { c, _, _ := strings.Cut(s.what, ","); return c }
+// wide tells that a secret is spelled in a form that nothing in the terminal writes. It is searched for all the same;
+// that it would be found shows TestScan alone.
+func (s secret) wide() bool { return strings.Contains(s.what, "UTF-16") }
+
+// found tells whether a search has found one of some secrets.
+func found(some []secret, in map[string]string) bool {
+	return slices.ContainsFunc(some, func(s secret) bool { return in[s.what] != "" })
+}
 
 // secrets of a person and a card.
 func secrets(t *testing.T, p *persona.Persona, c *card.Card) (out []secret) {
 	t.Helper()
-	out = append(out, forms("name", p.Person.Surname)...)
-	out = append(out, forms("name", p.Person.Given)...)
+	out = append(out, forms("surname", p.Person.Surname)...)
+	out = append(out, forms("given name", p.Person.Given)...)
 	out = append(out, forms("street", p.Person.Address.Street)...)
 	out = append(out, forms("KVNR", p.Person.KVNR)...)
 	out = append(out, forms("ICCSN", p.ICCSN)...)
@@ -92,14 +99,14 @@ func secrets(t *testing.T, p *persona.Persona, c *card.Card) (out []secret) {
 	out = append(out, secret{"ICCSN, BCD", bcd})
 	// The insured data as they lie on the card, and unpacked: pieces of 24 octets of each, since they travel in pieces.
 	c.View(func(s *card.System) {
-		for _, path := range []string{"MF/DF.HCA/EF.PD", "MF/DF.HCA/EF.VD", "MF/DF.HCA/EF.GVD"} {
-			f, ok := s.Root.Lookup(path).(*card.File)
+		for _, f := range []struct{ name, mark string }{{"PD", p.Person.KVNR}, {"VD", p.Insurance.Begin}, {"GVD", p.Protected.Until}} {
+			file, ok := s.Root.Lookup("MF/DF.HCA/EF." + f.name).(*card.File)
 			if !ok {
-				t.Errorf("the card has no %s", path)
+				t.Errorf("the card has no EF.%s", f.name)
 				continue
 			}
-			packed := f.Body
-			for {
+			marked := false
+			for packed := file.Body; ; packed = packed[16:] {
 				i := bytes.Index(packed, []byte{0x1F, 0x8B, 0x08})
 				if i < 0 {
 					break
@@ -107,31 +114,36 @@ func secrets(t *testing.T, p *persona.Persona, c *card.Card) (out []secret) {
 				packed = packed[i:]
 				z, err := gzip.NewReader(bytes.NewReader(packed))
 				if err != nil {
-					t.Errorf("%s: %v", path, err)
+					t.Errorf("EF.%s: %v", f.name, err)
 					return
 				}
 				z.Multistream(false)
 				plain, err := io.ReadAll(z)
 				if err != nil {
-					t.Errorf("%s: %v", path, err)
+					t.Errorf("EF.%s: %v", f.name, err)
 					return
 				}
 				for at := 32; at+24 < len(packed) && at < 2000 && !zero(packed[at:at+24]); at += 96 {
-					out = append(out, secret{fmt.Sprintf("compressed VSD, %s at %d", path, at), bytes.Clone(packed[at : at+24])})
+					out = append(out, secret{fmt.Sprintf("%s%s at %d", compressed, f.name, at), bytes.Clone(packed[at : at+24])})
 				}
-				if path == "MF/DF.HCA/EF.PD" {
-					if i := bytes.Index(plain, []byte(p.Person.KVNR)); i > 12 {
-						out = append(out, secret{"plain VSD, " + path, bytes.Clone(plain[i-12 : i+len(p.Person.KVNR)+8])})
-					} else {
-						t.Errorf("%s: the KVNR is not in it", path)
-					}
+				if i := bytes.Index(plain, []byte(f.mark)); i > 8 && !marked {
+					out = append(out, secret{plainVSD + f.name, bytes.Clone(plain[i-8 : i+16])})
+					marked = true
 				}
-				packed = packed[16:]
+			}
+			if !marked {
+				t.Errorf("EF.%s: %s is not in it", f.name, f.mark)
 			}
 		}
 	})
 	return out
 }
+
+// The insured data in their two forms; the name of the file follows.
+const (
+	compressed = "compressed VSD, EF."
+	plainVSD   = "plain VSD, EF."
+)
 
 func zero(b []byte) bool { return strings.Trim(string(b), "\x00") == "" }
 
@@ -189,11 +201,19 @@ func scan(m []byte, want []secret, hit func(s secret, at int)) {
 	}
 }
 
-// TestScan finds patterns wherever they lie, at the borders of empty pages too.
+// TestScan finds patterns wherever they lie, at the borders of empty pages too, and a text in each of its spellings.
 func TestScan(t *testing.T) {
 	m := make([]byte, 5*4096)
 	want := []secret{{"a", []byte("\x00canary")}, {"b", []byte("needle")}, {"c", []byte("x\x00\x00z")}}
 	places := map[string][]int{"a": {4095, 9000}, "b": {0, 8190, len(m) - 6}, "c": {4090 + 4096*2}}
+	spellings := forms("name", "Žwirnfähnchen-Ÿpsilon")
+	for i, s := range spellings {
+		places[s.what] = []int{1001 + 100*i, 4096*4 - 7 - 60*i}
+	}
+	if len(spellings) != 4 {
+		t.Errorf("%d spellings", len(spellings))
+	}
+	want = append(want, spellings...)
 	for _, s := range want {
 		for _, at := range places[s.what] {
 			copy(m[at:], s.pattern)
@@ -203,6 +223,13 @@ func TestScan(t *testing.T) {
 	scan(m, want, func(s secret, at int) { got[s.what] = append(got[s.what], at) })
 	if diff := cmp.Diff(places, got); diff != "" {
 		t.Error(diff)
+	}
+	for text, want := range map[string]string{
+		"name, UTF-8": "\xC5\xBDw", "name, UTF-16LE": "\x7D\x01w\x00", "name, UTF-16BE": "\x01\x7D\x00w", "name, ISO 8859-15": "\xB4w",
+	} {
+		if !slices.ContainsFunc(spellings, func(s secret) bool { return s.what == text && bytes.HasPrefix(s.pattern, []byte(want)) }) {
+			t.Errorf("%s does not begin with %x", text, want)
+		}
 	}
 }
 
@@ -255,41 +282,93 @@ func (r *run) video(want []secret) (hits int) {
 	return len(res.Hits)
 }
 
-// TestMemory searches the whole memory of the guest for the insured person: during the session the search finds name,
-// numbers, insured data and pixels, after it nothing.
+// live are forms that the kiosk holds as long as it shows the page of data.
+var live = []string{"surname, UTF-8", "given name, UTF-8", "street, UTF-8", "KVNR, UTF-8", "ICCSN, UTF-8", "ICCSN, BCD"}
+
+// small is a machine with little memory, which is searched sooner.
+func small(c *machine.Config) { c.MemoryMB = 256 }
+
+// forgotten searches memory and display adapter after a visit, when the next person may come. The processes that served end
+// while the neutral screen comes: a machine that was caught in that moment is searched once more. What nobody has let go of
+// by then, nobody lets go of later.
+func (r *run) forgotten(after string, what, pix []secret) {
+	r.t.Helper()
+	all := append(slices.Clone(what), pix...)
+	left := r.dump("after "+after, all)
+	if len(left) > 0 {
+		time.Sleep(3 * time.Second)
+		left = r.dump("a moment later", all)
+	}
+	for what, at := range left {
+		r.t.Errorf("after %s the memory holds: %s at%s", after, what, at)
+	}
+	if len(pix) == 0 {
+		return
+	}
+	if n := r.video(pix); n != 0 {
+		r.t.Errorf("after %s pixels of the page of data are %d times in the machine", after, n)
+	}
+}
+
+// The functions of the kiosk at which the insured data lie in its memory: as they were on the card, all three files; and
+// in the clear, one document after the other.
+const (
+	decompress = "ktradv/hw/vsd.decompress"
+	parse      = "ktradv/hw/vsd.document.parse"
+)
+
+// TestMemory searches the whole memory of the guest for the insured person: during the visit the search finds name, numbers,
+// insured data in every form in which the terminal holds them, and pixels; after it nothing, whether the person ends the
+// visit or just pulls the card.
 func TestMemory(t *testing.T) {
 	req.Covers(t, "AdV-A_2407", "AdV-A_2409", "AdV-A_2499", "AdV-A_2562") // what is never in the terminal goes from pad to card only
-	r := boot(t, appliance.Options{Change: func(c *machine.Config) { c.MemoryMB = 256 }})
-	neutral := r.shows("neutral")
+	entries, _ := addresses(t, decompress, parse)
+	r := boot(t, appliance.Options{Change: small})
+	empty := r.shows("neutral")
 	r.touchable()
 	p, c := canary(t)
 	what := append(secrets(t, p, c), pinBlock)
-	r.attentive()
-	r.Reader().Insert(c)
-	r.note("card in: the canary")
-	r.pin(pin)
+	r.put(c, "the canary")
+	r.follow("menu")
 	menu := r.shows("menu")
-	r.tap("menu", showData)
-	data := r.shows("data")
-	pix := pixels(t, data, neutral, menu)
 
-	// The negative twin.
-	during := r.dump("during the session", append(what, pix...))
-	for _, class := range []string{"name", "street", "KVNR", "ICCSN", "compressed VSD", "plain VSD", "pixels"} {
-		if !slices.ContainsFunc(append(what, pix...), func(s secret) bool { return s.class() == class && during[s.what] != "" }) {
-			if class == "plain VSD" {
-				// The session lets go of it as soon as it is read; often it is overwritten before this search. That the search
-				// would find it is what TestScan shows, and most runs.
-				r.note("plain VSD: gone already")
-				continue
-			}
-			t.Errorf("%s: not found during the session, so that not finding it afterwards would prove nothing", class)
+	// The negative twin: each form has to be found where the terminal must hold it.
+	during := map[string]string{}
+	look := func(name string, want []secret) {
+		for what, at := range r.dump(name, want) {
+			during[what] += at
 		}
 	}
-	if at := during[pinBlock.what]; at != "" {
-		t.Errorf("the PIN block is in the memory:%s", at)
+	stub := r.stopsAt(entries[decompress], func() { r.tap("menu", showData) })
+	look("with the data as on the card", what)
+	for i, name := range []string{"PD", "VD", "GVD"} {
+		if i > 0 {
+			r.at(stub, entries[decompress], func() {})
+		}
+		r.at(stub, entries[parse], func() {})
+		look("with EF."+name+" in the clear", what)
+		if during[plainVSD+name] == "" {
+			t.Errorf("EF.%s: not found where it is in the clear", name)
+		}
 	}
-	if r.video(pix) == 0 {
+	r.must(stub.Close())
+	data := r.shows("data")
+	pix := pixels(t, data, empty, menu)
+	look("with the page of data", append(slices.Clone(what), pix...))
+	for _, s := range what {
+		name, _, pieces := strings.Cut(strings.TrimPrefix(s.what, compressed), " ")
+		switch {
+		case s.what == pinBlock.what:
+			if at := during[s.what]; at != "" {
+				t.Errorf("the PIN block is in the memory:%s", at)
+			}
+		case s.wide():
+		case pieces && strings.HasPrefix(s.what, compressed) && found(slices.DeleteFunc(slices.Clone(what), func(o secret) bool { return !strings.HasPrefix(o.what, compressed+name+" ") }), during):
+		case during[s.what] == "":
+			t.Errorf("%s: not found during the session, so that not finding it afterwards would prove nothing", s.what)
+		}
+	}
+	if !found(pix, during) || r.video(pix) == 0 {
 		t.Error("pixels of the page of data are not found in the machine while it shows them")
 	}
 
@@ -297,12 +376,13 @@ func TestMemory(t *testing.T) {
 	r.shows("take_card")
 	r.remove()
 	r.shows("neutral")
-	for what, at := range r.dump("after the session", append(what, pix...)) {
-		t.Errorf("after the session the memory holds: %s at%s", what, at)
-	}
-	if n := r.video(pix); n != 0 {
-		t.Errorf("after the session pixels of the page of data are %d times in the machine", n)
-	}
+	r.forgotten("the visit", what, pix)
+
+	r.put(c, "the canary")
+	r.follow("data")
+	r.remove()
+	r.shows("neutral")
+	r.forgotten("the card was pulled", what, pix)
 	n := r.off()
 	for _, s := range what {
 		if bytes.Contains(n.raw, s.pattern) {
@@ -311,25 +391,31 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// TestEcho is a reader that gives away the PIN: the terminal refuses to go on, says so, and keeps nothing of it.
+// judge is the function of the kiosk that gets a reader's answer to a PIN entry.
+const judge = "ktradv/hw/reader.judge"
+
+// TestEcho is a reader that gives away the PIN: the terminal refuses to go on, says so, notes it as a security event, and
+// keeps nothing of it.
 func TestEcho(t *testing.T) {
-	req.Covers(t, "AdV-A_2504", "AdV-A_2499")
-	r := boot(t, appliance.Options{Change: func(c *machine.Config) { c.MemoryMB = 256 }})
+	req.Covers(t, "AdV-A_2435", "AdV-A_2504", "AdV-A_2499")
+	entries, _ := addresses(t, judge)
+	r := boot(t, appliance.Options{Change: small})
 	r.shows("neutral")
 	r.Reader().SetFailures(simreader.Failures{EchoPIN: true})
 	r.insert(healthy)
-	r.pin(pin)
-	r.problem("PIN-READER-LEAK")
-	if during := r.dump("while the problem is explained", []secret{pinBlock}); len(during) == 0 {
-		t.Log("the block was wiped at once") // it may be: the search for it is proven by the insured data above
+	// The negative twin: the reader's answer is in the kiosk's memory, not judged yet.
+	stub := r.stopsAt(entries[judge], func() { r.pin(pin) })
+	if during := r.dump("with the reader's answer", []secret{pinBlock}); len(during) == 0 {
+		t.Error("the PIN block is not found where the reader's answer holds it, so that not finding it afterwards would prove nothing")
 	}
+	r.must(stub.Close())
+	r.problem("PIN-READER-LEAK")
 	r.remove()
 	r.shows("neutral")
-	for what, at := range r.dump("after the session", []secret{pinBlock}) {
-		t.Errorf("after the session the memory holds: %s at%s", what, at)
-	}
+	r.forgotten("the session", []secret{pinBlock}, nil)
 	n := r.off()
 	if bytes.Contains(n.raw, pinBlock.pattern) || bytes.Contains(n.raw, []byte("26123456")) {
 		t.Error("the PIN is in the logs")
 	}
+	r.logged(n, map[string]string{"component": "adv-app", "log": "security", "text": "PIN-READER-LEAK", "result": "refused"})
 }

@@ -243,9 +243,15 @@ func (r *run) insert(id string) {
 	r.t.Helper()
 	c, err := world.Card(id)
 	r.must(err)
+	r.put(c, id)
+}
+
+// put puts a card in.
+func (r *run) put(c simreader.Card, what string) {
+	r.t.Helper()
 	r.attentive()
 	r.Reader().Insert(c)
-	r.note("card in: %s", id)
+	r.note("card in: %s", what)
 }
 
 // attentive waits until a card that is put in will be noticed as new. The first screen is there a moment before the card
@@ -339,6 +345,12 @@ const (
 func (r *run) visit(upTo string) {
 	r.t.Helper()
 	r.insert(healthy)
+	r.follow(upTo)
+}
+
+// follow goes on with a visit whose card was put in.
+func (r *run) follow(upTo string) {
+	r.t.Helper()
 	r.pad("pin")
 	r.shows("pin")
 	if upTo == "pin" {

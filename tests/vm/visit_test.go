@@ -9,14 +9,16 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	simreader "ktradv/hw/sim/reader"
 	"ktradv/internal/req"
 	"ktradv/tests/demo/appliance"
 )
 
-// TestVisit is a day of the terminal, from power on to power off: a visit, a card that is pulled out on the page of data, a
-// wrong PIN, a PIN that is unblocked at the pad. Afterwards the logs are on the data partition.
+// TestVisit is a day of the terminal, from power on to power off: a visit, a card that is pulled out on the page of data and
+// one while it is read, a visit that is ended while the terminal writes to the card, a wrong PIN, a PIN that is unblocked at
+// the pad. Afterwards the logs are on the data partition.
 func TestVisit(t *testing.T) {
 	req.Covers(t, "AdV-A_2405", "AdV-A_2423", "AdV-A_2429", "AdV-A_2431", "AdV-A_2441", "AdV-A_2443", "AdV-A_2448", "AdV-A_2449", "AdV-A_2450")
 	r := boot(t, appliance.Options{})
@@ -28,10 +30,18 @@ func TestVisit(t *testing.T) {
 	}
 
 	r.visit("data")
+	r.connected(true)
 	r.remove()
+	pulled := time.Now()
 	if after := r.shows("neutral"); !bytes.Equal(after.Pix, neutral.Pix) {
 		t.Error("the neutral screen after the card was pulled out is another than before")
 	}
+	if d := time.Since(pulled); d > atOnce {
+		t.Errorf("the session ended %v after the card was pulled out", d)
+	}
+	r.connected(false)
+	r.pulledWhileReading()
+	r.endedWhileWriting()
 
 	r.insert(healthy)
 	r.pin("654321")
@@ -64,6 +74,7 @@ func TestVisit(t *testing.T) {
 
 	n := r.off()
 	for _, want := range []map[string]string{
+		{"log": "flow", "name": "card.log", "result": "ok"}, {"log": "error", "component": "adv-app", "text": "CARD-REMOVED"},
 		{"log": "flow", "name": "card.read", "result": "ok"}, {"log": "flow", "name": "pin.verify", "result": "ok"},
 		{"log": "flow", "name": "vsd.show", "result": "ok"}, {"log": "flow", "name": "session.end", "result": "ok"},
 		{"log": "performance", "name": "vsd.show"}, {"log": "performance", "name": "boot.kiosk"}, {"log": "error", "component": "adv-app"},
