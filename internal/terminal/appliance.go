@@ -10,6 +10,8 @@ import (
 const (
 	// LogDir is the one folder that the confined kiosk may write to.
 	LogDir = "/log/kiosk"
+	// EarlyLogDir is where to find, when LogDir is on the data partition, what was in LogDir in memory before.
+	EarlyLogDir = "/log/early"
 	// CardSocket is where the first process has the card service listen.
 	CardSocket = "/run/pcscd/pcscd.comm"
 )

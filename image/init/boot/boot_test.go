@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -28,6 +29,7 @@ import (
 // kernel is a Kernel that notes what it was asked for.
 type kernel struct {
 	root   string
+	mu     sync.Mutex // guards the rest
 	mounts map[string]uintptr
 	owners map[string][2]int
 	refuse error
@@ -42,11 +44,15 @@ func newKernel(t *testing.T) *kernel {
 func (k *kernel) rel(name string) string { return strings.TrimPrefix(name, k.root) }
 
 func (k *kernel) Mount(_, target, _ string, flags uintptr, _ string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.mounts[k.rel(target)] = flags
 	return k.refuse
 }
-func (k *kernel) Unmount(string) error { k.unmounts++; return nil }
+func (k *kernel) Unmount(string) error { k.mu.Lock(); defer k.mu.Unlock(); k.unmounts++; return nil }
 func (k *kernel) Chown(name string, uid, gid int) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.owners[k.rel(name)] = [2]int{uid, gid}
 	return nil
 }

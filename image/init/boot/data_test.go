@@ -125,17 +125,17 @@ func TestLogsAreBound(t *testing.T) {
 	if fi, err := os.Stat(filepath.Join(k.root, kioskLogs)); err != nil || fi.Mode().Perm() != 0o755 || k.owners[kioskLogs] != [2]int{} {
 		t.Errorf("%s before the partition is there: %v, %v, owner %v; want a folder of root", kioskLogs, fi, err, k.owners[kioskLogs])
 	}
-	if err := s.bindLogs(); !errors.Is(err, unix.ENOENT) {
+	if err := s.bind(kioskData, kioskLogs); !errors.Is(err, unix.ENOENT) {
 		t.Errorf("without a folder: %v", err)
 	}
 	outside := t.TempDir()
 	if err := errors.Join(os.MkdirAll(filepath.Join(k.root, "data/log"), 0o755), os.Symlink(outside, filepath.Join(k.root, kioskData))); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.bindLogs(); err == nil || len(k.mounts) != 0 {
+	if err := s.bind(kioskData, kioskLogs); err == nil || len(k.mounts) != 0 {
 		t.Errorf("a link was followed: %v, mounts %v", err, k.mounts)
 	}
-	if err := errors.Join(os.Remove(filepath.Join(k.root, kioskData)), s.prepareData(), s.bindLogs()); err != nil {
+	if err := errors.Join(os.Remove(filepath.Join(k.root, kioskData)), s.prepareData(), s.bind(kioskData, kioskLogs)); err != nil {
 		t.Fatal(err)
 	}
 	if k.mounts[kioskLogs] != unix.MS_BIND {
@@ -146,7 +146,7 @@ func TestLogsAreBound(t *testing.T) {
 		t.Errorf("the kiosk may write to %v, %v; want the folder above %s", profile.WriteDirs, err, kioskLogs)
 	}
 	k.refuse = unix.EINVAL
-	if err := s.bindLogs(); !errors.Is(err, unix.EINVAL) {
+	if err := s.bind(kioskData, kioskLogs); !errors.Is(err, unix.EINVAL) {
 		t.Errorf("refused: %v", err)
 	}
 	k.refuse = nil

@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"ktradv/image/init/data"
 	"ktradv/image/init/users"
 	"ktradv/internal/initctl"
@@ -58,12 +60,19 @@ func TestDiskThatIsSlow(t *testing.T) {
 		m := newMachine(Setup{k, k.root})
 		st, early, err := m.mountData(func() (initctl.Data, error) {
 			time.Sleep(dataSoon - time.Millisecond)
+			k.mu.Lock()
 			if len(k.mounts) > 0 {
 				t.Errorf("mounted %v too early", k.mounts)
 			}
+			k.mu.Unlock()
 			time.Sleep(2 * time.Second)
+			k.mu.Lock()
+			defer k.mu.Unlock()
 			if k.mounts[kioskLogs] != data.Flags || k.owners[kioskLogs] != [2]int{int(users.Kiosk), int(users.Kiosk)} {
 				t.Errorf("mounts %v, owners %v; want memory for the kiosk", k.mounts, k.owners)
+			}
+			if k.mounts[earlyLogs] != unix.MS_BIND {
+				t.Errorf("mounts %v; want the memory at %s, too", k.mounts, earlyLogs)
 			}
 			return initctl.DataOK, nil
 		})

@@ -188,10 +188,12 @@ func (m *Machine) kioskServes(ctx context.Context) {
 	}
 }
 
-// kioskLogs is the one folder that the kiosk may write to: kioskData, bound to a place below logPlace.
+// kioskLogs is the one folder that the kiosk may write to: kioskData, bound to a place below logPlace. earlyLogs is what was
+// there before, in memory, if the disk was slow.
 const (
 	logPlace  = "/log"
 	kioskLogs = terminal.LogDir
+	earlyLogs = terminal.EarlyLogDir
 	kioskData = "/data/log/kiosk"
 )
 
@@ -307,7 +309,7 @@ func (m *Machine) openData(ctx context.Context, load func()) {
 		m.doubtSlot()
 		m.journal.problem(stepData, errors.Join(m.setup.Kernel.Unmount("/data"), data.Memory(m.setup.Kernel, "/data"), m.setup.prepareData()))
 	}
-	if err := m.setup.bindLogs(); err != nil {
+	if err := m.setup.bind(kioskData, kioskLogs); err != nil {
 		if st == initctl.DataOK {
 			m.doubtSlot()
 		}
@@ -378,6 +380,9 @@ func (m *Machine) mountData(open func() (initctl.Data, error)) (state initctl.Da
 	case <-time.After(dataSoon):
 	}
 	slow := m.setup.memoryLogs()
+	if slow == nil {
+		m.journal.problem(stepData, m.setup.bind(kioskLogs, earlyLogs))
+	}
 	select {
 	case r := <-opened:
 		return r.state, slow == nil, errors.Join(slow, r.err)

@@ -125,16 +125,16 @@ func (s Setup) prepareData() error {
 	return errors.Join(errs...)
 }
 
-// bindLogs shows the kiosk its folder of the data partition, with the flags of that, at the place that its sandbox knows.
-func (s Setup) bindLogs() error {
+// bind shows the kiosk a folder of its own, with the flags of the file system that it is on, at a place that its sandbox knows.
+func (s Setup) bind(folder, place string) error {
 	// The folder itself, wherever its name may lead a moment later.
-	fd, err := unix.Open(s.path(kioskData), unix.O_PATH|unix.O_NOFOLLOW|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(s.path(folder), unix.O_PATH|unix.O_NOFOLLOW|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err == nil {
-		err = s.Kernel.Mount("/proc/self/fd/"+strconv.Itoa(fd), s.path(kioskLogs), "", unix.MS_BIND, "")
+		err = s.Kernel.Mount("/proc/self/fd/"+strconv.Itoa(fd), s.path(place), "", unix.MS_BIND, "")
 		unix.Close(fd)
 	}
 	if err != nil {
-		return fmt.Errorf("bind %s to %s: %w", kioskData, kioskLogs, err)
+		return fmt.Errorf("bind %s to %s: %w", folder, place, err)
 	}
 	return nil
 }

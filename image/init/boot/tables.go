@@ -44,6 +44,7 @@ var folders = []folder{
 	// sandbox can hold on to it and the kiosk need not wait.
 	{logPlace, 0o755, users.Root, users.Root},
 	{kioskLogs, 0o755, users.Root, users.Root},
+	{earlyLogs, 0o755, users.Root, users.Root},
 	// Sandboxes hold on to these folders themselves, not to their names. The kernel would make each with its first device,
 	// which may come after the service, and take it away with its last; what we have made stays.
 	{"/dev/dri", 0o755, users.Root, users.Root},

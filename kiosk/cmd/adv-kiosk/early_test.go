@@ -60,7 +60,7 @@ func powerOn(t *testing.T) *power {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	p.m = &machine{client: client, stop: func() {}, patience: time.Millisecond}
+	p.m = &machine{client: client, stop: func() {}, patience: time.Millisecond, early: p.early}
 	return p
 }
 
@@ -135,6 +135,37 @@ func TestLogsFollow(t *testing.T) {
 	}
 }
 
+// A kiosk that ends before the disk answers leaves nothing behind: the next one moves what it has logged, once.
+func TestLogsOfTheKioskBefore(t *testing.T) {
+	t.Parallel()
+	p := powerOn(t)
+	p.mount(t, p.early)
+	ctx, end := context.WithCancel(p.ctx)
+	log, err := p.m.openLog(ctx, p.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.entry(t, log, advlog.L("supervisor.early"))
+	end()
+	p.m.wg.Wait()
+	log.Close()
+	p.found(t)
+	for range 2 { // and another after it
+		log, err := p.m.openLog(p.ctx, p.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.m.wg.Wait()
+		log.Close()
+		if text := content(t, p.place, "adv-supervisor-flow.log"); strings.Count(text, "supervisor.early") != 1 {
+			t.Errorf("want one entry of the kiosk before in\n%s", text)
+		}
+	}
+	if left := content(t, p.early, "adv-supervisor-flow.log"); left != "" {
+		t.Errorf("left in memory:\n%s", left)
+	}
+}
+
 // A partition that is there in time is waited for, and nothing is in memory; one that is found while the log is being opened
 // has nothing to move.
 func TestLogsInTime(t *testing.T) {
@@ -157,13 +188,9 @@ func TestLogsInTime(t *testing.T) {
 	if entries, _ := os.ReadDir(p.early); len(entries) > 0 || content(t, p.place, "adv-supervisor-flow.log") == "" {
 		t.Errorf("%d files in memory, on the partition %q", len(entries), content(t, p.place, "adv-supervisor-flow.log"))
 	}
-	root, err := os.OpenRoot(p.cfg.Dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer root.Close()
+	p.m.early = p.cfg.Dir
 	before := content(t, p.place, "adv-supervisor-flow.log")
-	follow(p.ctx, p.cfg, root, log)
+	p.m.follow(p.ctx, p.cfg, log)
 	if now := content(t, p.place, "adv-supervisor-flow.log"); now != before {
 		t.Errorf("moved onto itself:\n%s", now)
 	}

@@ -27,6 +27,7 @@ type machine struct {
 	wg     sync.WaitGroup
 	// patience is how long nobody is served because the data partition is not there.
 	patience time.Duration
+	early    string // where the logs are that were written to memory meanwhile
 }
 
 // onAppliance tells whether the first process is ours.
@@ -66,26 +67,27 @@ func openMachine(ctx context.Context, cfg terminal.Config) (*machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &machine{cards: &initCards{client}, client: client, staff: service.New(client), patience: dataPatience, stop: func() { client.Close() }}, nil
+	return &machine{
+		cards: &initCards{client}, client: client, staff: service.New(client), patience: dataPatience, early: terminal.EarlyLogDir,
+		stop: func() { client.Close() },
+	}, nil
 }
 
 // openLog opens the supervisor's log when its place is there, and writes down how the terminal is until ctx ends. For a data
 // partition that does not come it waits no longer than patience: the first process gives the logs a place in memory
 // meanwhile, and what was written there follows to the partition.
 func (m *machine) openLog(ctx context.Context, cfg terminal.Log) (*advlog.Log, error) {
-	early, err := m.place(ctx, cfg.Dir)
-	if err != nil {
+	if err := m.place(ctx, cfg.Dir); err != nil {
 		return nil, err
 	}
 	log, err := app.OpenLog(cfg, advlog.Supervisor)
 	if err == nil && m.staff != nil {
 		m.wg.Go(func() { m.staff.Run(ctx, log) })
 	}
-	if early != nil {
+	if m.client != nil {
 		m.wg.Go(func() {
-			defer early.Close()
 			if _, err := m.client.Wait(ctx, dataKnown); err == nil {
-				follow(ctx, cfg, early, log)
+				m.follow(ctx, cfg, log)
 			}
 		})
 	}
@@ -97,11 +99,11 @@ const dataPatience = 5 * time.Second
 
 func dataKnown(s initctl.State) bool { return s.Data != initctl.DataOpening }
 
-// place waits for the place of the logs. It returns the folder that stands in for it while the data partition is still being
-// looked for, nil when it is there.
-func (m *machine) place(ctx context.Context, dir string) (*os.Root, error) {
+// place waits for the place of the logs: the data partition, or the folder that stands in for it while it is still being looked
+// for.
+func (m *machine) place(ctx context.Context, dir string) error {
 	if m.client == nil {
-		return nil, nil
+		return nil
 	}
 	wait := m.patience
 	for {
@@ -111,12 +113,13 @@ func (m *machine) place(ctx context.Context, dir string) (*os.Root, error) {
 		cancel()
 		switch {
 		case err == nil:
-			return nil, nil
+			return nil
 		case !late:
-			return nil, fmt.Errorf("wait for the data partition: %w", err)
+			return fmt.Errorf("wait for the data partition: %w", err)
 		}
 		if r := ownFolder(dir); r != nil {
-			return r, nil
+			r.Close()
+			return nil
 		}
 		wait = 100 * time.Millisecond
 	}
@@ -139,8 +142,13 @@ func ownFolder(dir string) *os.Root {
 
 var codeNotMoved = advlog.NewCode(11005, "EARLY-LOGS-NOT-MOVED")
 
-// follow moves what was logged before the place of the logs was there.
-func follow(ctx context.Context, cfg terminal.Log, early *os.Root, log *advlog.Log) {
+// follow moves what was logged before the place of the logs was there, be it by a kiosk that has ended meanwhile.
+func (m *machine) follow(ctx context.Context, cfg terminal.Log, log *advlog.Log) {
+	early := ownFolder(m.early)
+	if early == nil {
+		return // the disk was quick
+	}
+	defer early.Close()
 	before, err := early.Stat(".")
 	if now, nerr := os.Stat(cfg.Dir); err == nil && nerr == nil && os.SameFile(before, now) {
 		return // it was the place itself
