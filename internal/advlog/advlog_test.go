@@ -658,6 +658,14 @@ func TestOneOf(t *testing.T) {
 }
 
 // The name of a module is the image's own or none, whatever the caller takes for the image's.
+func TestAuthority(t *testing.T) {
+	t.Parallel()
+	got := Authority([32]byte{0: 0xab, 31: 1}).attr
+	if want := "ab" + strings.Repeat("0", 61) + "1"; got.Key != "authority_sha256" || got.Value.String() != want {
+		t.Errorf("%v, want %s", got, want)
+	}
+}
+
 func TestModule(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("m", maxModule)

@@ -121,6 +121,11 @@ func Insurer(ik string) Value {
 	return Value{slog.Int64("ik", n)}
 }
 
+// Authority is the SHA-256 of the certificate of a certificate authority, which names an organisation and no person.
+func Authority(sha256 [32]byte) Value {
+	return Value{slog.String("authority_sha256", hex.EncodeToString(sha256[:]))}
+}
+
 // maxModule is the longest name that the kernel has for a module.
 const maxModule = 55
 

@@ -49,12 +49,7 @@ func newVerifier(cfg config.Config, pair tls.Certificate, log *advlog.Log, regis
 	o.Offline = st.Network == "off"
 	o.Status = verify.StatusOptions{Network: st.Network, Rate: st.Rate, Forwarder: st.Forwarder, KeyFile: st.ForwarderKey, Header: st.ForwarderHeader,
 		Target: st.ForwarderTarget, Timeout: time.Duration(st.Timeout), RequireNonce: st.RequireNonce, KeepAnswers: true, Metrics: registry}
-	opened, err := o.Open(context.Background(), time.Now, func(e trust.Event) {
-		if e.Code != 0 {
-			log.Error(context.Background(), advlog.ErrorEvent{Code: codeLists, Severity: advlog.Warning, Name: advlog.L("trust.update"),
-				Values: []advlog.Value{advlog.Int("pki_code", int64(e.Code))}})
-		}
-	})
+	opened, err := o.Open(context.Background(), time.Now, func(e trust.Event) { reportTrust(log, e) })
 	if err != nil {
 		return nil, fmt.Errorf("trust of the verification service: %w", err)
 	}
@@ -73,6 +68,32 @@ func newVerifier(cfg config.Config, pair tls.Certificate, log *advlog.Log, regis
 	}
 	v.ln = netutil.LimitListener(ln, maxVerifyConnections)
 	return v, nil
+}
+
+// reportTrust makes an entry of something that the lists have to say: of a finding in the error log, of a change in the
+// security log. The text of an event is not in it, because the log takes none; what the text says of a change is in values.
+func reportTrust(log *advlog.Log, e trust.Event) {
+	name := advlog.L("trust.update")
+	values := []advlog.Value{advlog.Word("list", advlog.OneOf(string(e.Kind), "TSL", "BNetzA-VL"))}
+	if e.Sequence != 0 {
+		values = append(values, advlog.Int("sequence", int64(e.Sequence)))
+	}
+	if e.Anchor != nil {
+		values = append(values, advlog.Authority(e.Anchor.Fingerprint()))
+	}
+	if e.What != "" {
+		severity := advlog.Info
+		if e.Anchor != nil {
+			severity = advlog.Warning // whom this service trusts has changed
+		}
+		what := advlog.OneOf(string(e.What), "list-accepted", "trust-space-changed", "anchor-announced", "anchor-pinned", "anchor-removed", "file-passed-over")
+		log.Security(context.Background(), advlog.SecurityEvent{Name: name, Severity: severity, Result: advlog.ResultOK,
+			Values: append([]advlog.Value{advlog.Word("change", what)}, values...)})
+	}
+	if e.Code != 0 || e.What == "" {
+		log.Error(context.Background(), advlog.ErrorEvent{Code: codeLists, Severity: advlog.Warning, Name: name,
+			Values: append(values, advlog.Int("pki_code", int64(e.Code)))})
+	}
 }
 
 // run serves until close; the lists are kept up to date until ctx ends.

@@ -3,6 +3,7 @@ package advserver_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -320,6 +322,55 @@ func TestVerificationService(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestTrustIsLogged: which lists and anchors the service trusts, and what changes about them, stands in the security log.
+func TestTrustIsLogged(t *testing.T) {
+	t.Parallel()
+	s := newBillingSite(t)
+	b, err := s.pki.NewBilling()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := b.Lists(testpki.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{"other.der": other.Anchor, "other-vl.xml": other.VL} {
+		if err := os.WriteFile(filepath.Join(s.dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, err := os.ReadFile(filepath.Join(s.dir, "anchor.der"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := func(cert []byte) string { return fmt.Sprintf("%x", sha256.Sum256(cert)) }
+	pki := s.config["verify"].(map[string]any)["pki"].(map[string]any)
+	pki["dir"] = "lists"
+	var want []string
+	for _, start := range []struct {
+		anchors, vls []string
+		logged       []string
+	}{
+		{[]string{"anchor.der"}, []string{"vl.xml"}, []string{"list-accepted TSL 10001 <nil>", "list-accepted BNetzA-VL 1 <nil>"}},
+		{[]string{"anchor.der"}, []string{"vl.xml"}, nil},
+		{[]string{"anchor.der", "other.der"}, []string{"other-vl.xml"}, []string{"anchor-pinned TSL <nil> " + of(other.Anchor), "file-passed-over BNetzA-VL <nil> <nil>"}},
+		{[]string{"other.der"}, nil, []string{"anchor-removed TSL <nil> " + of(first)}},
+	} {
+		pki["anchors"], pki["vl"] = start.anchors, start.vls
+		want = append(want, start.logged...)
+		s.run(t).halt(t)
+		var got []string
+		for _, e := range s.log(t, "security") {
+			if e.Name == "trust.update" {
+				got = append(got, fmt.Sprint(e.Values["change"], " ", e.Values["list"], " ", e.Values["sequence"], " ", e.Values["authority_sha256"]))
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("anchors %v (-want +got):\n%s", start.anchors, diff)
+		}
+	}
 }
 
 // TestVerificationServiceStart: what is missing is named, and the service is off unless it is configured.

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"time"
 
+	"ktradv/internal/tsl"
 	"ktradv/internal/x509ti"
 )
 
@@ -57,14 +58,14 @@ func migrate(anchors []storedAnchor) {
 
 // reconcile brings the stored anchors in line with those of the configuration: newly pinned ones count from now on, pinned
 // ones that are gone end now, announced ones stay. A configuration without anchors changes nothing. It returns what
-// happened, one line for each anchor; nothing when nothing did.
-func reconcile(stored []storedAnchor, config []*x509ti.Certificate, now time.Time) (out []storedAnchor, changes []string) {
+// happened, one event for each anchor; nothing when nothing did.
+func reconcile(stored []storedAnchor, config []*x509ti.Certificate, now time.Time) (out []storedAnchor, changes []Event) {
 	out = append(out, stored...)
 	if len(config) == 0 {
 		return out, nil
 	}
-	change := func(what string, c *x509ti.Certificate) {
-		changes = append(changes, "trust anchor "+what+": "+nameOf(c))
+	change := func(what Change, text string, c *x509ti.Certificate) {
+		changes = append(changes, Event{Kind: tsl.TSL, What: what, Anchor: c, Text: "trust anchor " + text + ": " + nameOf(c)})
 	}
 	for _, c := range config {
 		var last *storedAnchor // of this certificate, the one that was in force last
@@ -87,13 +88,13 @@ func reconcile(stored []storedAnchor, config []*x509ti.Certificate, now time.Tim
 			}
 		case last == nil:
 			out = append(out, storedAnchor{Certificate: c.Raw, From: now, Origin: pinned})
-			change("pinned by the configuration", c)
+			change(AnchorPinned, "pinned by the configuration", c)
 		case last.Removed: // what would have taken its place still does
 			out = append(out, storedAnchor{Certificate: c.Raw, From: now, Until: successor(out, now), Origin: pinned})
-			change("pinned by the configuration", c)
+			change(AnchorPinned, "pinned by the configuration", c)
 		case last.open(now) && last.From.After(now): // announced for later, which stands, and pinned already
 			out = append(out, storedAnchor{Certificate: c.Raw, From: now, Until: last.From, Origin: pinned})
-			change("pinned by the configuration before its announced start", c)
+			change(AnchorPinned, "pinned by the configuration before its announced start", c)
 		}
 	}
 	for i := range out {
@@ -103,7 +104,7 @@ func reconcile(stored []storedAnchor, config []*x509ti.Certificate, now time.Tim
 		}
 		a.Until, a.Removed = now, true
 		if c, err := x509ti.Parse(a.Certificate); err == nil {
-			change("not in the configuration any more, it counts for older lists only", c)
+			change(AnchorRemoved, "not in the configuration any more, it counts for older lists only", c)
 		}
 	}
 	return out, changes

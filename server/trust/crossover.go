@@ -57,7 +57,7 @@ func (u *Updater) CrossOver(ctx context.Context, newAnchor, cross *x509ti.Certif
 		return err
 	}
 	u.refresh()
-	u.c.Report(Event{Kind: tsl.TSL, Text: fmt.Sprintf("trust space changed by cross certificate, TSL with sequence number %d accepted; trust anchor: %s",
+	u.c.Report(Event{Kind: tsl.TSL, What: SpaceChanged, Sequence: l.Sequence, Anchor: newAnchor, Text: fmt.Sprintf("trust space changed by cross certificate, TSL with sequence number %d accepted; trust anchor: %s",
 		l.Sequence, nameOf(newAnchor))})
 	return nil
 }

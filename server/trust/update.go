@@ -80,7 +80,24 @@ type Event struct {
 	Kind tsl.Kind
 	Code int // Tab_PKI_274, 0: none
 	Text string
+	// What has changed, for a log that takes no text; "" is a finding.
+	What     Change
+	Sequence uint64              // of the list, where it is about one
+	Anchor   *x509ti.Certificate // where it is about one
 }
+
+// Change is a kind of event.
+type Change string
+
+// The changes.
+const (
+	ListAccepted    Change = "list-accepted"
+	SpaceChanged    Change = "trust-space-changed" // by cross certificate; the list was accepted with it
+	AnchorAnnounced Change = "anchor-announced"
+	AnchorPinned    Change = "anchor-pinned"
+	AnchorRemoved   Change = "anchor-removed"
+	FilePassedOver  Change = "file-passed-over" // reported by those who read files
+)
 
 // Updater keeps a trust space up to date (TUC_PKI_001, 013, 016, 017, 019 and 036).
 type Updater struct {
@@ -137,8 +154,8 @@ func NewUpdater(c UpdaterConfig) (*Updater, error) {
 			return nil, fmt.Errorf("%w: %w", InitError, err)
 		}
 	}
-	for _, text := range changes {
-		c.Report(Event{Kind: tsl.TSL, Text: text})
+	for _, e := range changes {
+		c.Report(e)
 	}
 	u.refresh()
 	return u, nil
@@ -150,7 +167,7 @@ func (u *Updater) Space() *Space { return u.space.Load() }
 func (u *Updater) refresh() { u.space.Store(u.c.Archive.space(u.c.Grace, u.c.Clock)) }
 
 func (u *Updater) report(kind tsl.Kind, err error) {
-	u.c.Report(Event{kind, codeOf(err), err.Error()})
+	u.c.Report(Event{Kind: kind, Code: codeOf(err), Text: err.Error()})
 }
 
 // Run updates now and then every interval until ctx ends, sooner after an update that failed. Findings go to Report.
@@ -368,7 +385,7 @@ func (u *Updater) accept(ctx context.Context, raw []byte) (updated bool, err err
 		return false, err
 	}
 	u.refresh()
-	u.c.Report(Event{Kind: tsl.TSL, Text: fmt.Sprintf("TSL with sequence number %d accepted", l.Sequence)})
+	u.c.Report(Event{Kind: tsl.TSL, What: ListAccepted, Sequence: l.Sequence, Text: fmt.Sprintf("TSL with sequence number %d accepted", l.Sequence)})
 	return true, nil
 }
 
@@ -463,7 +480,8 @@ func (u *Updater) announced(l *tsl.List, anchors []storedAnchor, now time.Time) 
 		}
 		out = append(out, a)
 	}
-	u.c.Report(Event{Kind: tsl.TSL, Text: "trust anchor announced, from " + start.UTC().Format(time.RFC3339) + ": " + nameOf(next)})
+	u.c.Report(Event{Kind: tsl.TSL, What: AnchorAnnounced, Sequence: l.Sequence, Anchor: next,
+		Text: "trust anchor announced, from " + start.UTC().Format(time.RFC3339) + ": " + nameOf(next)})
 	return append(out, storedAnchor{Certificate: next.Raw, From: start, Origin: announced, OCSP: addressOf(e)})
 }
 
@@ -531,7 +549,7 @@ func (u *Updater) acceptVL(raw []byte) (updated bool, err error) {
 		return false, fmt.Errorf("%w: %w", VLUpdateError, err)
 	}
 	u.refresh()
-	u.c.Report(Event{Kind: tsl.VL, Text: fmt.Sprintf("BNetzA-VL with sequence number %d accepted", l.Sequence)})
+	u.c.Report(Event{Kind: tsl.VL, What: ListAccepted, Sequence: l.Sequence, Text: fmt.Sprintf("BNetzA-VL with sequence number %d accepted", l.Sequence)})
 	return true, nil
 }
 

@@ -306,7 +306,7 @@ func (o *TrustOptions) updater(ctx context.Context, anchors []*x509ti.Certificat
 				return nil, fmt.Errorf("TSL %s of former times is not accepted: %w", path, err)
 			}
 		} else if _, _, have := u.Space().Current(); have && errors.Is(err, trust.ValidityWarningPast) {
-			report(trust.Event{Kind: tsl.TSL, Code: trust.ValidityWarningPast.Code, Text: fmt.Sprintf("file %s is passed over: %v", path, err)})
+			report(trust.Event{Kind: tsl.TSL, What: trust.FilePassedOver, Code: trust.ValidityWarningPast.Code, Text: fmt.Sprintf("file %s is passed over: %v", path, err)})
 		} else if err != nil {
 			return nil, fmt.Errorf("TSL %s is not accepted: %w", path, err)
 		}
@@ -318,7 +318,7 @@ func (o *TrustOptions) updater(ctx context.Context, anchors []*x509ti.Certificat
 		}
 		switch _, err := u.AcceptVL(b); {
 		case errors.Is(err, trust.ErrHeld): // a file of the installation, and updates since
-			report(trust.Event{Kind: tsl.VL, Text: fmt.Sprintf("file %s is passed over: %v", path, err)})
+			report(trust.Event{Kind: tsl.VL, What: trust.FilePassedOver, Text: fmt.Sprintf("file %s is passed over: %v", path, err)})
 		case err != nil:
 			return nil, fmt.Errorf("trusted list %s is not accepted: %w", path, err)
 		}
