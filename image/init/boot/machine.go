@@ -390,7 +390,7 @@ func (m *Machine) mountData(open func() (initctl.Data, error)) (state initctl.Da
 	}
 	go func() {
 		if r := <-opened; r.state == initctl.DataOK {
-			m.doubtSlot()
+			within(flushIn, m.doubtSlot) // it may not answer again
 		}
 		// Whatever it has mounted covers what the services use by now.
 		m.journal.problem(stepData, m.setup.Kernel.Unmount("/data"))
@@ -576,7 +576,8 @@ func (m *Machine) shutdown(end command) {
 	select {}
 }
 
-// flushIn is how long a disk may take at the end: one that does not answer any more keeps no terminal from starting anew.
+// flushIn is how long a disk may take for the last that is written to it: one that does not answer any more keeps no terminal
+// from starting anew.
 const flushIn = 15 * time.Second
 
 // within calls f and returns when it has returned, or after d.
