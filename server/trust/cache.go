@@ -196,7 +196,7 @@ func profilesKey(profiles []x509ti.Profile) uint64 {
 			oid(o)
 		}
 		add(uint64(p.KeyUsage)<<16 | uint64(p.RSAKeyUsage))
-		for _, flag := range [...]bool{p.ExtKeyUsageOptional, p.QES, p.NoCertHash, p.Suspendable} {
+		for _, flag := range [...]bool{p.ExtKeyUsageOptional, p.QES, p.CA, p.NoCertHash, p.Suspendable} {
 			if flag {
 				add(1)
 			} else {

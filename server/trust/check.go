@@ -76,6 +76,7 @@ type chain struct {
 	kind      x509ti.OID
 	roles     []x509ti.OID
 	authority *authority // nil: no CA found, and everything that needs one did not run
+	today     *authority // the same CA by the newest list; nil when that does not name it any more
 	signed    bool       // the CA's signature was checked and is good
 }
 
@@ -142,29 +143,38 @@ func build(cert *x509ti.Certificate, profile *x509ti.Profile, l lists, verifier 
 		}
 		return c
 	}
-	c.authority = ca
+	c.authority, c.today = ca, ca
 	c.signed = pass(StepCertSignature, cert.CheckSignatureFromWith(verifier, ca.cert))
 	if profile.QES {
 		pass(StepCAStatus, qualifiedFor(ca.service, cert))
 	} else {
 		step := caStatus(ca.service, cert.NotBefore)
 		if l.newest != l.at {
-			step = worse(step, caToday(cert, ca, l.newest))
+			c.today = caToday(cert, ca, l.newest)
+			step = worse(step, statusToday(cert, ca, c.today, l.newest))
 		}
 		add(step)
 	}
 	return c
 }
 
-// caToday is what the newest list says of the CA that the list of the reference time names: the reference time is the
-// signer's claim, and so is the time in the certificate when the CA's key is in the wrong hands.
-func caToday(cert *x509ti.Certificate, was *authority, newest *view) Step {
+// caToday is the CA that the list of the reference time names as the newest list has it, nil when that does not name it.
+func caToday(cert *x509ti.Certificate, was *authority, newest *view) *authority {
 	ca, err := findCA(cert, newest, false)
 	if err != nil || !bytes.Equal(ca.cert.PublicKeyBits, was.cert.PublicKeyBits) {
+		return nil
+	}
+	return ca
+}
+
+// statusToday is what the newest list says of the CA that the list of the reference time names: the reference time is the
+// signer's claim, and so is the time in the certificate when the CA's key is in the wrong hands.
+func statusToday(cert *x509ti.Certificate, was, today *authority, newest *view) Step {
+	if today == nil {
 		return stepOf(StepCAStatus, CANotListed.Because(fmt.Sprintf("%s is not in the newest list, with sequence number %d",
 			was.cert.CommonName().Reveal(), newest.ref.Sequence)))
 	}
-	step := caStatus(ca.service, cert.NotBefore)
+	step := caStatus(today.service, cert.NotBefore)
 	if step.Text != "" {
 		step.Text = fmt.Sprintf("by the newest list, with sequence number %d: %s", newest.ref.Sequence, step.Text)
 	}
@@ -429,6 +439,9 @@ func (s *Space) status(ctx context.Context, r *Result, cert *x509ti.Certificate,
 	if o.Status == nil {
 		switch {
 		case o.Offline:
+			if provided != nil {
+				r.add(Step{StepStatus, Warnings, ProvidedOCSP.Code, "embedded response: " + provided.Error()})
+			}
 			r.add(stepOf(StepStatus, NoOCSPCheck))
 		case provided != nil:
 			r.add(Step{StepStatus, Indeterminate, codeOf(provided), provided.Error()})
@@ -554,7 +567,7 @@ func (s *Space) ask(ctx context.Context, r *Result, check ocsp.Check, c *chain, 
 	q := StatusQuery{
 		Certificate: check.Certificate, Issuer: check.Issuer, Profile: c.profile.Name, ListedOnly: check.ListedOnly, IgnoreCertHash: check.IgnoreCertHash,
 		Nonce: c.profile.QES, At: o.At, Now: o.Now, NoReuse: c.profile.Suspendable, Verifier: o.Verifier,
-		URL: s.address(c, check.Certificate), Responders: l.responders(),
+		URL: s.address(c, check.Certificate), Responders: l.responders(c.today != nil),
 	}
 	answer, err := o.Status.Status(ctx, q)
 	if err != nil {
@@ -573,10 +586,13 @@ func (s *Space) ask(ctx context.Context, r *Result, check ocsp.Check, c *chain, 
 	s.conclude(r, answer, check, namesOf(answer.Responder), false)
 }
 
-// address is where the responder listens: the CA's entry in the TSL (TUC_PKI_005); for qualified certificates the address
+// address is where the responder listens: the CA's entry in the newest TSL that has one (TUC_PKI_005); for qualified certificates the address
 // in the certificate, or where the TSL sends requests for it.
 func (s *Space) address(c *chain, cert *x509ti.Certificate) string {
 	if !c.profile.QES {
+		if c.today != nil {
+			return addressOf(c.today.service)
+		}
 		return addressOf(c.authority.service)
 	}
 	if len(cert.OCSPURLs) == 0 {

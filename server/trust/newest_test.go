@@ -1,7 +1,9 @@
 package trust_test
 
 import (
+	"bytes"
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -184,30 +186,77 @@ func TestResponderOfAnotherTime(t *testing.T) {
 	}
 }
 
-// TestQuestionOfAnotherTime: whoever is asked today may be a responder of today or of the signing time.
+// TestQuestionOfAnotherTime: whoever is asked today is a responder of today, at the address of today. Of the signing time are
+// those alone who are asked about a CA that the newest list does not name any more.
 func TestQuestionOfAnotherTime(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	spec := func(sequence uint64, issued time.Time, change func(*testpki.ListService)) testpki.List {
+	spec := func(sequence uint64, issued time.Time, change func([]testpki.ListService) []testpki.ListService) testpki.List {
 		l := w.tslSpec()
 		l.Sequence, l.Issued, l.NextUpdate = sequence, issued, issued.AddDate(0, 0, 30)
-		change(&l.Services[3])
+		l.Services = change(l.Services)
 		return l
 	}
-	space := w.space(t, trust.Config{}, spec(1, at.AddDate(0, 0, -3), func(s *testpki.ListService) { s.Certificates = s.Certificates[:1] }),
-		spec(2, at.AddDate(0, 0, 1), func(s *testpki.ListService) { s.Certificates = s.Certificates[1:] }))
-	for range 2 {
-		source := good()
-		r := space.Check(context.Background(), w.institute, trust.Options{At: at, Profiles: []x509ti.Profile{x509ti.HCIOSIG}, Status: source})
-		if r.Verdict != trust.Valid || r.List.Sequence != 1 || len(source.asked) != 1 || len(source.asked[0].Responders) != 2 {
-			t.Errorf("%+v, asked %+v", r, source.asked)
+	const before, moved = "http://ocsp.ti.invalid/", "http://moved.ti.invalid/"
+	first, second := w.pki.OtherOCSPSigner.Certificate, w.pki.OCSPSigner.Certificate
+	then := spec(1, at.AddDate(0, 0, -3), func(s []testpki.ListService) []testpki.ListService {
+		s[3].Certificates = [][]byte{first}
+		return s
+	})
+	another := func(s []testpki.ListService) []testpki.ListService {
+		s[0].SupplyPoints, s[3].Certificates = []string{moved}, [][]byte{second}
+		return s
+	}
+	for _, tc := range []struct {
+		name       string
+		newest     func([]testpki.ListService) []testpki.ListService
+		verdict    trust.Verdict
+		address    string
+		responders [][]byte
+	}{
+		{"another responder", another, trust.Valid, moved, [][]byte{second}},
+		{"another responder, and the CA is taken out", func(s []testpki.ListService) []testpki.ListService { return another(s)[1:] }, trust.Warnings, before, [][]byte{second, first}},
+		{"the responder is revoked", func(s []testpki.ListService) []testpki.ListService {
+			s[3].Certificates, s[3].Status = [][]byte{first}, tsl.StatusRevoked
+			return s
+		}, trust.Valid, before, nil},
+		{"the responder is revoked, and the CA is taken out", func(s []testpki.ListService) []testpki.ListService {
+			s[3].Certificates, s[3].Status = [][]byte{first}, tsl.StatusRevoked
+			return s[1:]
+		}, trust.Warnings, before, nil},
+	} {
+		space, cache := w.space(t, trust.Config{}, then, spec(2, at.AddDate(0, 0, 1), tc.newest)), trust.NewChainCache(10)
+		for range 2 {
+			source := good()
+			r := space.Check(context.Background(), w.institute, trust.Options{At: at, Profiles: []x509ti.Profile{x509ti.HCIOSIG}, Status: source, Cache: cache})
+			if r.Verdict != tc.verdict || r.List.Sequence != 1 || len(source.asked) != 1 {
+				t.Fatalf("%s: %+v, asked %+v", tc.name, r, source.asked)
+			}
+			q := source.asked[0]
+			var asked [][]byte
+			for _, c := range q.Responders {
+				asked = append(asked, c.Raw)
+			}
+			if q.URL != tc.address || !slices.EqualFunc(asked, tc.responders, bytes.Equal) {
+				t.Errorf("%s: asked %s, %d responders", tc.name, q.URL, len(asked))
+			}
 		}
 	}
-	space = w.space(t, trust.Config{}, spec(1, at.AddDate(0, 0, -3), func(*testpki.ListService) {}),
-		spec(2, at.AddDate(0, 0, 1), func(s *testpki.ListService) { s.Status = tsl.StatusRevoked }))
-	source := good()
-	space.Check(context.Background(), w.institute, trust.Options{At: at, Profiles: []x509ti.Profile{x509ti.HCIOSIG}, Status: source})
-	if len(source.asked) != 1 || len(source.asked[0].Responders) != 0 {
-		t.Errorf("responders that the newest list has revoked are trusted: %+v", source.asked)
+}
+
+// TestOfflineSaysWhy: a response that came with the record and does not count is reported also when nobody is asked.
+func TestOfflineSaysWhy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := w.space(t, trust.Config{}, w.tslSpec()).Check(context.Background(), w.institute,
+		trust.Options{At: at, Profiles: []x509ti.Profile{x509ti.HCIOSIG}, Embedded: [][]byte{{1}}, Offline: true})
+	var codes []int
+	for _, s := range r.Steps {
+		if s.ID == trust.StepStatus {
+			codes = append(codes, s.Code)
+		}
+	}
+	if r.Verdict != trust.Warnings || !slices.Equal(codes, []int{1050, 1039}) {
+		t.Errorf("%v, %v", r.Verdict, codes)
 	}
 }

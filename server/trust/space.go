@@ -159,10 +159,10 @@ func (l lists) former(responder *x509ti.Certificate) bool {
 	return !slices.ContainsFunc(l.newest.responders[responder.Fingerprint()], func(s *tsl.Service) bool { return inForce(l.newest.ref.Kind, s.State) })
 }
 
-// responders are those who may answer now: of the newest list, and of the list of the reference time when the newest one does
-// not name them any more, because the status may be asked for years later.
-func (l lists) responders() []*x509ti.Certificate {
-	if l.at == l.newest {
+// responders are those who may answer now: of the newest list; about a CA that it does not name any more (named), which is a
+// finding of its own, those of the list of the reference time, too, which the newest one says nothing of.
+func (l lists) responders(named bool) []*x509ti.Certificate {
+	if named || l.at == l.newest {
 		return l.newest.current
 	}
 	if j := l.at.joint.Load(); j != nil && j.newest == l.newest {
