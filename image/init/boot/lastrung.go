@@ -48,14 +48,15 @@ func (m *Machine) lastRung(ends chan<- command) {
 
 // lastRungOfCards is called when the card service does not come up, or cannot even be killed because it is stuck in the kernel
 // with a reader: the machine starts anew as soon as no visit goes on, whose person is told by the kiosk. It does not when the
-// service comes back before. Too often in a row leaves a terminal that says that it is out of order.
+// service comes back before, and stays. Too often in a row leaves a terminal that says that it is out of order.
 func (m *Machine) lastRungOfCards(ctx context.Context, ends chan<- command) {
 	for {
 		s, changed := m.store.State()
-		if s.Services[sandbox.PCSCD].State != initctl.ServiceGivenUp {
+		cards := s.Services[sandbox.PCSCD]
+		if cards.State != initctl.ServiceGivenUp && cards.Failures == 0 {
 			return
 		}
-		if s.Slot != initctl.SlotVisit && s.Data != initctl.DataOpening {
+		if cards.State == initctl.ServiceGivenUp && s.Slot != initctl.SlotVisit && s.Data != initctl.DataOpening {
 			break
 		}
 		select {

@@ -160,6 +160,44 @@ func TestStuckCardService(t *testing.T) {
 	}
 }
 
+// A card service that was given up in a visit, comes back and fails again has not come back; one whose failures are forgiven
+// has (the twin).
+func TestCardServiceComesAndGoes(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		failures int // when it is back
+		reboot   bool
+	}{{20, true}, {0, false}} {
+		k := newKernel(t)
+		synctest.Test(t, func(t *testing.T) {
+			m := machineOn(t, k)
+			cards := func(state initctl.ServiceState, failures int) {
+				m.store.Update(func(s *initctl.State) { s.Services[sandbox.PCSCD] = initctl.Service{State: state, Failures: failures} })
+				synctest.Wait()
+			}
+			m.store.Update(func(s *initctl.State) { s.Data, s.Slot = initctl.DataOK, initctl.SlotVisit })
+			cards(initctl.ServiceGivenUp, 20)
+			ends := make(chan command, 1)
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan struct{})
+			go func() { defer close(done); m.lastRungOfCards(ctx, ends) }()
+			synctest.Wait()
+			cards(initctl.ServiceRunning, c.failures)
+			m.SetSlot(initctl.SlotEmpty)
+			synctest.Wait()
+			if len(ends) != 0 {
+				t.Errorf("%d failures: a machine whose card service is back starts anew", c.failures)
+			}
+			cards(initctl.ServiceGivenUp, c.failures+1)
+			if reboot := len(ends) == 1; reboot != c.reboot {
+				t.Errorf("%d failures: new start of the machine %v; want %v", c.failures, reboot, c.reboot)
+			}
+			cancel()
+			<-done
+		})
+	}
+}
+
 // Restarts are forgotten when kiosk and card service have served for a while, and not while the card service is given up or on
 // the way there, however long that takes: a reader that kills it every minute would have the machine start anew for ever (the
 // twins).
