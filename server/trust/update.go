@@ -589,5 +589,7 @@ func (u *Updater) Backfill(raw []byte, anchors []*x509ti.Certificate) error {
 		return err
 	}
 	u.refresh()
+	u.c.Report(Event{Kind: tsl.TSL, What: ListAccepted, Sequence: l.Sequence,
+		Text: fmt.Sprintf("TSL of former times with sequence number %d accepted for records of its time", l.Sequence)})
 	return nil
 }

@@ -542,6 +542,9 @@ func TestBackfill(t *testing.T) {
 		}
 		u.open()
 	}
+	if n := strings.Count(u.texts(), "of former times with sequence number 9000"); n != 1 {
+		t.Errorf("said %d times: %q", n, u.texts())
+	}
 	// The old anchor signs nothing new.
 	if _, err := u.updater.Accept(ctx, u.write(u.spec(10101), oldSigner)); codeOf(err) != 1042 {
 		t.Errorf("a new list below the old anchor: %v", err)
