@@ -25,20 +25,21 @@ type Doer interface {
 // Client asks a responder. The zero value asks the address in the certificate with the standard HTTP client and accepts
 // only responders issued by the certificate's CA. It is safe for concurrent use when its fields are not changed.
 type Client struct {
-	HTTP           Doer                  // nil is http.DefaultClient
-	Clock          func() time.Time      // nil is time.Now
-	Timeout        time.Duration         // zero is DefaultTimeout
-	URL            string                // address of the responder; "" takes the one in the certificate
-	Responders     []*x509ti.Certificate // trusted by name
-	Tolerance      time.Duration         // zero is Tolerance
-	ListedOnly     bool                  // see Check
-	IgnoreCertHash bool                  // see Check
-	Reference      time.Time             // see Check
-	Verifier       x509ti.Verifier       // see Check
-	Header         http.Header           // added to each request, for example the key of a forwarder
-	Nonce          bool                  // send one; responders for health cards need not know it
-	RequireNonce   bool                  // see Check
-	Rand           io.Reader             // source of the nonce; nil is crypto/rand
+	HTTP           Doer                                                                          // nil is http.DefaultClient
+	Clock          func() time.Time                                                              // nil is time.Now
+	Timeout        time.Duration                                                                 // zero is DefaultTimeout
+	URL            string                                                                        // address of the responder; "" takes the one in the certificate
+	Responders     []*x509ti.Certificate                                                         // trusted by name
+	Tolerance      time.Duration                                                                 // zero is Tolerance
+	ListedOnly     bool                                                                          // see Check
+	Listed         func(signer *x509ti.Certificate, producedAt time.Time) (listed, refused bool) // see Check
+	IgnoreCertHash bool                                                                          // see Check
+	Reference      time.Time                                                                     // see Check
+	Verifier       x509ti.Verifier                                                               // see Check
+	Header         http.Header                                                                   // added to each request, for example the key of a forwarder
+	Nonce          bool                                                                          // send one; responders for health cards need not know it
+	RequireNonce   bool                                                                          // see Check
+	Rand           io.Reader                                                                     // source of the nonce; nil is crypto/rand
 }
 
 // Check asks about cert, which issuer issued, and returns the status when the answer passes every check of
@@ -90,7 +91,7 @@ func (c *Client) Ask(ctx context.Context, cert, issuer *x509ti.Certificate) (res
 	}
 	result, err = response.Verify(Check{
 		Certificate: cert, Issuer: issuer, Responders: c.Responders, Now: clock(), Tolerance: c.Tolerance,
-		Nonce: request.nonce, RequireNonce: c.RequireNonce, ListedOnly: c.ListedOnly, IgnoreCertHash: c.IgnoreCertHash, Reference: c.Reference, Verifier: c.Verifier,
+		Nonce: request.nonce, RequireNonce: c.RequireNonce, ListedOnly: c.ListedOnly, Listed: c.Listed, IgnoreCertHash: c.IgnoreCertHash, Reference: c.Reference, Verifier: c.Verifier,
 	})
 	return result, body, err
 }

@@ -397,7 +397,7 @@ func (s *Source) responder(host string) *responder {
 // client prepares the request: directly, or through the forwarder. host is whose rate counts.
 func (s *Source) client(q trust.StatusQuery) (c *ocsp.Client, host, way string, err error) {
 	c = &ocsp.Client{
-		HTTP: s.c.HTTP, Clock: s.c.Clock, Timeout: s.c.Timeout, Responders: q.Responders, ListedOnly: q.ListedOnly,
+		HTTP: s.c.HTTP, Clock: s.c.Clock, Timeout: s.c.Timeout, Responders: q.Responders, ListedOnly: q.ListedOnly, Listed: q.Listed,
 		IgnoreCertHash: q.IgnoreCertHash, Nonce: q.Nonce, RequireNonce: s.c.RequireNonce, Verifier: q.Verifier,
 	}
 	target := q.URL

@@ -223,6 +223,37 @@ func TestOnlineAndCache(t *testing.T) {
 	})
 }
 
+// TestRefusedResponder: a responder that the CA has issued does not count where the lists refuse it.
+func TestRefusedResponder(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	id, err := w.pki.IssueX509(&w.pki.EGKCA, testpki.Template{
+		Subject: []testpki.Attribute{{OID: []int{2, 5, 4, 3}, Value: "TEST-ONLY"}}, NotBefore: start.AddDate(-1, 0, 0), NotAfter: start.AddDate(4, 0, 0), KeyUsage: testpki.UsageNonRepudiation,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509ti.Parse(id.Certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuer, err := x509ti.Parse(w.pki.EGKCA.Certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		q := w.query(cert, time.Now(), time.Now())
+		q.Issuer, q.Responders, q.ListedOnly = issuer, nil, false
+		for _, refused := range []bool{false, true} {
+			q.Listed = func(signer *x509ti.Certificate, _ time.Time) (bool, bool) { return false, refused }
+			a, err := source(t, status.Config{HTTP: &responder{w: w}}).Status(t.Context(), q)
+			if refused != errors.Is(err, ocsp.CertMissing) || !refused && (err != nil || a.Authorisation != ocsp.Issued) {
+				t.Errorf("refused %v: %+v, %v", refused, a, err)
+			}
+		}
+	})
+}
+
 // counter returns the value of a counter of a registry.
 func counter(t testing.TB, r *prometheus.Registry, name, label string) float64 {
 	t.Helper()

@@ -567,7 +567,7 @@ func (s *Space) ask(ctx context.Context, r *Result, check ocsp.Check, c *chain, 
 	q := StatusQuery{
 		Certificate: check.Certificate, Issuer: check.Issuer, Profile: c.profile.Name, ListedOnly: check.ListedOnly, IgnoreCertHash: check.IgnoreCertHash,
 		Nonce: c.profile.QES, At: o.At, Now: o.Now, NoReuse: c.profile.Suspendable, Verifier: o.Verifier,
-		URL: s.address(c, check.Certificate), Responders: l.responders(c.today != nil),
+		URL: s.address(c, check.Certificate), Responders: l.responders(c.today != nil), Listed: l.refused,
 	}
 	answer, err := o.Status.Status(ctx, q)
 	if err != nil {

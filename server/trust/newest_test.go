@@ -244,6 +244,43 @@ func TestQuestionOfAnotherTime(t *testing.T) {
 	}
 }
 
+// TestQuestionRefusesWhomTheListRefuses: a responder that the CA has issued needs no entry to be asked; of one that has an entry, the
+// entry decides.
+func TestQuestionRefusesWhomTheListRefuses(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	clock := at.Add(time.Hour)
+	signer, err := x509ti.Parse(w.qesSigner.Certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name   string
+		states []testpki.ListState
+		want   bool
+	}{
+		{"no entry", nil, false},
+		{"granted", []testpki.ListState{state(tsl.TypeOCSPQC, tsl.StatusGranted, at.AddDate(-1, 0, 0))}, false},
+		{"withdrawn", []testpki.ListState{state(tsl.TypeOCSPQC, tsl.StatusWithdrawn, at.AddDate(0, 0, -1)), state(tsl.TypeOCSPQC, tsl.StatusGranted, at.AddDate(-1, 0, 0))}, true},
+	} {
+		vl := w.vlSpec()
+		if len(tc.states) > 0 {
+			vl.Services = append(vl.Services, testpki.ListService{
+				ListState: tc.states[0], History: tc.states[1:], Name: "OCSP", Certificates: [][]byte{w.qesSigner.Certificate},
+			})
+		}
+		source := good()
+		w.space(t, trust.Config{Clock: func() time.Time { return clock }}, w.tslSpec(), vl).Check(context.Background(), w.physician,
+			trust.Options{At: at, Profiles: []x509ti.Profile{x509ti.HPQES}, Status: source})
+		if len(source.asked) != 1 || source.asked[0].Listed == nil {
+			t.Fatalf("%s: asked %+v", tc.name, source.asked)
+		}
+		if listed, refused := source.asked[0].Listed(signer, clock); listed || refused != tc.want {
+			t.Errorf("%s: listed %v, refused %v; want refused %v", tc.name, listed, refused, tc.want)
+		}
+	}
+}
+
 // TestOfflineSaysWhy: a response that came with the record and does not count is reported also when nobody is asked.
 func TestOfflineSaysWhy(t *testing.T) {
 	t.Parallel()

@@ -154,6 +154,12 @@ func (l lists) responder(signer *x509ti.Certificate, producedAt time.Time) (list
 	return false, false
 }
 
+// refused is responder for those who are asked now: it refuses whom the lists refuse, and lists nobody beside responders.
+func (l lists) refused(signer *x509ti.Certificate, producedAt time.Time) (listed, refused bool) {
+	_, refused = l.responder(signer, producedAt)
+	return false, refused
+}
+
 // former reports whether a responder that a list named is not in force any more by the newest one.
 func (l lists) former(responder *x509ti.Certificate) bool {
 	return !slices.ContainsFunc(l.newest.responders[responder.Fingerprint()], func(s *tsl.Service) bool { return inForce(l.newest.ref.Kind, s.State) })

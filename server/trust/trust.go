@@ -141,12 +141,14 @@ type StatusQuery struct {
 	URL                 string                // of the responder; "" when none is known
 	Responders          []*x509ti.Certificate // trusted by name
 	ListedOnly          bool                  // see ocsp.Check
-	IgnoreCertHash      bool
-	Nonce               bool   // send one (responders for qualified certificates)
-	Profile             string // of the certificate, for the way by which it is asked about
-	At, Now             time.Time
-	NoReuse             bool // never use an answer older than the grace period (certificates that may be suspended)
-	Verifier            x509ti.Verifier
+	// Listed is as in ocsp.Check: the lists may refuse a responder that the CA has issued. Nil refuses none.
+	Listed         func(signer *x509ti.Certificate, producedAt time.Time) (listed, refused bool)
+	IgnoreCertHash bool
+	Nonce          bool   // send one (responders for qualified certificates)
+	Profile        string // of the certificate, for the way by which it is asked about
+	At, Now        time.Time
+	NoReuse        bool // never use an answer older than the grace period (certificates that may be suspended)
+	Verifier       x509ti.Verifier
 }
 
 // StatusAnswer is an answer that passed every check.
