@@ -113,7 +113,7 @@ func (r *run) endedWhileWriting() {
 	r.shows("connecting")
 	r.connected(true)
 	r.tap("connecting", end)
-	time.Sleep(2 * time.Second) // the kiosk hears of it, which cannot be seen from outside; less than a command may take
+	time.Sleep(1500 * time.Millisecond) // the kiosk hears of it, which cannot be seen from outside; far less than a command may take
 	if !bytes.Equal(newest(), before) {
 		r.t.Error("the entry is on the card before the card was let go on")
 	}
