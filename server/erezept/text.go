@@ -63,7 +63,7 @@ func (r *CaseReport) Text() string {
 	if id == "" {
 		id = "(Rezept-ID nicht eindeutig)"
 	}
-	fmt.Fprintf(&b, "E-Rezept %s: %s\n", id, r.Verdict.capitals())
+	fmt.Fprintf(&b, "E-Rezept %s: %s\n", printable(id), r.Verdict.capitals())
 	if r.ID != "" {
 		fmt.Fprintf(&b, "  Vorgang: %s\n", printable(r.ID))
 	}

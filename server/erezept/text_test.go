@@ -53,4 +53,7 @@ func TestText(t *testing.T) {
 	if strings.ContainsAny(hostile, "\x1b\r\u202e") || strings.Count(hostile, "x") > 210 {
 		t.Errorf("%q", hostile)
 	}
+	if text := (&CaseReport{PrescriptionID: "1: GÜLTIG\nx", Verdict: Invalid, Records: []*Report{{}, {}}}).Text(); !strings.HasPrefix(text, "E-Rezept 1: GÜLTIG?x: UNGÜLTIG\n") {
+		t.Errorf("%q", text)
+	}
 }

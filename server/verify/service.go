@@ -118,20 +118,31 @@ func take(ctx context.Context, turns chan struct{}) error {
 	}
 }
 
-// CheckEach implements [Checker].
+// CheckEach implements [Checker]. The slot is given back while a report is handed over: that may have to wait for reports
+// of a check that has no slot yet.
 func (l *limited) CheckEach(ctx context.Context, in *erezept.Case, emit func(*erezept.CaseReport)) {
+	own := false // a slot was taken here
 	if ctx.Value(slot{}) == nil {
 		if err := take(ctx, l.slots); err != nil {
 			emit(erezept.Unreadable(in.ID, erezept.CodeInterrupted, "%v", err))
 			return
 		}
-		defer func() { <-l.slots }()
+		own = true
 	}
 	start := time.Now()
 	l.checker.CheckEach(ctx, in, func(r *erezept.CaseReport) {
 		l.metrics.checked.WithLabelValues(r.Verdict.String()).Inc()
+		if !own {
+			emit(r)
+			return
+		}
+		<-l.slots
 		emit(r)
+		own = take(ctx, l.slots) == nil // else nobody wants the rest
 	})
+	if own {
+		<-l.slots
+	}
 	l.metrics.seconds.Observe(time.Since(start).Seconds())
 }
 

@@ -1,11 +1,13 @@
 package verify
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +81,50 @@ func TestTurns(t *testing.T) {
 		if len(s.limit.slots) != 0 || len(s.streams) != 0 {
 			t.Errorf("%s: a turn was not given back", tt.name)
 		}
+	}
+}
+
+// overtaking gives so many reports that the second unit has to wait for the first, which begins when that is so.
+type overtaking struct{ ahead chan struct{} }
+
+func (o overtaking) CheckEach(_ context.Context, in *erezept.Case, emit func(*erezept.CaseReport)) {
+	for i := range 3 {
+		if i == 1 && in.ID == "2" {
+			close(o.ahead) // the next report waits until those of the first unit are written
+		}
+		emit(&erezept.CaseReport{ID: in.ID, Tool: strings.Repeat("x", full), Verdict: erezept.Valid})
+	}
+}
+
+// late lets the first unit begin when the second one waits for it.
+type late struct {
+	l     *limited
+	ahead chan struct{}
+}
+
+func (c late) CheckEach(ctx context.Context, in *erezept.Case, emit func(*erezept.CaseReport)) {
+	if in.ID == "1" {
+		<-c.ahead
+	}
+	c.l.CheckEach(ctx, in, emit)
+}
+
+// TestSlotsAndOrder: a check whose reports wait for those of an earlier unit holds nothing that the earlier one needs.
+func TestSlotsAndOrder(t *testing.T) {
+	t.Parallel()
+	ahead := make(chan struct{})
+	s := NewService(ServiceConfig{Checker: overtaking{ahead}, Checks: 1})
+	e := &Engine{Checker: late{s.limit, ahead}, Format: JSON, Jobs: 2, Started: when}
+	out := runAll(t, e, []byte(`{"id":"1","record":"AAAA"}`+"\n"+`{"id":"2","record":"AAAA"}`+"\n"))
+	var got []string
+	for line := range bytes.Lines(out) {
+		got = append(got, string(line[:len(`{"id":"1"`)]))
+	}
+	if want := []string{`{"id":"1"`, `{"id":"1"`, `{"id":"1"`, `{"id":"2"`, `{"id":"2"`, `{"id":"2"`}; !slices.Equal(got, want) {
+		t.Errorf("%v", got)
+	}
+	if len(s.limit.slots) != 0 {
+		t.Error("a slot was not given back")
 	}
 }
 

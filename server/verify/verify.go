@@ -67,6 +67,12 @@ func (c *Counts) Total() int64 {
 	return n
 }
 
+func (c *Counts) add(more *Counts) {
+	for v, n := range more {
+		c[v] += n
+	}
+}
+
 // Engine runs a batch.
 type Engine struct {
 	Checker Checker
@@ -213,6 +219,7 @@ func (e *Engine) run(ctx context.Context, src source, w io.Writer, from mark, af
 	at := from
 	var failed error
 	for t := range order {
+		var counts Counts // of the unit
 		// The workers have taken every unit before this one, so that they never wait for each other.
 		for done := false; !done; {
 			done = <-t.done
@@ -228,9 +235,7 @@ func (e *Engine) run(ctx context.Context, src source, w io.Writer, from mark, af
 				}
 			}
 			if failed == nil {
-				for v, n := range t.counts {
-					at.counts[v] += n
-				}
+				counts.add(&t.counts)
 				e.progress.reports.Add(t.counts.Total())
 			} else {
 				cancel()
@@ -241,6 +246,7 @@ func (e *Engine) run(ctx context.Context, src source, w io.Writer, from mark, af
 		}
 		if failed == nil {
 			at.units, at.input, at.crc = t.number, t.end, t.crc
+			at.counts.add(&counts)
 			e.progress.input.Store(t.end)
 			failed = after(at)
 		}

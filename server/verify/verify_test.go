@@ -157,6 +157,33 @@ func TestManyReports(t *testing.T) {
 	}
 }
 
+// TestHalfAUnitIsNotCounted: when the output fails in the middle of a unit's reports, the place reached is behind the unit
+// before, and so are the counts, which a resumed batch goes on from.
+func TestHalfAUnitIsNotCounted(t *testing.T) {
+	t.Parallel()
+	var in bytes.Buffer
+	for i, n := range []int{1, 600} {
+		fmt.Fprintf(&in, `{"id":"%d","record":%q}`+"\n", i, base64.StdEncoding.EncodeToString(make([]byte, n)))
+	}
+	e := &Engine{Checker: many{}, Format: JSON, Jobs: 1, Started: when}
+	m, complete, err := e.run(context.Background(), newLines(bytes.NewReader(in.Bytes()), 0), &failingAfter{2}, mark{}, func(mark) error { return nil })
+	if !errors.Is(err, errFull) || complete || m.units != 1 || m.counts.Total() != 1 {
+		t.Errorf("%+v, complete %t, %v", m, complete, err)
+	}
+}
+
+// failingAfter is an output that takes so many pieces.
+type failingAfter struct{ left int }
+
+func (f *failingAfter) Write(b []byte) (int, error) {
+	if f.left--; f.left < 0 {
+		return 0, errFull
+	}
+	return len(b), nil
+}
+
+var errFull = errors.New("full")
+
 // TestHostileLines: each wrong line gives one report that says so, and the lines around it are checked.
 func TestHostileLines(t *testing.T) {
 	t.Parallel()
