@@ -198,6 +198,7 @@ type checked struct {
 	hashed bool
 	signed time.Time
 	unread bool // the content is too large to be read
+	octets int  // that weigh gave
 
 	archive bool // the status answer stands in the report
 }
@@ -206,6 +207,17 @@ func (r *checked) report() *Report {
 	r.rep.Verdict = r.ledger.verdict()
 	r.rep.Steps = r.ledger.list()
 	return &r.rep
+}
+
+// weigh gives about how many octets are held of the record: much of it is text from outside.
+func (r *checked) weigh() int {
+	var w writer
+	w.report(r.report())
+	n := len(w.b)
+	if f := r.facts; f != nil {
+		n += len(f.Bundle) + len(f.Digest) + len(f.Beneficiary) + len(f.Authored) + len(f.HandedOver)
+	}
+	return n
 }
 
 // prescriptionID is the record's Rezept-ID, "" when it has none or several.

@@ -12,12 +12,13 @@ import (
 // Bounds of what is held of a container while its records are sorted into cases.
 const (
 	maxHeld   = 4096      // records; beyond it cases that are complete are reported and forgotten
+	maxOctets = 32 << 20  // of what is held of records, in the same way; one of usual size has some 4,000
 	maxClosed = 1_000_000 // cases of one container
 	maxKey    = 64        // octets of a Rezept-ID by which records are sorted
 )
 
 // sorter sorts the records of one container into cases by their Rezept-ID and reports each case as soon as it must: at the
-// end of the container, or when more than maxHeld records are held. Reports come in the order in which the first record of
+// end of the container, or when more than maxHeld records or maxOctets octets are held. Reports come in the order in which the first record of
 // each case came.
 //
 // A record without a Rezept-ID is reported on its own, as is every record of a container whose records were to be of one
@@ -34,6 +35,7 @@ type sorter struct {
 	byID    map[string]*group
 	closed  map[[16]byte]bool // cases that were reported, by hash of their ID; false: with a record missing
 	held    int
+	octets  int
 	number  int  // of records so far
 	several bool // something was reported, or is going to be beside something else
 	unread  bool // a record was not read, so that no record is certainly missing
@@ -53,6 +55,8 @@ type group struct {
 func (s *sorter) add(r *checked) error {
 	s.number++
 	s.held++
+	r.octets = r.weigh()
+	s.octets += r.octets
 	s.unread = s.unread || r.unread
 	g := &group{records: []*checked{r}, number: s.number}
 	ids := keysOf(r)
@@ -73,7 +77,7 @@ func (s *sorter) add(r *checked) error {
 	if g != nil {
 		s.open(g)
 	}
-	if s.held > maxHeld {
+	if s.held > maxHeld || s.octets > maxOctets {
 		s.relieve()
 	}
 	if len(s.closed) > maxClosed {
@@ -168,7 +172,7 @@ func (s *sorter) relieve() {
 	s.settle()
 	for _, any := range []bool{false, true} {
 		for i, g := range s.groups {
-			if s.held <= maxHeld/2 {
+			if s.held <= maxHeld/2 && s.octets <= maxOctets/2 {
 				break
 			}
 			if g == nil || !any && !g.own && g.late == nil && !g.complete() {
@@ -181,7 +185,7 @@ func (s *sorter) relieve() {
 				}
 				s.closed[keyOf(g.id)] = g.complete()
 			}
-			s.report(g, reserve{CodeTooLarge, fmt.Sprintf("not among the next %d records of the container", maxHeld/2)})
+			s.report(g, reserve{CodeTooLarge, "not among the next records of the container, of which so many are held"})
 		}
 	}
 	s.groups = slices.DeleteFunc(s.groups, func(g *group) bool { return g == nil })
@@ -211,6 +215,9 @@ func (s *sorter) finish(err error) {
 // report reports a group.
 func (s *sorter) report(g *group, missing reserve) {
 	s.held -= len(g.records)
+	for _, r := range g.records {
+		s.octets -= r.octets
+	}
 	id, fhir := s.in.ID, s.in.FHIR
 	if s.several {
 		name := g.id

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -217,6 +218,26 @@ func TestSorterBounds(t *testing.T) {
 	}
 	if r := got[fmt.Sprint("f#half", n-1)]; len(r) != 1 || r[0].Verdict != Invalid || code(r[0]) != CodeMissing {
 		t.Errorf("half a case at the end: %v", r)
+	}
+}
+
+// TestSorterWeight: records with much text from outside are held in smaller numbers.
+func TestSorterWeight(t *testing.T) {
+	t.Parallel()
+	reports, most := 0, 0
+	s := sorter{c: &Checker{}, in: &Case{ID: "f", Single: true, Records: []Given{{}}}, now: time.Now(), emit: func(*CaseReport) { reports++ }}
+	for i := range 200 {
+		r := stand(Receipt, fmt.Sprint(i))
+		r.facts = &record.Facts{Beneficiary: strings.Repeat("x", 1<<20)}
+		r.rep.Profile = r.facts.Beneficiary
+		if err := s.add(r); err != nil {
+			t.Fatal(err)
+		}
+		most = max(most, s.octets)
+	}
+	s.finish(nil)
+	if most > maxOctets || s.octets != 0 || s.held != 0 || reports != 200 {
+		t.Errorf("%d octets were held, %d are left, %d reports", most, s.octets, reports)
 	}
 }
 
