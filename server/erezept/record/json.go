@@ -275,8 +275,8 @@ func (p *jsonParser) members(f func(name []byte) error) error {
 		if p.peek() != '"' {
 			return p.fail("member without a name")
 		}
-		if p.source != nil && !p.whole() {
-			return p.stop(p.fail("name of a member"))
+		if p.source != nil && !p.whole() && !p.ended {
+			return fmt.Errorf("%w: name of a member", ErrLimit)
 		}
 		name, err := p.text(true)
 		if err != nil {

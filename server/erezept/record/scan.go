@@ -15,7 +15,7 @@ import (
 //
 // A message that is too long to be held, or whose length is not known before, goes to large as a stream; what large returns
 // stands in Message.Streamed. In such an input a resource that claims to carry a message and does not is a message, too,
-// with Message.Err. An error of found ends the scan.
+// with Message.Err, and so is one with something inside that cannot be held. An error of found ends the scan.
 //
 // Errors wrap ErrUnknown, ErrMalformed, ErrNoMessage or ErrLimit, or are those of source or found. Messages before the
 // place where the input is malformed were found.
@@ -344,7 +344,7 @@ func (s *scanner) end(offset int) {
 		c.big.ID = c.id
 		outer(c.big)
 		s.emit(*c.big)
-	} else if c.streamed && c.problem != nil && c.claimed() {
+	} else if c.streamed && c.problem != nil && (c.claimed() || errors.Is(c.problem, ErrLimit)) {
 		s.emit(Message{Forms: with(forms, CMS), ID: c.id, Err: c.problem})
 	}
 	if c.has {

@@ -59,7 +59,10 @@ func compareScan(t *testing.T, data []byte) {
 			for _, m := range got {
 				bad = bad || m.Err != nil
 			}
-			if !bad && !errors.Is(err, ErrLimit) && !bytes.HasPrefix(bytes.TrimSpace(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))), []byte("<?xml")) {
+			// White space in front of an XML declaration is passed over.
+			text := bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+			spaces := len(text) > 0 && valueClass[text[0]] == classSpace && bytes.HasPrefix(bytes.TrimSpace(text), []byte("<?xml"))
+			if !bad && !errors.Is(err, ErrLimit) && !spaces {
 				t.Fatalf("bounds %v: Open says %v, Scan found %d messages in %.200q", b, err, len(got), data)
 			}
 			continue
@@ -150,6 +153,9 @@ func TestScanLong(t *testing.T) {
 		"two, the first is broken":   {`<Bundle xmlns="http://hl7.org/fhir">` + strings.Replace(late, text, text[:300_000]+"*"+text[300_001:], 1) + late + "</Bundle>", []found{{true, 0}, {false, len(m)}}, nil},
 		"tag without end":            {`<Bundle xmlns="http://hl7.org/fhir"><data ` + strings.Repeat(" ", 400_000) + "/></Bundle>", nil, ErrLimit},
 		"attribute that is no value": {`<Bundle xmlns="http://hl7.org/fhir"><data id="` + text + `"/></Bundle>`, nil, ErrLimit},
+		"long tag behind the value":  {`<Bundle xmlns="http://hl7.org/fhir"><Binary><data value="` + text + `" id="` + long + `"/></Binary></Bundle>`, nil, ErrLimit},
+		"name of a member":           {`{"resourceType":"Bundle","` + long + `":1}`, nil, ErrLimit},
+		"no claim, cannot be held":   {`<Binary xmlns="http://hl7.org/fhir"><data value="` + string(b64([]byte(`<p xmlns="http://hl7.org/fhir"><a id="`+long+`"/></p>`))) + `"/><contentType value="text/html"/></Binary>`, []found{{true, 0}}, nil},
 		"namespace behind the value": {`<Bundle xmlns="http://hl7.org/fhir"><Binary><data value="` + text + `" xmlns="urn:x"/></Binary></Bundle>`, nil, ErrLimit},
 		"markup in the value":        {`<Binary xmlns="http://hl7.org/fhir"><data value="` + text + `<"/></Binary>`, nil, ErrMalformed},
 		"entity in the value":        {`<Binary xmlns="http://hl7.org/fhir"><data value="` + text + `&x;"/></Binary>`, nil, ErrMalformed},

@@ -713,7 +713,10 @@ func (p *xmlParser) longTag(value int, quote byte) error {
 	}
 	inside := byte(0)
 	for i := 1; ; i++ { // from behind the closing quote
-		if i >= p.longest || !p.need(i+1) {
+		if i >= p.longest {
+			return fmt.Errorf("%w: %d octets of a tag behind a long value", ErrLimit, i)
+		}
+		if !p.need(i + 1) {
 			return p.stop(p.fail("tag"))
 		}
 		c := p.data[p.pos+i]
