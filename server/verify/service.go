@@ -28,8 +28,12 @@ const (
 	idleTimeout   = 2 * time.Minute
 	defaultChecks = 64
 	defaultJobs   = 2
-	maxStreams    = 32 // requests at the same time on one connection
+	maxStreams    = 32      // requests at the same time on one connection
+	maxAnswer     = MaxLine // octets of the reports for one unit, where they are not written as they come
 )
+
+// errAnswer refuses a container of so many records that their reports are not held for one answer.
+var errAnswer = fmt.Errorf("the reports for the container are larger than %d octets; divide it", maxAnswer)
 
 // CheckPath is where the HTTP form is served.
 const CheckPath = "/v1/erezept/check"
@@ -259,13 +263,21 @@ func (s *Service) postOne(w http.ResponseWriter, r *http.Request) {
 	var out []byte
 	reports, failed := 0, error(nil)
 	u.check(context.WithValue(r.Context(), slot{}, true), s.limit, func(report *erezept.CaseReport) {
+		if len(out) > maxAnswer {
+			return
+		}
 		var err error
 		out, err = form.append(out, report)
 		failed = errors.Join(failed, err)
 		reports++
 	})
-	if failed != nil {
+	switch {
+	case failed != nil:
 		http.Error(w, "report cannot be written", http.StatusInternalServerError)
+		return
+	case len(out) > maxAnswer:
+		s.c.Metrics.refused.Inc()
+		http.Error(w, errAnswer.Error(), http.StatusRequestEntityTooLarge)
 		return
 	}
 	if reports > 1 && form == JSON {
@@ -394,19 +406,26 @@ func (a rpc) answer(ctx context.Context, m *verifyapi.CheckRequest) (*verifyapi.
 	}
 	u.archive = a.s.c.Archive || m.GetWithStatusAnswers()
 	var all []*verifyapi.CheckResponse
-	worst, failed := erezept.NotRun, error(nil)
+	worst, failed, octets := erezept.NotRun, error(nil), 0
 	u.check(ctx, a.s.limit, func(r *erezept.CaseReport) {
+		if octets > maxAnswer {
+			return
+		}
 		b, err := JSON.append(nil, r)
 		failed = errors.Join(failed, err)
 		one := &verifyapi.CheckResponse{Id: r.ID, Verdict: wireVerdicts[r.Verdict], Report: bytes.TrimSuffix(b, []byte("\n"))}
 		if m.GetWithText() {
 			one.Text = r.Text()
 		}
+		octets += len(one.Report) + len(one.Text)
 		all, worst = append(all, one), max(worst, r.Verdict)
 	})
 	switch {
 	case failed != nil:
 		return nil, status.Error(codes.Internal, "report cannot be written")
+	case octets > maxAnswer:
+		a.s.c.Metrics.refused.Inc()
+		return nil, status.Error(codes.ResourceExhausted, errAnswer.Error())
 	case len(all) == 1:
 		return all[0], nil
 	}

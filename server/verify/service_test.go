@@ -3,7 +3,9 @@ package verify
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -125,6 +127,29 @@ func TestSlotsAndOrder(t *testing.T) {
 	}
 	if len(s.limit.slots) != 0 {
 		t.Error("a slot was not given back")
+	}
+}
+
+// TestTooManyReports: a container whose reports are too large for one answer is refused; a smaller one is not.
+func TestTooManyReports(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		reports, status int
+		code            codes.Code
+	}{{3, http.StatusOK, codes.OK}, {maxAnswer/1000 + 1000, http.StatusRequestEntityTooLarge, codes.ResourceExhausted}} {
+		s := NewService(ServiceConfig{Checker: many{}})
+		data := make([]byte, tt.reports)
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, CheckPath, strings.NewReader(fmt.Sprintf(`{"record":%q}`, base64.StdEncoding.EncodeToString(data))))
+		r.Header.Set("Content-Type", "application/json")
+		w := patient{httptest.NewRecorder()}
+		s.Handler().ServeHTTP(w, r)
+		if w.Code != tt.status || w.Body.Len() > maxAnswer {
+			t.Errorf("%d reports: status %d, %d octets", tt.reports, w.Code, w.Body.Len())
+		}
+		m := &verifyapi.CheckRequest{Input: &verifyapi.CheckRequest_Record{Record: &verifyapi.Record{Data: data}}}
+		if _, err := (rpc{s: s}).Check(t.Context(), m); status.Code(err) != tt.code {
+			t.Errorf("%d reports: %v", tt.reports, err)
+		}
 	}
 }
 
