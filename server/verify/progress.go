@@ -59,10 +59,11 @@ func (d *display) line(now time.Time) string {
 	units, input := d.progress.reports.Load(), max(d.progress.input.Load(), d.began)
 	took := now.Sub(d.start).Seconds()
 	var rate, left float64
+	known := false
 	if took > 0 {
 		rate = float64(units) / took
 		if speed := float64(input-d.began) / took; speed > 0 && d.total > 0 {
-			left = float64(d.total-input) / speed
+			left, known = float64(d.total-input)/speed, true
 		}
 	}
 	var b strings.Builder
@@ -72,7 +73,7 @@ func (d *display) line(now time.Time) string {
 		fmt.Fprintf(&b, "[%s%s] %3.0f %%  ", strings.Repeat("#", full), strings.Repeat("·", barWidth-full), share*100)
 	}
 	fmt.Fprintf(&b, "%s checked  %s/s", grouped(units+d.before), grouped(int64(rate)))
-	if d.total > 0 && rate > 0 {
+	if known { // not before a first unit is done
 		fmt.Fprintf(&b, "  %s left", (time.Duration(max(left, 0)) * time.Second).String())
 	}
 	if d.waiting != nil {

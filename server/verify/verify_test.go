@@ -416,7 +416,11 @@ func TestProgressLine(t *testing.T) {
 	if got != want {
 		t.Errorf("%q; want %q", got, want)
 	}
-	d.total = 0
+	d.began = 600 // in the middle of the first unit of this run
+	if got := d.line(when.Add(2 * time.Second)); !strings.HasSuffix(got, "1,000/s") {
+		t.Errorf("%q", got)
+	}
+	d.began, d.total = 200, 0
 	if got := d.line(when.Add(2 * time.Second)); got != "1,236,567 checked  1,000/s" {
 		t.Errorf("%q", got)
 	}
