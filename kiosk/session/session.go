@@ -295,12 +295,6 @@ func (s *Session) visitor(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if o, ok := s.cfg.Slot.(Observer); ok && s.cfg.First {
-		s.cfg.NewCard = s.cfg.NewCard || o.CardIsNew()
-	}
-	if s.cfg.First && !s.cfg.NewCard && s.cfg.Free != nil && s.holdsCard(ctx) {
-		s.cfg.NewCard, s.cfg.Free = s.cfg.Free(ctx), nil // it is said once
-	}
 	if s.cfg.NewCard && s.holdsCard(ctx) {
 		return nil
 	}
@@ -310,6 +304,9 @@ func (s *Session) visitor(ctx context.Context) error {
 	late := quick.Err() != nil
 	cancel()
 	if err != nil && late && ctx.Err() == nil {
+		if s.isNobodys(ctx) && s.holdsCard(ctx) {
+			return nil
+		}
 		s.show(view.View{Screen: view.TakeCard})
 		err = s.cfg.Slot.WaitCard(ctx, false)
 	}
@@ -323,6 +320,17 @@ func (s *Session) visitor(ctx context.Context) error {
 		s.cfg.Empty()
 	}
 	return s.cfg.Slot.WaitCard(ctx, true)
+}
+
+// isNobodys tells whether a card that is there at first after power on can be nobody's of before.
+func (s *Session) isNobodys(ctx context.Context) bool {
+	if o, ok := s.cfg.Slot.(Observer); ok && s.cfg.First && o.CardIsNew() {
+		s.cfg.NewCard = true
+	}
+	if s.cfg.First && !s.cfg.NewCard && s.cfg.Free != nil {
+		s.cfg.NewCard, s.cfg.Free = s.cfg.Free(ctx), nil // it is said once
+	}
+	return s.cfg.NewCard
 }
 
 // holdsCard tells whether there is a card in the slot now.
