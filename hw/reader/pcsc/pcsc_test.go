@@ -937,6 +937,30 @@ func TestAlive(t *testing.T) {
 	}
 }
 
+// While the service powers the card that it has found in a new reader it says nothing of the slot, which must not be taken for
+// an empty one: the card would count as one that was put in afterwards.
+func TestSlotOf(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		state scard.StateFlag
+		slot  slot
+		known bool
+	}{
+		{scard.StateUnaware, slot{}, false},
+		{scard.StateChanged, slot{}, false},
+		{scard.StateChanged | scard.StateEmpty, slot{name: "r"}, true},
+		{scard.StateChanged | scard.StatePresent, slot{name: "r", present: true}, true},
+		{scard.StateChanged | scard.StatePresent | scard.StateInuse | 1<<16, slot{name: "r", present: true, seen: true}, true},
+		{scard.StateEmpty | 2<<16, slot{name: "r", seen: true}, true},
+		{scard.StateChanged | scard.StateUnknown, slot{err: reader.ErrReaderGone}, true},
+		{scard.StateUnavailable | scard.StatePresent, slot{err: reader.ErrReaderGone}, true},
+	} {
+		if got, known := slotOf(c.state, "r"); got != c.slot || known != c.known {
+			t.Errorf("%#x: %+v, %v; want %+v, %v", c.state, got, known, c.slot, c.known)
+		}
+	}
+}
+
 // A card that was in when the service began is not new; one that is put in afterwards is.
 func TestCardIsNew(t *testing.T) {
 	g := newRig(t, simreader.Config{}, simreader.Failures{}, Config{})

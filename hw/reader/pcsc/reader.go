@@ -296,16 +296,32 @@ func (r *Reader) watch() {
 // pnp is the pseudo reader whose state changes when a reader comes or goes.
 const pnp = `\\?PnP?\Notification`
 
+// slotOf reads what the service says about a reader. known is false while it does not say whether there is a card: a card that
+// is found in a new reader is powered before it is told of, and until then it says nothing.
+func slotOf(s scard.StateFlag, name string) (_ slot, known bool) {
+	const counter = 16 // of events, in the upper half
+	switch {
+	case s&(scard.StateUnknown|scard.StateUnavailable|scard.StateIgnore) != 0:
+		return slot{err: reader.ErrReaderGone}, true
+	case s&(scard.StatePresent|scard.StateEmpty) == 0:
+		return slot{}, false
+	}
+	return slot{present: s&scard.StatePresent != 0, seen: s>>counter > 0, name: name}, true
+}
+
+// unknownAgain is how long the service is left alone when it does not know the state of a slot.
+const unknownAgain = 20 * time.Millisecond
+
 // follow keeps the slot up to date until the service fails.
 func (r *Reader) follow(sc *scard.Context) error {
 	state := scard.ReaderState{}
 	notify := scard.ReaderState{Reader: pnp}
-	look := true // the list of readers may be another than when it was looked at last
+	var since time.Time // when the reader was seen first of which the service does not know yet whether it has a card
 	for r.ctx.Err() == nil {
 		r.turn()
-		if state.Reader == "" || look && state.CurrentState&scard.StatePresent == 0 {
-			// What comes from here on, the next call reports, but for the first one: it only learns how many readers there are.
-			look = notify.CurrentState == scard.StateUnaware
+		// A reader that comes between two calls is reported by none: pcsc-lite compares with the begin of the call. So the list is
+		// looked at before each.
+		if state.CurrentState&scard.StatePresent == 0 {
 			name, err := r.find(sc)
 			r.turn()
 			switch {
@@ -351,22 +367,33 @@ func (r *Reader) follow(sc *scard.Context) error {
 		}
 		// The state is handed back without CHANGED but with the counter in its upper half, so that a change that happens
 		// between two calls is reported by the next.
-		look = look || states[0].EventState&scard.StateChanged != 0
 		notify.CurrentState = states[0].EventState &^ scard.StateChanged
 		if state.Reader == "" {
 			continue
 		}
 		now := states[1].EventState
-		if now&(scard.StateUnknown|scard.StateUnavailable|scard.StateIgnore) != 0 {
-			r.publish(slot{err: reader.ErrReaderGone})
-			if now&scard.StateUnknown != 0 {
-				state = scard.ReaderState{} // not listed any more; look for it anew
-				continue
+		next, known := slotOf(now, state.Reader)
+		if !known {
+			// Nobody may take the slot for empty meanwhile, and a reader with which the service does not come to an end hangs.
+			if since.IsZero() {
+				since = time.Now()
 			}
-		} else {
-			const counter = 16 // of events, in the upper half
-			r.publish(slot{present: now&scard.StatePresent != 0, seen: now>>counter > 0, name: state.Reader})
+			if time.Since(since) > 4*r.cfg.CallTimeout { // a mute card is tried with every voltage
+				return fmt.Errorf("watch reader: no state of the slot: %w", reader.ErrHung)
+			}
+			select {
+			case <-time.After(unknownAgain):
+			case <-r.ctx.Done():
+			}
+			continue
+		}
+		since = time.Time{}
+		if r.publish(next); next.err == nil {
 			go r.ask(state.Reader, now&(scard.StateInuse|scard.StateExclusive) != 0)
+		}
+		if now&scard.StateUnknown != 0 {
+			state = scard.ReaderState{} // not listed any more; look for it anew
+			continue
 		}
 		state.CurrentState = now &^ scard.StateChanged
 	}
