@@ -38,6 +38,7 @@ func TestEarlyCard(t *testing.T) {
 		if t.Failed() {
 			return
 		}
+		r.online() // which the early card is not about: without a server there is no session
 		r.pin(pin)
 		r.shows("menu")
 		r.tap("menu", end)

@@ -45,6 +45,7 @@ func TestReaders(t *testing.T) {
 	unplug := func(x *simreader.Reader, what string) { x.Unplug(); r.note("unplugged: %s", what) }
 	plug(one, "a reader")
 	r.showsView("a reader after boot", neutral())
+	r.attentive()
 	plug(two, "a second reader")
 	r.showsView("two readers", outOfOrder("READER-SEVERAL"))
 	unplug(two, "the second reader")
