@@ -9,7 +9,7 @@ import (
 	"ktradv/tests/demo/appliance"
 )
 
-// TestEarlyCard puts a card in as soon as the neutral screen asks for one, which is before there is a card service: it is served,
+// TestEarlyCard puts a card in while the terminal starts, before there is a card service: it is served,
 // and its holder is not asked to take it. So is the first card of the next day, although that of the day before was put in, too.
 // The twin is TestPowerCut.
 func TestEarlyCard(t *testing.T) {
@@ -18,7 +18,6 @@ func TestEarlyCard(t *testing.T) {
 		if day > 0 {
 			r.on(appliance.Options{Disk: r.Disk})
 		}
-		r.shows("neutral")
 		c, err := world.Card(healthy)
 		r.must(err)
 		r.Reader().Insert(c)
